@@ -1,0 +1,34 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint types format perf clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## the quick QM9 comparison: a table in the terminal, plots in runs/demo
+	$(BIN)/python -m benchmarks compare qm9 --methods stl ew db_mtl --preset quick --out runs/demo
+
+test: $(VENV)/installed  ## everything that CI runs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: $(VENV)/installed  ## also the checks that take minutes
+	$(BIN)/python -m pytest
+
+perf: $(VENV)/installed  ## step times next to equal weighting
+	$(BIN)/python -m benchmarks perf
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .cache

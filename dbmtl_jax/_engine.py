@@ -1,0 +1,345 @@
+"""Per-task gradients: the three ways to get a stacked Jacobian [T, *shape] out of a model."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax import _contract, _partition
+
+Mode = Literal["auto", "unroll", "loop", "vmap"]
+
+# On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
+# a convolution's weight gradient inside a loop runs 50 to 130 times slower.  Unrolled pullbacks
+# have neither fault; beyond this many tasks a loop's smaller program and memory win.
+_MAX_UNROLLED_TASKS = 8
+
+
+def value_and_task_grads(
+    fun: Callable[..., Any],
+    *,
+    labels: _partition.Labels = None,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+) -> Callable[..., tuple[Any, Any]]:
+    r"""Like `jax.value_and_grad`, for a function that returns the losses of T tasks.
+
+    .. math:: J = \left[\nabla_\theta \ell_1, \dots, \nabla_\theta \ell_T\right]
+
+    by one forward pass and T pullbacks of one-hot cotangents, which is
+    `jax.vmap(jax.grad)` over the tasks with the forward pass shared.
+
+    Args:
+      fun: `fun(params, *args, **kwargs) -> losses`, [T] or a sequence of T scalars; with
+        `has_aux`, a pair (losses, aux).
+      labels: "shared" or a task index for each parameter: a prefix tree of params or a callable
+        of params; None: all are shared.
+      has_aux: `fun` returns auxiliary outputs too, such as batch statistics.
+      chunk_size: so many tasks at a time (less memory); not with "unroll".
+      mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
+        `jax.lax.map`, smallest program and memory, slow for convolutions on CPUs; "vmap": as a
+        batch, for accelerators; "auto": on CPUs "unroll" for up to 8 tasks or convolutions,
+        else "loop"; elsewhere "vmap".
+
+    Returns:
+      `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`.  `grads`
+      is the tree of params: a shared leaf is [T, *shape], row t = ∇ℓ_t; a leaf of task t is
+      [*shape], its gradient of ℓ_t alone.
+
+    Raises:
+      ValueError: for a bad option, or if `fun` returns anything but T scalars.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> def fun(w):
+      ...   return jnp.sum(w**2), jnp.sum(3 * w)
+      >>> losses, grads = dbmtl.value_and_task_grads(fun)(jnp.array([1.0, 2.0]))
+      >>> print(losses)
+      [5. 9.]
+      >>> print(grads)
+      [[2. 4.]
+       [3. 3.]]
+    """
+    _check_options(mode, chunk_size)
+
+    def value_and_task_grads_fun(params, *args, **kwargs):
+        def losses_and_aux(p):
+            losses, aux = _with_aux(fun, has_aux)(p, *args, **kwargs)
+            return _stack_losses(losses), aux
+
+        losses, pullback, aux = jax.vjp(losses_and_aux, params, has_aux=True)
+        num_tasks = losses.shape[0]
+        chosen = _choose(mode, chunk_size, num_tasks, losses_and_aux, params)
+        labels_ = _partition.resolve(labels, params, num_tasks)
+        one_hots = jnp.eye(num_tasks, dtype=losses.dtype)
+        grads = _task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
+        return ((losses, aux) if has_aux else losses), grads
+
+    return value_and_task_grads_fun
+
+
+def encoder_value_and_task_grads(
+    encoder: Callable[..., Any],
+    heads: Sequence[Callable[..., Any]],
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+) -> Callable[..., tuple[Any, Any]]:
+    r"""Per-task gradients under hard parameter sharing, each head differentiated only once.
+
+    With z = encoder(θ) and ℓ_t = head_t(ψ_t, z), every head gives its own ∇_ψ ℓ_t and the
+    cotangent ∂ℓ_t/∂z in one backward pass; only the encoder is pulled back T times:
+
+    .. math:: \nabla_\theta \ell_t = \left(\frac{\partial z}{\partial\theta}\right)^{\!\top}
+        \frac{\partial \ell_t}{\partial z}
+
+    Args:
+      encoder: `encoder(encoder_params, *args) -> z`, any tree of arrays; with `has_aux`, (z, aux).
+      heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`,
+        (loss, aux).
+      has_aux: the encoder and every head return auxiliary outputs too.
+      chunk_size, mode: of the pullbacks through the encoder, as in `value_and_task_grads`.
+
+    Returns:
+      `fun((encoder_params, head_params), *args) -> (losses [T], grads)`, head_params being a
+      sequence of T trees; or `((losses, (encoder_aux, head_auxes)), grads)`.  `grads` is the tree
+      of the parameters: the encoder's leaves are [T, *shape], the heads' [*shape].  The labels
+      that go with it are `("shared", tuple(range(T)))`, or a list where head_params is one.
+
+    Raises:
+      ValueError: for a bad option, a number of heads other than that of head_params, or a loss
+        that is not a scalar.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> encoder = lambda w, x: w * x
+      >>> heads = [lambda v, z, x: v * z, lambda v, z, x: (v * z) ** 2]
+      >>> fun = dbmtl.encoder_value_and_task_grads(encoder, heads)
+      >>> losses, (encoder_grads, head_grads) = fun((2.0, (1.0, 3.0)), 1.0)
+      >>> print(losses, encoder_grads, *head_grads)
+      [ 2. 36.] [ 1. 36.] 2.0 24.0
+    """
+    _check_options(mode, chunk_size)
+    num_tasks = len(heads)
+    if num_tasks < 1:
+        raise ValueError("heads: expected at least one function, found none")
+
+    def encoder_value_and_task_grads_fun(params, *args):
+        encoder_params, head_params = params
+        if len(head_params) != num_tasks:
+            raise ValueError(
+                f"params[1]: expected the parameters of {num_tasks} heads, found {len(head_params)}"
+            )
+
+        def encode(p):
+            return _with_aux(encoder, has_aux)(p, *args)
+
+        representation, pullback, encoder_aux = jax.vjp(encode, encoder_params, has_aux=True)
+        losses, head_aux, head_grads, cotangents = [], [], [], []
+        for task, head in enumerate(heads):
+            head_fun = jax.value_and_grad(
+                _scalar_loss(head, f"heads[{task}]", has_aux), argnums=(0, 1), has_aux=True
+            )
+            (loss, aux), (head_grad, cotangent) = head_fun(head_params[task], representation, *args)
+            losses.append(loss)
+            head_aux.append(aux)
+            head_grads.append(head_grad)
+            cotangents.append(cotangent)
+
+        chosen = _choose(mode, chunk_size, num_tasks, encode, encoder_params)
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *cotangents)
+        labels = _partition.resolve(None, encoder_params, num_tasks)
+        encoder_grads = _task_grads(lambda ct: pullback(ct)[0], stacked, labels, chosen)
+        # The heads keep the container they came in, so that grads and params are one tree.
+        same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)
+        grads = (encoder_grads, jax.tree.unflatten(same_container, head_grads))
+        values = _stack_losses(losses)
+        return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
+
+    return encoder_value_and_task_grads_fun
+
+
+def per_task_value_and_grads(
+    fun: Callable[..., Any] | Sequence[Callable[..., Any]],
+    *,
+    labels: _partition.Labels = None,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+) -> Callable[..., tuple[Any, Any]]:
+    """Per-task gradients where every task has a batch of its own.
+
+    `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`, or the same unrolled or looped:
+    each task has its own forward pass, so that batch normalisation sees each task apart.
+
+    Args:
+      fun: `fun(params, *args) -> loss`, a scalar, called with task t's slice of every argument;
+        or T such functions, one per task (they run unrolled).
+      labels: "shared" or a task index for each parameter, see `value_and_task_grads`.
+      has_aux: `fun` returns (loss, aux).
+      chunk_size, mode: how the tasks run, as in `value_and_task_grads`.
+
+    Returns:
+      `fun(params, *args) -> (losses [T], grads)`, or `((losses, aux), grads)` with aux stacked
+      over the tasks; every array in args is [T, ...].
+
+    Raises:
+      ValueError: for a bad option, a loss that is not a scalar, or arguments whose first axes
+        differ.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> fun = dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(w * x))
+      >>> losses, grads = fun(jnp.array([1.0, 1.0]), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+      >>> print(losses, grads.shape)
+      [3. 7.] (2, 2)
+    """
+    _check_options(mode, chunk_size)
+    functions = [fun] if callable(fun) else list(fun)
+    differentiated = [
+        jax.value_and_grad(_scalar_loss(f, "fun", has_aux), has_aux=True) for f in functions
+    ]
+
+    def per_task_value_and_grads_fun(params, *args):
+        num_tasks = _leading_axis(args)
+        if callable(fun):
+            one_task = jax.tree.map(lambda x: x[0], args)
+            chosen = _choose(mode, chunk_size, num_tasks, lambda p: fun(p, *one_task), params)
+            (losses, aux), grads = _map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
+        else:
+            if len(functions) != num_tasks:
+                raise ValueError(
+                    f"fun: expected {num_tasks} functions, one for each slice of the arguments' "
+                    f"first axis, found {len(functions)}"
+                )
+            slices = [jax.tree.map(lambda x, t=t: x[t], args) for t in range(num_tasks)]
+            rows = [f(params, *a) for f, a in zip(differentiated, slices, strict=True)]
+            (losses, aux), grads = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        labels_ = _partition.resolve(labels, params, num_tasks)
+        own = jax.tree.map(
+            lambda label, leaf: leaf if label == _partition.SHARED else leaf[label], labels_, grads
+        )
+        return ((losses, aux) if has_aux else losses), own
+
+    return per_task_value_and_grads_fun
+
+
+def _check_options(mode: str, chunk_size: int | None) -> None:
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode: expected one of {get_args(Mode)}, found {mode!r}")
+    if chunk_size is not None:
+        _contract.check_range("chunk_size", chunk_size, 1)
+        if mode == "unroll":
+            raise ValueError('chunk_size: expected None with mode="unroll", found a number')
+
+
+def _choose(
+    mode: Mode, chunk_size: int | None, num_tasks: int, fun: Callable[[Any], Any], params: Any
+) -> tuple[Mode, int | None]:
+    """Settles "auto", and the number of tasks that a loop takes at a time."""
+    if chunk_size is not None:
+        return ("vmap", None) if chunk_size >= num_tasks else ("loop", chunk_size)
+    if mode != "auto":
+        return mode, None
+    if jax.default_backend() != "cpu":
+        return "vmap", None
+    if num_tasks <= _MAX_UNROLLED_TASKS:
+        return "unroll", None
+    has_convolution = _contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated")
+    return ("unroll" if has_convolution else "loop"), None
+
+
+def _contains(jaxpr: Any, primitive: str) -> bool:
+    """Whether a primitive of that name occurs in a jaxpr or in one that it calls."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == primitive:
+            return True
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns") and _contains(inner, primitive):
+                return True
+    return False
+
+
+def _map_tasks(fun: Callable[[Any], Any], inputs: Any, chosen: tuple[Mode, int | None]) -> Any:
+    """Stacks `fun` of every slice of the inputs' first axis."""
+    mode, batch_size = chosen
+    if mode == "vmap":
+        return jax.vmap(fun)(inputs)
+    if mode == "loop":
+        return jax.lax.map(fun, inputs, batch_size=batch_size)
+    num_tasks = _leading_axis(inputs)
+    rows = [fun(jax.tree.map(lambda x, t=t: x[t], inputs)) for t in range(num_tasks)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def _task_grads(
+    pullback: Callable[[Any], Any], cotangents: Any, labels: Any, chosen: tuple[Mode, int | None]
+) -> Any:
+    """Pulls every task's cotangent back: shared leaves stacked, a task's own leaves once."""
+    flat_labels, tree = jax.tree.flatten(labels)
+
+    def pull(task: int) -> list[Any]:
+        return jax.tree.leaves(pullback(jax.tree.map(lambda x: x[task], cotangents)))
+
+    if chosen[0] == "unroll":
+        own = {task: pull(task) for task in range(_leading_axis(cotangents))}
+        columns = zip(*own.values(), strict=True)
+        stacked = [
+            jnp.stack(column)
+            for label, column in zip(flat_labels, columns, strict=True)
+            if label == _partition.SHARED
+        ]
+    else:
+        # Inside the loop or batch a task's own leaves would be made T times.  They come from a
+        # pullback of that task alone instead, of which the compiler drops the shared part.
+        own = {task: pull(task) for task in {x for x in flat_labels if x != _partition.SHARED}}
+        stacked = _map_tasks(
+            lambda ct: _partition.shared_leaves(labels, pullback(ct)), cotangents, chosen
+        )
+    shared = iter(stacked)
+    leaves = [
+        next(shared) if label == _partition.SHARED else own[label][i]
+        for i, label in enumerate(flat_labels)
+    ]
+    return jax.tree.unflatten(tree, leaves)
+
+
+def _stack_losses(losses: Any) -> jax.Array:
+    if isinstance(losses, list | tuple):
+        shapes = [jnp.shape(loss) for loss in losses]
+        if not losses or any(shape != () for shape in shapes):
+            raise ValueError(f"fun: expected a sequence of T scalar losses, found shapes {shapes}")
+        return jnp.stack(losses)
+    shape = jnp.shape(losses)
+    if len(shape) != 1 or shape[0] < 1:
+        raise ValueError(f"fun: expected losses of shape (T,) or T scalars, found shape {shape}")
+    return losses
+
+
+def _with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:
+    """Gives a function without auxiliary outputs an empty one, so that there is one case."""
+    return fun if has_aux else lambda *args, **kwargs: (fun(*args, **kwargs), None)
+
+
+def _scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:
+    def checked(*args):
+        loss, aux = _with_aux(fun, has_aux)(*args)
+        if jnp.shape(loss) != ():
+            raise ValueError(f"{name}: expected a scalar loss, found shape {jnp.shape(loss)}")
+        return loss, aux
+
+    return checked
+
+
+def _leading_axis(args: Any) -> int:
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(args)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) != 1 or () in sizes:
+        raise ValueError(f"args: expected arrays of shape (T, ...) with one T, found {shapes}")
+    return shapes[0][0]

@@ -1,0 +1,1 @@
+"""Gradient balancing: transformations [T, …] → […] that merge the tasks' gradients into one."""

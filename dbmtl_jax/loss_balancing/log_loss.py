@@ -1,0 +1,88 @@
+"""Loss-scale balancing by the logarithm (DB-MTL, Section 3.1)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax import _contract, _partition
+from dbmtl_jax._task_linalg import accumulation_dtype, scale_tasks
+
+
+class ScaleByLogLossState(NamedTuple):
+    """The weights 1 / (ℓ_t + ε) of the last step, [T]; 0 where there was no logarithm to take."""
+
+    loss_weights: jax.Array
+
+
+def scale_by_log_loss(
+    num_tasks: int, *, eps: float = 1e-8, labels: _partition.Labels = None
+) -> optax.GradientTransformationExtraArgs:
+    r"""Turns the gradients of the losses into those of their logarithms.
+
+    .. math:: \nabla \log(\ell_t + \epsilon) = \frac{\nabla \ell_t}{\ell_t + \epsilon}
+
+    for the shared parameters and for each task's own alike (DB-MTL, Algorithm 1, steps 6 and
+    12).  The logarithm makes the update independent of the scale of every loss, and is what
+    IMTL-L's learnt scale converges to (Proposition 3.1).
+
+    A loss that is not finite or is at most -ε has no logarithm; dividing by it would flip the
+    gradient's sign and *maximise* the loss.  Such a task's gradients become NaN, which the
+    transformations of this library that follow take as "absent in this step".
+
+    Args:
+      num_tasks: T.
+      eps: ε, added to the loss.
+      labels: which parameters are shared ("shared") and which belong to one task (its index): a
+        prefix tree of params or a callable of params; None means that all are shared.
+
+    Returns:
+      A transformation of stacked gradients [T, *shape] into stacked gradients; its `update`
+      needs `losses` [T], the raw losses at which the gradients were taken, and takes
+      `task_mask` [T].
+
+    Raises:
+      TypeError, ValueError: in `update`, while tracing, for missing losses or a wrong shape.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.scale_by_log_loss(num_tasks=2)
+      >>> grads = jnp.array([[2.0, 4.0], [300.0, 0.0]])
+      >>> updates, _ = tx.update(grads, tx.init(jnp.zeros(2)), losses=jnp.array([2.0, 100.0]))
+      >>> print(updates)
+      [[1. 2.]
+       [3. 0.]]
+    """
+    num_tasks = _contract.check_num_tasks(num_tasks)
+    _contract.check_range("eps", eps, 0.0)
+
+    def init(params: optax.Params) -> ScaleByLogLossState:
+        labels_ = _partition.resolve(labels, params, num_tasks)
+        dtype = accumulation_dtype(*_partition.shared_leaves(labels_, params))
+        return ScaleByLogLossState(loss_weights=jnp.zeros((num_tasks,), dtype))
+
+    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        del extra_args
+        labels_, losses, mask = _contract.check_update(
+            num_tasks,
+            labels,
+            updates,
+            params,
+            losses,
+            task_mask,
+            losses_required_by="scale_by_log_loss",
+        )
+        has_log = jnp.isfinite(losses) & (losses > -eps)
+        reciprocal = 1 / jnp.where(has_log, losses + eps, 1)
+        weights = jnp.where(has_log, reciprocal, jnp.where(mask, jnp.nan, 0))
+
+        def scale(label, leaf):
+            if label == _partition.SHARED:
+                return scale_tasks(weights, leaf)
+            return (weights[label] * leaf).astype(leaf.dtype)
+
+        recorded = jnp.where(has_log & mask, reciprocal, 0).astype(state.loss_weights.dtype)
+        return jax.tree.map(scale, labels_, updates), ScaleByLogLossState(recorded)
+
+    return optax.GradientTransformationExtraArgs(init, update)

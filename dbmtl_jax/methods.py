@@ -1,0 +1,15 @@
+"""`METHODS`: every method of the library by name."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import optax
+
+from dbmtl_jax._db_mtl import db_mtl
+from dbmtl_jax.gradient_balancing.equal_weighting import ew
+
+METHODS: Mapping[str, Callable[..., optax.GradientTransformationExtraArgs]] = MappingProxyType(
+    {method.__name__: method for method in (ew, db_mtl)}
+)
+"""Name to factory `name(num_tasks, *, ..., labels=None)`, read-only: the methods that merge
+stacked task gradients [T, *shape] into updates [*shape]."""

@@ -1,0 +1,260 @@
+"""Bad input: refused by name while tracing, or left out of the step and counted."""
+
+import re
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dbmtl_jax as dbmtl
+from tests.helpers import samplers
+
+T = 3
+PARTS = {
+    "db_mtl": dbmtl.db_mtl,
+    "scale_by_log_loss": dbmtl.scale_by_log_loss,
+    "task_ema": dbmtl.task_ema,
+    "balance_magnitudes": dbmtl.balance_magnitudes,
+    "sum_tasks": dbmtl.sum_tasks,
+}
+AGGREGATIONS = {
+    "db_mtl": dbmtl.db_mtl(T, 0.9),
+    "db_mtl, no average": dbmtl.db_mtl(T, 0.0),
+    "db_mtl, median": dbmtl.db_mtl(T, 0.9, scale="median"),
+    "db_mtl, min": dbmtl.db_mtl(T, 0.9, scale="min"),
+    "db_mtl, mean": dbmtl.db_mtl(T, 0.9, scale="mean"),
+    "log, sum": optax.chain(dbmtl.scale_by_log_loss(T), dbmtl.sum_tasks(T)),
+}
+
+
+@pytest.fixture(params=PARTS)
+def part(request):
+    return PARTS[request.param]
+
+
+def step(tx, **kwargs):
+    params = samplers.params_like()
+    arguments = {"updates": samplers.task_grads(T), "losses": samplers.losses(T)} | kwargs
+    updates = arguments.pop("updates")
+    return tx.update(updates, tx.init(params), params, **arguments)
+
+
+def test_unstacked_gradients_are_refused(part):
+    unstacked = jax.tree.map(lambda g: g[0], samplers.task_grads(T))
+    message = "updates['dense']['bias']: expected shape (3, 2)"
+    with pytest.raises(ValueError, match=re.escape(message) + r".*found \(2,\)"):
+        step(part(T), updates=unstacked)
+
+
+def test_another_number_of_tasks_is_refused(part):
+    with pytest.raises(ValueError, match=r"expected shape \(3, 2\).*found \(4, 2\)"):
+        step(part(T), updates=samplers.task_grads(4))
+
+
+def test_leading_axis_is_checked_without_params(part):
+    tx = part(T)
+    state = tx.init(samplers.params_like())
+    with pytest.raises(ValueError, match=r"updates\['dense'\]\['bias'\]: expected shape \(3, "):
+        tx.update(samplers.task_grads(4), state, losses=samplers.losses(T))
+
+
+def test_an_unstacked_gradient_never_broadcasts_into_the_average():
+    """[3, 3] looks stacked for T = 3; only the average knows that it should be [3, 3, 3]."""
+    tx = dbmtl.task_ema(3)
+    with pytest.raises(ValueError, match=r"expected shape \(3, 3, 3\).*found \(3, 3\)"):
+        tx.update(jnp.ones((3, 3)), tx.init(jnp.zeros((3, 3))))
+
+
+def test_another_tree_is_refused(part):
+    grads = samplers.task_grads(T)
+    del grads["scale"]
+    with pytest.raises(ValueError, match=r"params\['scale'\] is only in params"):
+        step(part(T), updates=grads)
+
+
+@pytest.mark.parametrize("name", ["db_mtl", "scale_by_log_loss"])
+def test_missing_losses_are_refused(name):
+    with pytest.raises(TypeError, match=r"losses: scale_by_log_loss needs .* shape \(3,\)"):
+        step(PARTS[name](T), losses=None)
+
+
+def test_losses_of_another_shape_are_refused(part):
+    for losses in (jnp.ones(4), jnp.ones(()), jnp.ones((3, 1))):
+        with pytest.raises(ValueError, match=r"losses: expected shape \(3,\), found"):
+            step(part(T), losses=losses)
+
+
+def test_masks_of_another_kind_are_refused(part):
+    for mask in (jnp.ones(3), jnp.ones(2, bool), jnp.array(True)):
+        with pytest.raises(ValueError, match=r"task_mask: expected a bool array of shape \(3,\)"):
+            step(part(T), task_mask=mask)
+
+
+def test_numbers_of_tasks_are_checked(part):
+    with pytest.raises(ValueError, match="num_tasks: expected at least 1, found 0"):
+        part(0)
+    for bad in (2.0, True, "3"):
+        with pytest.raises(TypeError, match="num_tasks: expected an int"):
+            part(bad)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beta": 1.0}, ValueError, r"beta: expected a number in \[0, 1\), found 1.0"),
+        ({"beta": -0.1}, ValueError, "beta: expected a number"),
+        ({"beta": "0.9"}, TypeError, "beta: expected a number, found '0.9'"),
+        ({"beta": float("nan")}, ValueError, "beta: expected a number"),
+        ({"scale": "maximum"}, ValueError, "scale: expected .*'max'.*found 'maximum'"),
+        ({"scale": -1.0}, ValueError, "scale: expected"),
+        ({"eps": -1e-8}, ValueError, "eps: expected"),
+    ],
+)
+def test_options_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        dbmtl.db_mtl(T, **options)
+
+
+def test_labels_are_checked(part):
+    params = samplers.params_like()
+    with pytest.raises(ValueError, match=r"labels\['scale'\]: expected 'shared' or a task index"):
+        part(T, labels={"dense": "shared", "scale": 3}).init(params)
+    with pytest.raises(ValueError, match="labels: expected a prefix of the tree of params"):
+        part(T, labels={"dense": "shared"}).init(params)
+
+
+def test_own_leaves_come_without_the_task_axis(part):
+    tx = part(T, labels={"dense": "shared", "scale": 1})
+    with pytest.raises(ValueError, match=r"updates\['scale'\]: expected shape \(\).*task 1"):
+        step(tx)
+
+
+BAD = 1  # the task that goes wrong
+
+
+def bad_inputs():
+    """Every way in which a task can go wrong: (gradients, losses) with task 1 unusable."""
+    grads, losses = samplers.task_grads(T, seed=5), samplers.losses(T, seed=5)
+
+    def spoil(value, leaf="scale"):
+        return grads | {leaf: jax.tree.map(lambda g: g.at[BAD].set(value), grads[leaf])}
+
+    one_entry = jax.tree.map(lambda g: g, grads)
+    one_entry["dense"]["kernel"] = grads["dense"]["kernel"].at[BAD, 2, 1].set(jnp.nan)
+    return {
+        "negative loss": (grads, losses.at[BAD].set(-0.5)),
+        "loss of -eps": (grads, losses.at[BAD].set(-1e-8)),
+        "nan loss": (grads, losses.at[BAD].set(jnp.nan)),
+        "infinite loss": (grads, losses.at[BAD].set(jnp.inf)),
+        "nan gradient": (spoil(jnp.nan), losses),
+        "nan in one entry": (one_entry, losses),
+        "infinite gradient": (spoil(-jnp.inf, "dense"), losses),
+        "nan everywhere": (
+            jax.tree.map(lambda g: g.at[BAD].set(jnp.nan), grads),
+            losses.at[BAD].set(jnp.nan),
+        ),
+    }
+
+
+@pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)
+@pytest.mark.parametrize("problem", bad_inputs())
+def test_a_bad_task_is_as_if_masked(tx, problem):
+    """The step is that of the other tasks, and the next ones go on as if it had been masked."""
+    params = samplers.params_like()
+    update = jax.jit(tx.update)
+    grads, losses = samplers.task_grads(T), samplers.losses(T)
+    bad_grads, bad_losses = bad_inputs()[problem]
+    fine_grads, fine_losses = samplers.task_grads(T, seed=5), samplers.losses(T, seed=5)
+    everyone, mask = jnp.ones(T, bool), jnp.arange(T) != BAD  # always a mask: one program
+
+    _, state = update(grads, tx.init(params), params, losses=losses, task_mask=everyone)
+    got, state_got = update(bad_grads, state, params, losses=bad_losses, task_mask=everyone)
+    masked, state_masked = update(fine_grads, state, params, losses=fine_losses, task_mask=mask)
+    chex.assert_tree_all_finite(got)
+    # Not bit for bit: the compiler splits its loops by which tasks are present.
+    chex.assert_trees_all_close(got, masked, rtol=1e-5)
+
+    np.testing.assert_array_equal(optax.tree.get(state_got, "skipped"), [0, 1, 0])
+    np.testing.assert_array_equal(optax.tree.get(state_masked, "skipped"), [0, 0, 0])
+    chex.assert_tree_all_finite(state_got)
+    after = [
+        update(grads, s, params, losses=losses, task_mask=everyone)[0]
+        for s in (state_got, state_masked)
+    ]
+    chex.assert_trees_all_close(*after, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)
+def test_a_masked_task_leaves_no_trace(tx):
+    """What stands in the masked row, NaN included, is of no consequence, and it is not counted."""
+    params = samplers.params_like()
+    mask = jnp.arange(T) != BAD
+    state = tx.init(params)
+    outcomes = []
+    for value in (0.0, 1.0, jnp.nan):
+        grads = jax.tree.map(lambda g, v=value: g.at[BAD].set(v), samplers.task_grads(T))
+        losses = samplers.losses(T).at[BAD].set(value)
+        outcomes.append(tx.update(grads, state, params, losses=losses, task_mask=mask))
+    for update, new_state in outcomes:
+        chex.assert_trees_all_equal(update, outcomes[0][0])
+        np.testing.assert_array_equal(optax.tree.get(new_state, "skipped"), 0)
+
+
+def test_the_average_of_an_absent_task_stays_bit_for_bit():
+    tx = dbmtl.db_mtl(T, 0.9)
+    params = samplers.params_like()
+    _, state = step(tx)
+    before = jax.tree.map(lambda e: e[BAD], optax.tree.get(state, "ema"))
+    for grads, losses in bad_inputs().values():
+        _, state = tx.update(grads, state, params, losses=losses)
+        after = jax.tree.map(lambda e: e[BAD], optax.tree.get(state, "ema"))
+        chex.assert_trees_all_equal(before, after)
+    assert optax.tree.get(state, "skipped")[BAD] == len(bad_inputs())
+
+
+def test_a_negative_loss_never_flips_a_sign():
+    """Dividing by a negative loss would turn descent into ascent; the task must not move at all."""
+    tx = optax.chain(dbmtl.scale_by_log_loss(1), dbmtl.sum_tasks(1))
+    update, _ = tx.update(jnp.ones((1, 4)), tx.init(jnp.zeros(4)), losses=jnp.array([-2.0]))
+    np.testing.assert_array_equal(update, 0)
+
+
+@pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)
+def test_with_no_task_left_the_update_is_zero(tx):
+    everything = jax.tree.map(lambda g: jnp.full_like(g, jnp.nan), samplers.task_grads(T))
+    for kwargs in ({"updates": everything}, {"task_mask": jnp.zeros(T, bool)}):
+        update, state = step(tx, **kwargs)
+        chex.assert_trees_all_equal(update, samplers.params_like())
+        chex.assert_tree_all_finite(state)
+
+
+def test_own_parameters_of_a_bad_task_stand_still():
+    params = {"shared": jnp.zeros(2), "heads": [jnp.zeros(2), jnp.zeros(2)]}
+    labels = {"shared": "shared", "heads": [0, 1]}
+    grads = {"shared": jnp.ones((2, 2)), "heads": [jnp.ones(2), jnp.array([1.0, jnp.nan])]}
+    tx = dbmtl.db_mtl(2, 0.9, labels=labels)
+    update, state = tx.update(grads, tx.init(params), params, losses=jnp.ones(2))
+    np.testing.assert_array_equal(update["heads"][1], 0)
+    np.testing.assert_allclose(update["heads"][0], 1, rtol=1e-6)
+    np.testing.assert_array_equal(optax.tree.get(state, "skipped"), [0, 1])
+    np.testing.assert_array_equal(optax.tree.get(state, "ema")["shared"][1], 0)
+
+
+@pytest.mark.parametrize("problem", bad_inputs())
+def test_debug_nans_raises_instead(problem):
+    grads, losses = bad_inputs()[problem]
+    tx = dbmtl.db_mtl(T, 0.9)
+    params = samplers.params_like()
+    state = tx.init(params)
+    with jax.debug_nans(True):
+        with pytest.raises(FloatingPointError, match="nan"):
+            jax.block_until_ready(
+                jax.jit(lambda g, s, p, loss: tx.update(g, s, p, losses=loss))(
+                    grads, state, params, losses
+                )
+            )
+        good = samplers.task_grads(T), state, params
+        jax.jit(lambda g, s, p, loss: tx.update(g, s, p, losses=loss))(*good, samplers.losses(T))
