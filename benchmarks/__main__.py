@@ -1,0 +1,50 @@
+"""`python -m benchmarks`: the command line of the experiments."""
+
+import sys
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from benchmarks.config import PRESETS, Compare, Perf
+from benchmarks.errors import UserError
+
+
+def parse(arguments: list[str]) -> Compare | Perf:
+    """The command line as a configuration; the defaults are those of the preset it names."""
+    preset = "quick"
+    for position, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name == "--preset":
+            preset = value if separator else "".join(arguments[position + 1 : position + 2])
+    qm9, train = PRESETS.get(preset, PRESETS["quick"])  # tyro refuses an unknown one by name
+    default = Compare(dataset="qm9", qm9=qm9, train=train)
+    return tyro.cli(
+        Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+        | Annotated[Perf, tyro.conf.subcommand("perf")],
+        args=arguments,
+        prog="python -m benchmarks",
+        description=__doc__,
+    )
+
+
+def main() -> None:
+    """Runs a command; what the user can mend is one line and exit status 2."""
+    console = Console(markup=False, highlight=False)
+    config = parse(sys.argv[1:])
+    # After parsing: `--help` need not import JAX.
+    from benchmarks.compare import compare
+    from benchmarks.perf import perf
+
+    try:
+        if isinstance(config, Compare):
+            compare(config, console)
+        else:
+            perf(config, console)
+    except UserError as error:
+        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

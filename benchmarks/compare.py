@@ -1,0 +1,121 @@
+"""`python -m benchmarks compare`: train, evaluate, tabulate and plot."""
+
+import inspect
+from typing import Any
+
+from rich.console import Console
+
+import dbmtl_jax as dbmtl
+from benchmarks import run_log
+from benchmarks.config import NOTES, Compare
+from benchmarks.errors import UserError
+from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.progress import Progress
+from benchmarks.report import plots, results, tables
+from benchmarks.train import Result, Trainer
+
+BASELINE = results.BASELINE
+FEATURES_NOTE = (
+    "Molecules: elements, atomic numbers and distances are exact; bonds, aromaticity and "
+    "hybridisation are guessed from the geometry, where the paper's code asks RDKit."
+)
+
+
+def compare(config: Compare, console: Console) -> None:
+    """Runs what is missing in the folder of results, then renders all that is there."""
+    _check_methods(config)
+    run_log.open_folder(config.out, config.settings())
+    missing = _missing(config)
+    if missing:
+        console.print(f"reading QM9 ({config.qm9.source}) ...")
+        problem = QM9Problem(config.qm9, config.train.batch_size)
+        for method in missing:
+            _run_method(method, missing[method], config, problem, console)
+    else:
+        console.print(f"all runs are complete in {config.out}")
+
+    outcomes = results.load(config.out)
+    notes = [note for note in (NOTES[config.preset], FEATURES_NOTE) if note]
+    setting = f"QM9, preset {config.preset}: {config.train.epochs} epochs"
+    if config.qm9.train_size:
+        setting += f", {config.qm9.train_size:,} training molecules"
+    console.print(tables.terminal(outcomes, setting))
+    for note in notes:
+        console.print(note, style="italic")
+    title = f"## {setting}\n\n"
+    run_log.write_file(config.out / "table.md", title + tables.markdown(outcomes, notes))
+    written = plots.write(outcomes, config.out, f"{setting}. {NOTES[config.preset]}")
+    names = ", ".join(["table.md", *(path.name for path in written)])
+    console.print(f"written to {config.out}: {names}")
+
+
+def _check_methods(config: Compare) -> None:
+    known = (BASELINE, *dbmtl.METHODS)
+    for method in config.methods:
+        if method not in known:
+            raise UserError(f"--methods: unknown {method!r}, expected some of {', '.join(known)}")
+    if config.seeds < 1:
+        raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
+    if BASELINE not in config.methods:
+        for seed in range(config.seeds):
+            if _baseline(config, seed) is None:
+                raise UserError(
+                    f"--methods: {BASELINE} is missing, and {config.out} has no finished run of it "
+                    f"for seed {seed}; Δp is relative to it, and validation chooses epochs by Δp"
+                )
+
+
+def _missing(config: Compare) -> dict[str, list[int]]:
+    """The runs that are not complete: method -> seeds, the baseline first."""
+    methods = sorted(dict.fromkeys(config.methods), key=lambda method: method != BASELINE)
+    missing = {
+        method: [
+            seed
+            for seed in range(config.seeds)
+            if not run_log.is_complete(run_log.read_run(run_log.run_path(config.out, method, seed)))
+        ]
+        for method in methods
+    }
+    return {method: seeds for method, seeds in missing.items() if seeds}
+
+
+def _run_method(
+    method: str, seeds: list[int], config: Compare, problem: QM9Problem, console: Console
+) -> None:
+    if method == BASELINE:
+        trainer = Trainer(problem, problem.single_task, None, config.train)
+    else:
+        model = problem.multi_task
+        trainer = Trainer(problem, model, make_method(method, model, config), config.train)
+    for seed in seeds:
+        baseline = None if method == BASELINE else _baseline(config, seed)
+        if method != BASELINE and baseline is None:
+            console.print(f"{method}, seed {seed}: left out, as its baseline failed")
+            continue
+        path = run_log.run_path(config.out, method, seed)
+        name = f"{results.DISPLAY_NAMES.get(method, method)}, seed {seed}"
+        with run_log.RunLog(path) as log, Progress(console, name) as progress:
+            result = trainer.run(seed, baseline, log, progress)
+            if result is not None and baseline is not None:
+                value = trainer.scores(result.test, baseline.test).mean()
+                progress.note(f"done, test Δp {value:+.1f} %")
+            elif result is not None:
+                progress.note("done")
+
+
+def make_method(method: str, model: Any, config: Compare) -> Any:
+    """The transformation of a method; None for equal weighting, which is plain backpropagation."""
+    if method == "ew":
+        return None
+    factory = dbmtl.METHODS[method]
+    options: dict[str, Any] = {"labels": model.labels}
+    if "beta" in inspect.signature(factory).parameters and method == "db_mtl":
+        options["beta"] = dbmtl.inverse_power_schedule(config.train.beta, config.train.beta_power)
+    return factory(model.num_tasks, **options)
+
+
+def _baseline(config: Compare, seed: int) -> Result | None:
+    records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
+    if not run_log.is_complete(records) or records[-1]["kind"] != "result":
+        return None
+    return Result(records[-1]["validation"], records[-1]["test"])

@@ -1,0 +1,128 @@
+"""The settings of an experiment: the command line, and what is saved beside the results."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from benchmarks.data.batching import BUCKET_SIZES
+
+
+@dataclasses.dataclass(frozen=True)
+class QM9Config:
+    """QM9: eleven properties of small molecules, the network and protocol of the paper's Table 3.
+
+    The defaults are the paper's setting (`--preset paper`).
+    """
+
+    source: Literal["qm9pack", "tfds"] = "qm9pack"
+    """where the molecules come from: the PyPI package, or TFDS (downloads)"""
+    data_dir: pathlib.Path | None = None
+    """folder of the data; None: the source's own"""
+    train_size: int | None = None
+    """training molecules; None: all that validation and test leave (110,831)"""
+    validation_size: int = 10_000
+    test_size: int = 10_000
+    split_seed: int = 0
+    bucket_sizes: tuple[int, ...] = BUCKET_SIZES
+    """atoms that a batch is padded to: the smallest that holds its molecules"""
+    width: int = 64
+    """of the atoms' states"""
+    edge_width: int = 128
+    """hidden units of the network on the edges"""
+    message_steps: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The training loop. The defaults are the paper's for QM9."""
+
+    epochs: int = 300
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    """of Adam"""
+    plateau_factor: float = 0.7
+    """the learning rate shrinks by this once validation stops improving"""
+    plateau_patience: int = 5
+    """epochs without improvement that are let pass"""
+    min_learning_rate: float = 1e-5
+    beta: float = 0.9
+    """DB-MTL's forgetting rate is beta / k^beta_power at step k"""
+    beta_power: float = 0.5
+    log_every: int = 100
+    """steps between two records of the training losses"""
+
+
+PRESETS: dict[str, tuple[QM9Config, TrainConfig]] = {
+    "paper": (QM9Config(), TrainConfig()),
+    "quick": (
+        QM9Config(
+            train_size=1_280,
+            validation_size=500,
+            test_size=1_000,
+            bucket_sizes=(21, 29),
+            width=32,
+            edge_width=32,
+        ),
+        TrainConfig(epochs=10, batch_size=32, log_every=1),
+    ),
+}
+NOTES = {
+    "paper": "",
+    "quick": (
+        "Quick preset: a small subset, a narrower network and minutes of training show that "
+        "everything works, not which method is best: so early DB-MTL is usually still behind."
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare:
+    """Train several methods on one data set and compare them: a table, plots, and JSON lines."""
+
+    dataset: Annotated[Literal["qm9"], tyro.conf.Positional]
+    methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
+    """names of `dbmtl_jax.METHODS`, and stl, the baseline that Δp is relative to"""
+    preset: Literal["quick", "paper"] = "quick"
+    """the defaults of all other settings: minutes on a laptop, or the paper's"""
+    out: pathlib.Path = pathlib.Path("runs/qm9")
+    """folder of the results; runs that are complete there are not repeated"""
+    seeds: int = 1
+    """how many seeds of initialisation and order of batches"""
+    qm9: QM9Config = PRESETS["quick"][0]
+    train: TrainConfig = PRESETS["quick"][1]
+
+    def settings(self) -> dict[str, Any]:
+        """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
+        return {
+            "dataset": self.dataset,
+            "preset": self.preset,
+            "qm9": _jsonable(self.qm9),
+            "train": _jsonable(self.train),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Perf:
+    """Time DB-MTL's step against equal weighting's, for every mode of the engine.
+
+    The programs take turns, so that a change in the machine's speed falls on all of them; what
+    counts is the median of the ratios, not the times.
+    """
+
+    networks: tuple[Literal["mlp", "qm9"], ...] = ("mlp", "qm9")
+    num_tasks: tuple[int, ...] = (2, 3, 11)
+    modes: tuple[Literal["unroll", "loop", "vmap"], ...] = ("unroll", "loop", "vmap")
+    rounds: int = 7
+    """timed steps of each program, after one that is not counted"""
+    out: pathlib.Path = pathlib.Path("runs/perf")
+
+
+def _jsonable(config: Any) -> dict[str, Any]:
+    def value(x: Any) -> Any:
+        if isinstance(x, pathlib.Path):
+            return str(x)
+        return list(x) if isinstance(x, tuple) else x
+
+    return {field.name: value(getattr(config, field.name)) for field in dataclasses.fields(config)}

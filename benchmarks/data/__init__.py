@@ -1,0 +1,1 @@
+"""Data sets: what the networks are trained and judged on."""

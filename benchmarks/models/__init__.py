@@ -1,0 +1,1 @@
+"""The networks of the experiments, in Flax NNX, and their functional form."""

@@ -1,0 +1,192 @@
+"""Where an NNX module becomes arrays and a pure function.
+
+Everything beyond this file (engine, optimizers, checkpoints) sees nested dicts of arrays with
+string keys, which jit, vmap, optax and Orbax take as they are, with or without a template.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+Arrays = dict[str, Any]
+"""A nested dict of arrays with string keys; items of an `nnx.List` have the keys "0", "1", …"""
+
+_Path = tuple[Any, ...]
+
+
+class Apply(Protocol):
+    """A module as a pure function of its parameters and batch statistics."""
+
+    def __call__(
+        self,
+        params: Arrays,
+        batch_stats: Arrays,
+        *args: Any,
+        train: bool = False,
+        rng: jax.Array | None = None,
+        method: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Arrays]:
+        """Runs the module.
+
+        Args:
+          params: as in `Functional`, of any values.
+          batch_stats: as in `Functional`, of any values.
+          *args: arguments of the module.
+          train: normalise with the batch's own statistics and apply dropout; else use
+            `batch_stats` as they are and no dropout.
+          rng: the key of this call's dropout; needed in training mode if the module draws random
+            numbers. Every layer gets a different key from it.
+          method: dotted name of the method or submodule to call instead of the module itself.
+          **kwargs: arguments of the module.
+
+        Returns:
+          What the module returns, and the new batch statistics (in eval mode the old ones).
+
+        Raises:
+          ValueError: if a tree lacks an array of the module or has one too many, or `rng` is
+            missing.
+        """
+
+
+class Functional(NamedTuple):
+    """A module taken apart. `apply` holds no arrays, so `params` may be donated."""
+
+    apply: Apply
+    params: Arrays
+    batch_stats: Arrays
+
+
+def functional(module: nnx.Module) -> Functional:
+    """Takes a module apart into a pure function, its parameters and its batch statistics.
+
+    Every `nnx.Param` is a parameter, every `nnx.BatchStat` a batch statistic. Random streams are
+    seeded anew in every call. The module is not changed and not kept.
+
+    Raises:
+      ValueError: if the module has state of any other kind, for which there is no place.
+    """
+    graphdef, *states = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
+    params, batch_stats, streams, others = (_leaves(state) for state in states)
+    if others:
+        found = ", ".join(f"{_name(path)} ({type(leaf).__name__})" for path, leaf in others.items())
+        raise ValueError(f"expected only parameters, batch statistics and rngs, found {found}")
+    param_paths = _string_keys(params)
+    stat_paths = _string_keys(batch_stats)
+    # The paths and kinds only: a closure over the arrays would keep them alive.
+    stream_kinds = {path: type(leaf) for path, leaf in streams.items()}
+
+    def apply(
+        params: Arrays,
+        batch_stats: Arrays,
+        *args: Any,
+        train: bool = False,
+        rng: jax.Array | None = None,
+        method: str | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, Arrays]:
+        if train and stream_kinds and rng is None:
+            raise ValueError("rng: this module draws random numbers in training mode, give a key")
+        merged = nnx.merge(
+            graphdef,
+            _with_paths("params", params, param_paths),
+            _with_paths("batch_stats", batch_stats, stat_paths),
+            _seeded(stream_kinds, rng),
+        )
+        if train:
+            merged.train()
+        else:
+            merged.eval()
+        call = merged if method is None else operator.attrgetter(method)(merged)
+        outputs = call(*args, **kwargs)
+        return outputs, _arrays(_leaves(nnx.state(merged, nnx.BatchStat)))
+
+    return Functional(apply, _arrays(params), _arrays(batch_stats))
+
+
+def stacked(make: Callable[[nnx.Rngs], nnx.Module], keys: jax.Array) -> Functional:
+    """Independently initialised copies of one module, stacked along a new leading axis.
+
+    Args:
+      make: builds the module, e.g. ``lambda rngs: QM9Network(1, rngs=rngs)``.
+      keys: one key per copy `[S]`; copy s equals ``functional(make(nnx.Rngs(keys[s])))``.
+
+    Returns:
+      The `apply` of a single copy, to be used under `jax.vmap`, and arrays `[S, ...]`.
+    """
+
+    def initial(key: jax.Array) -> tuple[Arrays, Arrays]:
+        _, params, batch_stats = functional(make(nnx.Rngs(key)))
+        return params, batch_stats
+
+    apply = functional(nnx.eval_shape(lambda: make(nnx.Rngs(0)))).apply
+    return Functional(apply, *jax.vmap(initial)(keys))
+
+
+def head_labels(params: Arrays) -> dict[str, Any]:
+    """Labels for `dbmtl_jax`: task t for everything in `heads` t, ``"shared"`` for the rest.
+
+    Args:
+      params: parameters of a module with an `nnx.List` named `heads`, one item per task.
+
+    Returns:
+      A prefix tree of `params`.
+
+    Raises:
+      ValueError: if there are no heads, as then nothing would be task-specific.
+    """
+    if "heads" not in params:
+        raise ValueError(f"expected task-specific parameters under 'heads', found {list(params)}")
+    return {
+        name: {task: int(task) for task in subtree} if name == "heads" else "shared"
+        for name, subtree in params.items()
+    }
+
+
+def _leaves(state: nnx.State) -> dict[_Path, Any]:
+    return dict(nnx.to_flat_state(state))
+
+
+def _string_keys(leaves: Mapping[_Path, Any]) -> dict[tuple[str, ...], _Path]:
+    """The paths with list indices as strings: Orbax would return them so anyway."""
+    return {tuple(map(str, path)): path for path in leaves}
+
+
+def _arrays(leaves: Mapping[_Path, Any]) -> Arrays:
+    tree: Arrays = unflatten_dict(
+        {tuple(map(str, path)): leaf.get_value() for path, leaf in leaves.items()}
+    )
+    return tree
+
+
+def _with_paths(where: str, tree: Arrays, paths: Mapping[tuple[str, ...], _Path]) -> dict[Any, Any]:
+    """`tree` with the module's own keys."""
+    leaves = flatten_dict(tree)
+    if leaves.keys() != paths.keys():
+        missing = sorted(_name(path) for path in paths.keys() - leaves.keys())
+        unknown = sorted(_name(path) for path in leaves.keys() - paths.keys())
+        raise ValueError(f"{where}: missing {missing}, not in the module {unknown}")
+    nested: dict[Any, Any] = unflatten_dict({paths[path]: leaf for path, leaf in leaves.items()})
+    return nested
+
+
+def _seeded(kinds: Mapping[_Path, type], rng: jax.Array | None) -> dict[Any, Any]:
+    """State of the random streams at the start of a call."""
+    key = jax.random.key(0) if rng is None else rng  # without rng they are never read
+    leaves = {
+        path: jax.random.fold_in(key, index)
+        if issubclass(kind, nnx.RngKey)
+        else jnp.zeros((), jnp.uint32)
+        for index, (path, kind) in enumerate(kinds.items())
+    }
+    nested: dict[Any, Any] = unflatten_dict(leaves)
+    return nested
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return "/".join(map(str, path))

@@ -1,0 +1,211 @@
+"""DB-MTL's step next to equal weighting's, for every mode of the engine."""
+
+import functools
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+
+import dbmtl_jax as dbmtl
+from benchmarks import run_log
+from benchmarks.config import Perf, QM9Config
+from benchmarks.data import qm9
+from benchmarks.problems.qm9 import MoleculeBatch, models
+
+TARGETS = {("mlp", 2): 1.75, ("mlp", 3): 2.35, ("mlp", 11): 7.0}
+"""Step over equal weighting's step that the engine is to reach on CPUs, in its best mode."""
+
+_MLP_WIDTHS = (512, 1600, 1600, 1024)  # 5.0 million shared parameters
+_MLP_BATCH = 256
+_QM9_BATCH = 32
+_QM9_ATOMS = 18
+_LEARNING_RATE = 1e-4
+
+
+class Network(NamedTuple):
+    """What the steps of one network are made of."""
+
+    params: Any  # (encoder, heads)
+    batch: Any
+    losses: Callable[[Any, Any], Any]
+    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # of the engine's mode
+    num_tasks: int
+
+
+class Row(NamedTuple):
+    """The time of one program relative to equal weighting's, on one network."""
+
+    network: str
+    num_tasks: int
+    mode: str
+    ratio: float  # median of the rounds' ratios
+    spread: tuple[float, float]  # smallest and largest
+    milliseconds: float  # median
+    compile_seconds: float
+
+
+def mlp(num_tasks: int) -> Network:
+    """A tanh encoder of 5 million parameters with linear regression heads, batch 256."""
+    keys = iter(jax.random.split(jax.random.key(0), 3 + len(_MLP_WIDTHS) + num_tasks))
+
+    def matrix(rows: int, columns: int) -> jax.Array:
+        return jax.random.normal(next(keys), (rows, columns)) / rows**0.5
+
+    encoder = [
+        {"w": matrix(rows, columns), "b": jnp.zeros(columns)}
+        for rows, columns in itertools.pairwise(_MLP_WIDTHS)
+    ]
+    heads = [matrix(_MLP_WIDTHS[-1], 1) for _ in range(num_tasks)]
+    x = jax.random.normal(next(keys), (_MLP_BATCH, _MLP_WIDTHS[0]))
+    y = jax.random.normal(next(keys), (_MLP_BATCH, num_tasks))
+
+    def encode(params, batch):
+        z = batch[0]
+        for layer in params:
+            z = jnp.tanh(z @ layer["w"] + layer["b"][None])
+        return z
+
+    def head(task):
+        return lambda params, z, batch: jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
+
+    def losses(params, batch):
+        z = encode(params[0], batch)
+        return [head(task)(params[1][task], z, batch) for task in range(num_tasks)]
+
+    def task_grads(mode):
+        return dbmtl.encoder_value_and_task_grads(
+            encode, [head(task) for task in range(num_tasks)], mode=mode
+        )
+
+    return Network((encoder, heads), (x, y), losses, task_grads, num_tasks)
+
+
+def qm9_network(num_tasks: int) -> Network:
+    """The paper's QM9 network on random molecules of 18 atoms, batch 32."""
+    rng = np.random.default_rng(0)
+    batch = MoleculeBatch(
+        charges=jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
+        positions=jnp.asarray(rng.normal(size=(_QM9_BATCH, _QM9_ATOMS, 3)) * 2, jnp.float32),
+        targets=jnp.asarray(rng.normal(size=(_QM9_BATCH, len(qm9.TASKS))), jnp.float32),
+        valid=jnp.ones(_QM9_BATCH, bool),
+    )
+
+    def model(mode):
+        return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
+
+    params = model("auto").init(jax.random.key(0))
+    return Network(
+        params, batch, model("auto").losses, lambda mode: model(mode).task_grads, num_tasks
+    )
+
+
+NETWORKS = {"mlp": mlp, "qm9": qm9_network}
+
+
+def _step(network: Network, mode: str | None) -> tuple[Any, Any]:
+    """A jitted SGD step with donated state, and its first state; no mode: equal weighting."""
+    labels = ("shared", list(range(network.num_tasks)))
+    sgd = optax.sgd(_LEARNING_RATE)
+    if mode is None:
+        tx = sgd
+    else:
+        tx = optax.chain(dbmtl.db_mtl(network.num_tasks, 0.9, labels=labels), sgd)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, batch):
+        params, opt_state = state
+        if mode is None:
+            grads = jax.grad(lambda p: sum(network.losses(p, batch)))(params)
+            updates, opt_state = tx.update(grads, opt_state, params)
+        else:
+            losses, grads = network.task_grads(mode)(params, batch)
+            updates, opt_state = tx.update(grads, opt_state, params, losses=losses)
+        return optax.apply_updates(params, updates), opt_state
+
+    params = jax.tree.map(jnp.copy, network.params)
+    return step, (params, tx.init(params))
+
+
+def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
+    """Times the programs in turns; the first round is not counted."""
+    programs, states, compile_seconds = {}, {}, {}
+    for mode in (None, *modes):
+        step, state = _step(network, mode)
+        begin = time.perf_counter()
+        programs[mode] = step.lower(state, network.batch).compile()
+        compile_seconds[mode] = time.perf_counter() - begin
+        states[mode] = state
+    times: dict[str | None, list[float]] = {mode: [] for mode in programs}
+    for _ in range(rounds + 1):
+        for mode, program in programs.items():
+            begin = time.perf_counter()
+            states[mode] = jax.block_until_ready(program(states[mode], network.batch))
+            times[mode].append(time.perf_counter() - begin)
+    rows = []
+    for mode in programs:
+        counted = times[mode][1:]
+        ratios = [a / b for a, b in zip(counted, times[None][1:], strict=True)]
+        rows.append(
+            Row(
+                name,
+                network.num_tasks,
+                mode or "EW",
+                statistics.median(ratios),
+                (min(ratios), max(ratios)),
+                1e3 * statistics.median(counted),
+                compile_seconds[mode],
+            )
+        )
+    return rows
+
+
+def perf(config: Perf, console: Console) -> None:
+    """Prints the table of ratios and writes it to `perf.json`."""
+    rows: list[Row] = []
+    for name in config.networks:
+        for num_tasks in config.num_tasks:
+            console.print(f"{name}, T = {num_tasks} ...", style="dim")
+            rows += measure(name, NETWORKS[name](num_tasks), config.modes, config.rounds)
+    console.print(_table(rows))
+    config.out.mkdir(parents=True, exist_ok=True)
+    record = {"environment": run_log.environment(), "rows": [row._asdict() for row in rows]}
+    path = config.out / "perf.json"
+    run_log.write_file(path, json.dumps(record, indent=2) + "\n")
+    console.print(f"written to {path}")
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    device = jax.devices()[0].device_kind
+    table = Table(title=f"DB-MTL's step over equal weighting's, {device}", title_justify="left")
+    headings = ("network", "T", "mode", "ratio", "range", "target", "ms", "compile")
+    for heading in headings:
+        justify: Literal["left", "right"] = "left" if heading in ("network", "mode") else "right"
+        table.add_column(heading, no_wrap=True, justify=justify)
+    for index, row in enumerate(rows):
+        last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
+        target = TARGETS.get((row.network, row.num_tasks))
+        best = min(r.ratio for r in rows if r[:2] == row[:2] and r.mode != "EW")
+        verdict = ""
+        if target is not None and row.ratio == best:
+            verdict = f"{target} {'met' if row.ratio <= target else 'missed'}"
+        table.add_row(
+            row.network,
+            str(row.num_tasks),
+            row.mode,
+            f"{row.ratio:.2f}",
+            f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
+            verdict,
+            f"{row.milliseconds:.1f}",
+            f"{row.compile_seconds:.1f} s",
+            end_section=last,
+        )
+    return table

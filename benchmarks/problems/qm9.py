@@ -1,0 +1,196 @@
+"""QM9 as a multi-task problem: eleven regressions, mean squared error, reported as MAE."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+import dbmtl_jax as dbmtl
+from benchmarks.config import QM9Config
+from benchmarks.data import batching, qm9
+from benchmarks.models.functional import functional
+from benchmarks.models.qm9 import QM9Network
+from benchmarks.train import Metrics, Model
+
+
+class DeviceData(NamedTuple):
+    """All molecules of the experiment, on the device."""
+
+    charges: jax.Array  # [N, 29] int8
+    positions: jax.Array  # [N, 29, 3] Å
+    targets: jax.Array  # [N, 11] normalised
+
+
+class MoleculeBatch(NamedTuple):
+    """B molecules padded to A atoms."""
+
+    charges: jax.Array  # [B, A]
+    positions: jax.Array  # [B, A, 3]
+    targets: jax.Array  # [B, 11]
+    valid: jax.Array  # [B] bool, False for filling
+
+
+class QM9Problem:
+    """The data set, split and normalised, with the multi-task and the single-task network.
+
+    Args:
+      config: sizes of the split and of the network.
+      batch_size: molecules in a batch.
+      molecules: instead of those that `config` says where to read.
+    """
+
+    tasks = qm9.TASKS
+    higher_is_better = ((False,),) * len(qm9.TASKS)
+
+    def __init__(
+        self, config: QM9Config, batch_size: int, molecules: qm9.Molecules | None = None
+    ) -> None:
+        self._config, self._batch_size = config, batch_size
+        if molecules is None:
+            molecules = qm9.load(config.source, config.data_dir)
+        split = qm9.split(
+            len(molecules.charges),
+            seed=config.split_seed,
+            train=config.train_size,
+            validation=config.validation_size,
+            test=config.test_size,
+        )
+        # Only what the split uses goes to the device; indices are into that selection from here.
+        used = molecules.select(np.concatenate(split))
+        ends = np.cumsum([len(part) for part in split])
+        self._indices = dict(
+            zip(split._fields, np.split(np.arange(ends[-1]), ends[:-1]), strict=True)
+        )
+        self._num_atoms = used.num_atoms
+        self._normalizer = qm9.Normalizer.fit(used.targets[self._indices["train"]])
+        self.data = DeviceData(
+            jnp.asarray(used.charges),
+            jnp.asarray(used.positions),
+            jnp.asarray(self._normalizer.normalize(used.targets), jnp.float32),
+        )
+        self.multi_task, self.single_task = models(config)
+
+    def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
+        """Pairs (atoms to pad to, (index [B], valid [B]))."""
+        rng = np.random.default_rng([seed, epoch]) if split == "train" else None
+        cut = batching.bucket_batches(
+            self._num_atoms,
+            self._indices[split],
+            batch_size=self._batch_size,
+            bucket_sizes=self._config.bucket_sizes,
+            rng=rng,
+        )
+        return [(batch.size, (batch.index, batch.valid)) for batch in cut]
+
+    def load(self, data: DeviceData, static: int, arrays: Any) -> MoleculeBatch:
+        """Gathers the batch's molecules, cut to the size of their bucket."""
+        index, valid = arrays
+        return MoleculeBatch(
+            data.charges[index, :static].astype(jnp.int32),
+            data.positions[index, :static],
+            data.targets[index],
+            valid,
+        )
+
+    def metrics(self, totals: tuple[np.ndarray, np.ndarray]) -> Metrics:
+        """The mean absolute error of every task, in its unit."""
+        absolute_errors, count = totals
+        errors = self._normalizer.mae_in_units(np.asarray(absolute_errors, float) / float(count))
+        return [[float(error)] for error in errors]
+
+
+def models(
+    config: QM9Config,
+    num_tasks: int = len(qm9.TASKS),
+    mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
+) -> tuple[Model, Model]:
+    """The multi-task network, and as many single-task networks in one, on the first targets.
+
+    Parameters are pairs (encoder, list of heads); the single-task ones have a leading axis of
+    tasks and one head each.  `mode` is the engine's.
+    """
+
+    def network(num_heads: int, rngs: nnx.Rngs) -> QM9Network:
+        return QM9Network(
+            num_heads,
+            width=config.width,
+            edge_width=config.edge_width,
+            message_steps=config.message_steps,
+            rngs=rngs,
+        )
+
+    def initial(num_heads: int, key: jax.Array) -> Any:
+        module = network(num_heads, nnx.Rngs(key))
+        return functional(module.encoder).params, [functional(h).params for h in module.heads]
+
+    skeleton = nnx.eval_shape(lambda: network(1, nnx.Rngs(0)))
+    apply_encoder = functional(skeleton.encoder).apply
+    apply_head = functional(skeleton.heads[0]).apply
+
+    def encode(params: Any, batch: MoleculeBatch) -> jax.Array:
+        return apply_encoder(params, {}, batch.charges, batch.positions)[0]
+
+    def decode(params: Any, representation: jax.Array) -> jax.Array:
+        return apply_head(params, {}, representation)[0][:, 0]
+
+    def predict(params: Any, batch: MoleculeBatch) -> jax.Array:
+        representation = encode(params[0], batch)
+        return jnp.stack([decode(head, representation) for head in params[1]], axis=1)
+
+    def predict_single(params: Any, batch: MoleculeBatch) -> jax.Array:
+        return jax.vmap(predict, in_axes=(0, None))(params, batch)[:, :, 0].T
+
+    def head_loss(task: int) -> Any:
+        def loss(params: Any, representation: jax.Array, batch: MoleculeBatch) -> jax.Array:
+            errors = decode(params, representation) - batch.targets[:, task]
+            return _mean_square(errors, batch.valid)
+
+        return loss
+
+    def losses_of(predict: Any) -> Any:
+        def losses(params: Any, batch: MoleculeBatch) -> jax.Array:
+            errors = predict(params, batch) - batch.targets[:, :num_tasks]
+            return jax.vmap(_mean_square, in_axes=(1, None))(errors, batch.valid)
+
+        return losses
+
+    def totals_of(predict: Any) -> Any:
+        def totals(params: Any, batch: MoleculeBatch) -> Any:
+            errors = jnp.abs(predict(params, batch) - batch.targets[:, :num_tasks])
+            return jnp.sum(errors, axis=0, where=batch.valid[:, None]), jnp.sum(batch.valid)
+
+        return totals
+
+    single_losses = losses_of(predict_single)
+
+    def single_task_grads(params: Any, batch: MoleculeBatch) -> tuple[jax.Array, Any]:
+        # Row t of every parameter is task t's alone: the gradient of the sum is already stacked.
+        losses, pullback = jax.vjp(lambda p: single_losses(p, batch), params)
+        return losses, pullback(jnp.ones_like(losses))[0]
+
+    multi_task = Model(
+        init=functools.partial(initial, num_tasks),
+        losses=losses_of(predict),
+        task_grads=dbmtl.encoder_value_and_task_grads(
+            encode, [head_loss(task) for task in range(num_tasks)], mode=mode
+        ),
+        totals=totals_of(predict),
+        num_tasks=num_tasks,
+    )
+    single_task = Model(
+        init=lambda key: jax.vmap(functools.partial(initial, 1))(jax.random.split(key, num_tasks)),
+        losses=single_losses,
+        task_grads=single_task_grads,
+        totals=totals_of(predict_single),
+        num_tasks=num_tasks,
+        independent=True,
+    )
+    return multi_task, single_task
+
+
+def _mean_square(errors: jax.Array, valid: jax.Array) -> jax.Array:
+    """Mean of squares over the valid molecules: [B], [B] -> []."""
+    return jnp.sum(errors**2, where=valid) / jnp.sum(valid)

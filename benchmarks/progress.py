@@ -1,0 +1,75 @@
+"""How far a long run is: a bar in a terminal, a line now and then elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+_LINES_PER_RUN = 10
+_REFRESH_SECONDS = 0.5
+
+
+class Progress:
+    """Shows the epoch, the mean loss, the step rate and the time left of one run."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name = console, name
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[details]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._task = self._bar.add_task(self._name, total=None, details="compiling")
+        self._bar.start()
+        self._start = self._shown = time.perf_counter()
+        self._done = 0
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def begin_epoch(self, epoch: int, epochs: int, steps: int) -> None:
+        """Says which epoch of how many begins, and its number of steps."""
+        self._epoch, self._epochs = epoch, epochs
+        self._bar.update(self._task, total=self._done + steps * (epochs - epoch))
+        every = max(1, epochs // _LINES_PER_RUN)
+        if not self._console.is_terminal and epoch > 0 and epoch % every == 0:
+            elapsed = time.perf_counter() - self._start
+            left = elapsed / epoch * (epochs - epoch)
+            self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
+
+    def step(self, losses: list[jax.Array]) -> None:
+        """Counts a step; now and then shows its losses, which waits for the device."""
+        self._done += 1
+        now = time.perf_counter()
+        if self._console.is_terminal and now - self._shown > _REFRESH_SECONDS:
+            self._shown = now
+            values = np.asarray(losses[-1])
+            rate = self._done / (time.perf_counter() - self._start)
+            shown = " ".join(f"{v:.3g}" for v in values)
+            self._bar.update(
+                self._task,
+                completed=self._done,
+                details=f"epoch {self._epoch + 1}/{self._epochs}  {rate:.1f} steps/s  loss {shown}",
+            )
+
+    def note(self, text: str) -> None:
+        """Prints a line that stays."""
+        self._console.print(f"{self._name}: {text}")

@@ -1,0 +1,174 @@
+"""Results on disk: one file of JSON lines per run, and the settings that all runs share.
+
+A folder holds `config.json` and `{method}-seed{seed}.jsonl`. Every line is an object with a
+"kind": "start" (the environment), "step" (training losses), "epoch" (validation) and, last,
+"result" or "failed". Tables and plots are made from these files alone.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from typing import Any, Self
+
+import jax
+
+from benchmarks.errors import UserError
+
+LAST_KINDS = ("result", "failed")
+
+
+class RunLog:
+    """Appends records to a run's file; each is on disk when `write` returns."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> Self:
+        with _disk_errors(self._path):
+            self._file = self._path.open("w", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Appends one record; arrays become lists, NaN and infinities null."""
+        with _disk_errors(self._path):
+            self._file.write(json.dumps({"kind": kind} | _plain(fields)) + "\n")
+            self._file.flush()
+
+
+def run_path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
+    """Where a run's records are."""
+    return folder / f"{method}-seed{seed}.jsonl"
+
+
+def read_run(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a run; empty where it has not begun. A cut-off last line is left out."""
+    if not path.exists():
+        return []
+    records = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if not line.endswith("\n"):
+                break
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}: line {len(records) + 1} is not JSON ({error})") from error
+    return records
+
+
+def is_complete(records: list[dict[str, Any]]) -> bool:
+    """Whether the run came to an end (also by failing)."""
+    return bool(records) and records[-1]["kind"] in LAST_KINDS
+
+
+def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """All runs of a folder that came to an end: method -> seed -> records."""
+    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for path in sorted(folder.glob("*-seed*.jsonl")):
+        method, _, seed = path.stem.rpartition("-seed")
+        records = read_run(path)
+        if is_complete(records):
+            runs.setdefault(method, {})[int(seed)] = records
+    return runs
+
+
+def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Creates the folder of results, or checks that what is there has the same settings."""
+    path = folder / "config.json"
+    with _disk_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            try:
+                found = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}: not JSON ({error})") from error
+            if found != settings:
+                raise UserError(
+                    f"{folder} holds results of other settings ({_difference(found, settings)}); "
+                    "choose another folder with --out, or remove this one"
+                )
+            return
+        write_file(path, json.dumps(settings, indent=2) + "\n")
+
+
+def write_file(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    with _disk_errors(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        pathlib.Path(name).chmod(0o644)
+        pathlib.Path(name).replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """What a figure may depend on besides the settings."""
+    packages = ("dbmtl_jax", "flax", "jax", "jaxlib", "numpy", "optax")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "python": platform.python_version(),
+        "versions": versions,
+        "device": jax.devices()[0].device_kind,
+        "device_count": jax.device_count(),
+        "cpu_count": os.cpu_count(),
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    here = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+@contextlib.contextmanager
+def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+    """A full disk or a folder that cannot be written is one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot write ({error.strerror or error})") from error
+
+
+def _difference(found: Any, expected: Any, where: str = "") -> str:
+    """The first setting in which two differ, in words."""
+    if isinstance(found, dict) and isinstance(expected, dict):
+        for key in sorted(found.keys() | expected.keys()):
+            if found.get(key) != expected.get(key):
+                return _difference(found.get(key), expected.get(key), f"{where}.{key}".strip("."))
+    return f"{where} is {found!r} there and {expected!r} here"
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and NumPy scalars as plain JSON values."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

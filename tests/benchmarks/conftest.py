@@ -1,0 +1,59 @@
+"""A tiny data set in the form of QM9, so that whole runs take seconds."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flax")
+pytest.importorskip("rich")
+pytest.importorskip("tyro")
+
+from benchmarks.config import Compare, QM9Config, TrainConfig
+from benchmarks.data import qm9
+from benchmarks.problems.qm9 import QM9Problem
+
+NUM_MOLECULES = 40
+QM9 = QM9Config(
+    train_size=16,
+    validation_size=8,
+    test_size=10,
+    bucket_sizes=(6,),
+    width=6,
+    edge_width=4,
+    message_steps=1,
+)
+TRAIN = TrainConfig(epochs=3, batch_size=8, learning_rate=1e-2, log_every=1)
+
+
+def make_molecules(seed: int = 0) -> qm9.Molecules:
+    """Random clouds of three to six atoms; the targets follow from them."""
+    rng = np.random.default_rng(seed)
+    charges = np.zeros((NUM_MOLECULES, qm9.MAX_ATOMS), np.int8)
+    positions = np.zeros((NUM_MOLECULES, qm9.MAX_ATOMS, 3), np.float32)
+    for i in range(NUM_MOLECULES):
+        atoms = rng.integers(3, 7)
+        charges[i, :atoms] = rng.choice([1, 6, 7, 8, 9], atoms)
+        positions[i, :atoms] = rng.normal(size=(atoms, 3)) * 1.5
+    charge = charges.sum(1, dtype=float)
+    scales = 10.0 ** np.arange(-2, 9)
+    targets = charge[:, None] * scales + rng.normal(size=(NUM_MOLECULES, 11)) * scales
+    return qm9.Molecules(charges, positions, targets)
+
+
+@pytest.fixture(scope="session")
+def problem() -> QM9Problem:
+    return QM9Problem(QM9, TRAIN.batch_size, make_molecules())
+
+
+@pytest.fixture
+def tiny(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
+    """A comparison that reads the tiny molecules instead of QM9."""
+    monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
+    return Compare(dataset="qm9", out=tmp_path / "out", qm9=QM9, train=TRAIN)
+
+
+def changed(config: Compare, **train: object) -> Compare:
+    """The comparison with other settings of the training loop."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))

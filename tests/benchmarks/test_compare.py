@@ -1,0 +1,143 @@
+"""The command as a user runs it, on tiny molecules: table, plots, JSON, and what it refuses."""
+
+import csv
+import dataclasses
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import dbmtl_jax as dbmtl
+from benchmarks import __main__ as command_line
+from benchmarks.compare import compare
+from benchmarks.config import PRESETS, Compare, Perf
+from benchmarks.data import qm9
+from benchmarks.errors import UserError
+from benchmarks.report import results
+from tests.benchmarks.conftest import changed
+
+
+def run(config: Compare) -> str:
+    output = io.StringIO()
+    compare(config, Console(file=output, width=200, markup=False))
+    return output.getvalue()
+
+
+def test_a_comparison_from_start_to_table(tiny):
+    config = dataclasses.replace(tiny, seeds=2)
+    printed = run(config)
+    for text in ("STL", "DB-MTL", "EW, paper", "Δp (%)", "⟨R²⟩", "guessed from the geometry"):
+        assert text in printed
+    names = {path.name for path in config.out.iterdir()}
+    assert names == {
+        "config.json", "table.md", "losses.png", "gradient_norms.png", "validation.png",
+        "delta_p.png", *(f"{m}-seed{s}.jsonl" for m in ("stl", "ew", "db_mtl") for s in (0, 1)),
+    }  # fmt: skip
+    assert all(path.stat().st_size > 5_000 for path in config.out.glob("*.png"))
+
+    # The table's figures, recomputed from the JSON lines.
+    def last(method, seed):
+        lines = (config.out / f"{method}-seed{seed}.jsonl").read_text().splitlines()
+        return np.array(json.loads(lines[-1])["test"])[:, 0]
+
+    deltas = [100 * np.mean((last("stl", s) - last("db_mtl", s)) / last("stl", s)) for s in (0, 1)]
+    row = next(
+        line
+        for line in (config.out / "table.md").read_text().splitlines()
+        if line.startswith("| DB-MTL |")
+    )
+    cells = [cell.strip("*<u>/ ") for cell in row.split("|")]
+    assert f"{np.mean(deltas):.2f} ± {np.std(deltas, ddof=1):.2f}" in cells
+    outcome = next(o for o in results.load(config.out) if o.method == "db_mtl")
+    np.testing.assert_allclose(outcome.delta_p, deltas, rtol=1e-6)
+    np.testing.assert_allclose(outcome.test, [last("db_mtl", 0), last("db_mtl", 1)])
+
+    # A second call trains nothing and prints the same table.
+    before = {path: path.stat().st_mtime_ns for path in config.out.glob("*.jsonl")}
+    again = run(config)
+    assert "all runs are complete" in again
+    assert before == {path: path.stat().st_mtime_ns for path in config.out.glob("*.jsonl")}
+
+
+def test_an_interrupted_run_is_repeated_and_a_method_can_be_added(tiny):
+    run(dataclasses.replace(tiny, methods=("stl",)))
+    broken = tiny.out / "ew-seed0.jsonl"
+    broken.write_text('{"kind": "start"}\n')
+    printed = run(dataclasses.replace(tiny, methods=("ew",)))
+    assert "STL, seed 0" not in printed
+    assert json.loads(broken.read_text().splitlines()[-1])["kind"] == "result"
+
+
+def test_the_same_seed_gives_the_same_figures(tiny, tmp_path):
+    tests = []
+    for name in ("a", "b"):
+        config = dataclasses.replace(tiny, out=tmp_path / name, methods=("stl", "db_mtl"))
+        run(config)
+        tests.append([outcome.test for outcome in results.load(config.out)])
+    np.testing.assert_array_equal(*tests)
+
+
+def test_what_a_user_can_mend_is_one_line(tiny):
+    with pytest.raises(UserError, match="--methods: unknown 'sgd', expected some of stl, ew"):
+        run(dataclasses.replace(tiny, methods=("sgd",)))
+    with pytest.raises(UserError, match=r"stl is missing, and .* has no finished run of it"):
+        run(dataclasses.replace(tiny, methods=("db_mtl",)))
+    with pytest.raises(UserError, match="--seeds: expected at least 1"):
+        run(dataclasses.replace(tiny, seeds=0))
+    run(dataclasses.replace(tiny, methods=("stl",)))
+    with pytest.raises(UserError, match=r"train.epochs is 3 there and 4 here"):
+        run(changed(tiny, epochs=4))
+
+
+def test_missing_data_ends_the_command_with_one_line(tiny, monkeypatch, capsys):
+    def missing(*_):
+        raise UserError(f"QM9 needs the package qm9pack: {qm9.INSTALL}")
+
+    monkeypatch.setattr(qm9, "load", missing)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "compare", "qm9", "--out", str(tiny.out)])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert error == f"error: QM9 needs the package qm9pack: {qm9.INSTALL}\n"
+
+
+def test_the_preset_sets_the_defaults_and_options_override_them():
+    command = ["compare", "qm9", "--preset", "paper", "--train.epochs", "7"]
+    config = command_line.parse(command)
+    assert config.qm9 == PRESETS["paper"][0]
+    assert config.train == dataclasses.replace(PRESETS["paper"][1], epochs=7)
+    assert command_line.parse(["compare", "qm9", "--preset=quick"]).qm9 == PRESETS["quick"][0]
+    assert command_line.parse(["compare", "qm9", "--methods", "stl", "ew"]).methods == ("stl", "ew")
+    assert isinstance(command_line.parse(["perf", "--rounds", "2"]), Perf)
+
+
+def test_the_papers_preset_is_the_papers():
+    problem, train = PRESETS["paper"]
+    assert (train.epochs, train.batch_size, train.learning_rate) == (300, 128, 1e-3)
+    assert (train.plateau_factor, train.plateau_patience, train.min_learning_rate) == (0.7, 5, 1e-5)
+    assert (problem.validation_size, problem.test_size, problem.train_size) == (
+        10_000,
+        10_000,
+        None,
+    )
+    assert (problem.width, problem.edge_width, problem.message_steps) == (64, 128, 3)
+
+
+def test_the_papers_tables_have_all_methods():
+    for table in ("table1", "table2", "table3", "table4_office31", "table4_officehome", "table6"):
+        rows = results.paper_table(table)
+        assert len(rows) == 22, table
+        assert {results.DISPLAY_NAMES[m] for m in ("stl", "ew", "db_mtl")} <= rows.keys()
+        assert all(len(set(rows[m])) == len(rows["STL"]) for m in rows)
+    with (
+        results.importlib.resources.files("benchmarks.report") / "paper" / "table3.csv"
+    ).open() as f:
+        assert next(csv.reader(f))[1:12] == list(qm9.TASKS)
+
+
+def test_methods_have_the_papers_names():
+    assert set(dbmtl.METHODS) <= set(results.DISPLAY_NAMES)

@@ -1,0 +1,62 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import run_log
+from benchmarks.errors import UserError
+
+
+def test_records_come_back(tmp_path):
+    path = run_log.run_path(tmp_path, "db_mtl", 3)
+    with run_log.RunLog(path) as log:
+        log.write("epoch", losses=jnp.arange(2.0), score=np.float32(np.nan), nested=[[1.5]])
+        assert not run_log.is_complete(run_log.read_run(path))  # on disk at once
+        log.write("result", test=[[1.0]])
+    records = run_log.read_run(path)
+    assert records[0] == {"kind": "epoch", "losses": [0.0, 1.0], "score": None, "nested": [[1.5]]}
+    assert run_log.is_complete(records)
+    assert run_log.read_folder(tmp_path) == {"db_mtl": {3: records}}
+
+
+def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "ew-seed0.jsonl"
+    path.write_text('{"kind": "step"}\n{"kind": "resu')
+    assert run_log.read_run(path) == [{"kind": "step"}]
+    assert run_log.read_folder(tmp_path) == {}
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / "ew-seed0.jsonl"
+    path.write_text('{"kind": "step"}\nnonsense\n')
+    with pytest.raises(UserError, match=r"ew-seed0.jsonl: line 2 is not JSON"):
+        run_log.read_run(path)
+
+
+def test_a_folder_has_one_setting(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    settings = {"train": {"epochs": 3, "beta": 0.9}}
+    run_log.open_folder(folder, settings)
+    run_log.open_folder(folder, settings)
+    assert json.loads((folder / "config.json").read_text()) == settings
+    with pytest.raises(UserError, match=r"train.epochs is 3 there and 4 here"):
+        run_log.open_folder(folder, {"train": {"epochs": 4, "beta": 0.9}})
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        run_log.open_folder(tmp_path / "file" / "out", {})
+    with (
+        pytest.raises(UserError, match="cannot write"),
+        run_log.RunLog(tmp_path / "missing" / "run.jsonl"),
+    ):
+        pass
+
+
+def test_the_environment_names_versions_and_device():
+    environment = run_log.environment()
+    assert {"jax", "optax", "flax"} <= environment["versions"].keys()
+    assert environment["device"]
+    json.dumps(environment)

@@ -1,0 +1,165 @@
+"""The training loop: single-task models are independent, and every method trains."""
+
+import io
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+import dbmtl_jax as dbmtl
+from benchmarks.compare import make_method
+from benchmarks.problems.qm9 import MoleculeBatch
+from benchmarks.progress import Progress
+from benchmarks.run_log import RunLog, read_run
+from benchmarks.train import Result, Trainer, make_update
+from tests.benchmarks.conftest import TRAIN
+
+
+def first_batch(problem) -> MoleculeBatch:
+    static, arrays = problem.batches("train")[0]
+    return problem.load(problem.data, static, arrays)
+
+
+def test_single_task_models_are_separate_trainings(problem):
+    """Eleven models in one program end where each one ends that is trained alone."""
+    model, batch = problem.single_task, first_batch(problem)
+    params = model.init(jax.random.key(1))
+    init, step = make_update(model, None)
+    rates = jnp.linspace(1e-3, 1e-2, 11)
+    state = init(params)
+    for _ in range(3):
+        state, losses = jax.jit(step)(state, batch, rates)
+
+    def alone(task):
+        """Task `task` trained by itself, the other models standing still."""
+        adam = optax.scale_by_adam()
+
+        def loss(own):
+            everyone = jax.tree.map(lambda full, row: full.at[task].set(row), params, own)
+            return model.losses(everyone, batch)[task]
+
+        own = jax.tree.map(lambda leaf: leaf[task], params)
+        opt_state = adam.init(own)
+        value_and_grad = jax.jit(jax.value_and_grad(loss))
+        for _ in range(3):
+            value, grad = value_and_grad(own)
+            update, opt_state = adam.update(grad, opt_state)
+            own = jax.tree.map(lambda p, u: p - rates[task] * u, own, update)
+        return own, value
+
+    for task in (0, 7):
+        own, value = alone(task)
+        row = jax.tree.map(lambda leaf, task=task: leaf[task], state.params)
+        chex.assert_trees_all_close(row, own, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(losses[task], value, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["multi_task", "single_task"])
+def test_task_grads_are_those_of_the_losses(problem, kind):
+    model, batch = getattr(problem, kind), first_batch(problem)
+    params = model.init(jax.random.key(0))
+    losses, grads = jax.jit(model.task_grads)(params, batch)
+    np.testing.assert_allclose(losses, model.losses(params, batch), rtol=1e-5)
+    rows = jax.jacrev(lambda p: model.losses(p, batch))(params)
+    for task in (0, 4, 10):
+        if kind == "multi_task":
+            expected = jax.tree.map(lambda r, task=task: r[task], rows)
+            row = jax.tree.map(lambda g, task=task: g[task], grads[0])
+            chex.assert_trees_all_close(row, expected[0], rtol=1e-4, atol=1e-5)
+            chex.assert_trees_all_close(grads[1][task], expected[1][task], rtol=1e-4, atol=1e-5)
+        else:
+            expected = jax.tree.map(lambda r, task=task: r[task, task], rows)
+            row = jax.tree.map(lambda g, task=task: g[task], grads)
+            chex.assert_trees_all_close(row, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_filling_has_no_influence(problem):
+    """A batch of five among eight slots has the losses of its five molecules."""
+    model = problem.multi_task
+    params = model.init(jax.random.key(0))
+    index = np.arange(8)
+    full = problem.load(problem.data, 6, (index[:5], np.ones(5, bool)))
+    filled = problem.load(problem.data, 6, (index * (index < 5), index < 5))
+    np.testing.assert_allclose(model.losses(params, full), model.losses(params, filled), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.totals(params, full)[0], model.totals(params, filled)[0], rtol=1e-5
+    )
+
+
+def test_metrics_are_mean_absolute_errors_in_units(problem):
+    trainer = Trainer(problem, problem.multi_task, None, TRAIN)
+    params = problem.multi_task.init(jax.random.key(0))
+    got = np.array(trainer.evaluate(params, "test"))[:, 0]
+    train = slice(0, 16)  # the order in which the problem keeps its split
+    test = slice(24, 34)
+    molecules = problem.data
+    targets = np.asarray(molecules.targets)
+    np.testing.assert_allclose(targets[train].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(targets[train].std(0), 1, rtol=1e-4)
+    indices = np.arange(test.start, test.stop)
+    batch = problem.load(molecules, 6, (indices, np.ones(len(indices), bool)))
+    errors, count = problem.multi_task.totals(params, batch)
+    assert count == 10
+    np.testing.assert_allclose(got, np.array(problem.metrics((errors, count)))[:, 0], rtol=1e-5)
+    scales = 10.0 ** np.arange(-2, 9)
+    ratio = got / np.asarray(errors / 10) / scales  # the standard deviation, up to its scale
+    assert np.all((ratio > 1) & (ratio < 100))
+
+
+@pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS])
+def test_every_method_trains_and_logs(problem, tiny, method, tmp_path):
+    model = problem.single_task if method == "stl" else problem.multi_task
+    transformation = None if method == "stl" else make_method(method, model, tiny)
+    trainer = Trainer(problem, model, transformation, TRAIN)
+    ones = [[1.0]] * 11
+    baseline = None if method == "stl" else Result(ones, ones)
+    path = tmp_path / "run.jsonl"
+    console = Console(file=io.StringIO())
+    with RunLog(path) as log, Progress(console, method) as progress:
+        result = trainer.run(0, baseline, log, progress)
+    records = read_run(path)
+    kinds = [record["kind"] for record in records]
+    assert kinds == ["start", *(["step"] * 2 + ["epoch"]) * 3, "result"]
+    assert np.isfinite(result.test).all()
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    assert np.mean(epochs[-1]["losses"]) < np.mean(epochs[0]["losses"])
+    assert np.all(np.array(epochs[0]["gradient_norms"]) > 0)
+    best = records[-1]["best_epoch"]
+    for task, epoch in enumerate(np.broadcast_to(best, 11)):
+        assert records[-1]["validation"][task] == epochs[epoch]["validation"][task]
+    scores = np.array([record["score"] for record in epochs])
+    np.testing.assert_array_equal(best, scores.argmax(axis=0))
+
+
+def test_one_program_per_bucket(problem, tmp_path):
+    """Later epochs, seeds and learning rates do not compile again."""
+    trainer = Trainer(problem, problem.multi_task, None, TRAIN)
+    console = Console(file=io.StringIO())
+    ones = [[1.0]] * 11
+    for seed in range(2):
+        with RunLog(tmp_path / f"{seed}.jsonl") as log, Progress(console, "ew") as progress:
+            trainer.run(seed, Result(ones, ones), log, progress)
+    assert trainer._train_step._cache_size() == 1
+
+
+def test_a_run_with_broken_losses_is_recorded_as_failed(problem, tmp_path):
+    broken = problem.data._replace(targets=problem.data.targets.at[0].set(jnp.nan))
+
+    class Broken:
+        def __getattr__(self, name):
+            return broken if name == "data" else getattr(problem, name)
+
+    trainer = Trainer(Broken(), problem.multi_task, None, TRAIN)
+    path = tmp_path / "run.jsonl"
+    output = io.StringIO()
+    with RunLog(path) as log, Progress(Console(file=output), "EW") as progress:
+        assert trainer.run(0, Result([[1.0]] * 11, [[1.0]] * 11), log, progress) is None
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert last["kind"] == "failed"
+    assert None in last["losses"]
+    assert "not finite at step" in output.getvalue()

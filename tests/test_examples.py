@@ -1,0 +1,31 @@
+"""The examples and the README's code run and do what they say."""
+
+import importlib.util
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_learn(path):
+    pytest.importorskip("flax")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    first, last = module.main(steps=1), module.main(steps=300)
+    assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
+
+
+def test_the_readmes_example_runs():
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert code is not None
+    names: dict = {}
+    exec(code.group(1), names)
+    assert names["losses"].shape == (3,)
+    assert jnp.all(jnp.isfinite(names["losses"]))
