@@ -2,7 +2,7 @@
 
 Static mistakes (shapes, trees, options) raise while tracing and name the argument, what was
 found and what was expected.  Traced mistakes (a loss or gradient that is not finite) cannot
-raise inside a compiled program; `_presence` says how they are handled there.
+raise inside a compiled program; `_parts` says how they are handled there.
 """
 
 import math
@@ -19,7 +19,7 @@ from dbmtl_jax._partition import SHARED
 ScalarOrSchedule = float | jax.Array | Callable[[jax.Array], jax.Array]
 
 
-class Checked(NamedTuple):
+class Step(NamedTuple):
     """The checked input of one step."""
 
     labels: Any  # the tree of labels, one per leaf
@@ -34,14 +34,13 @@ def check_update(
     params: Any,
     losses: Any,
     task_mask: Any,
-    *,
-    losses_required_by: str | None = None,
-) -> Checked:
+    losses_required_by: str | None,
+) -> Step:
     """Checks all that a transformation's `update` is called with; see the functions below."""
     labels = _partition.resolve(labels, updates if params is None else params, num_tasks)
     check_task_grads(updates, labels, num_tasks, params)
     losses = check_losses(losses, num_tasks, required_by=losses_required_by)
-    return Checked(labels, losses, check_task_mask(task_mask, num_tasks))
+    return Step(labels, losses, check_task_mask(task_mask, num_tasks))
 
 
 def check_num_tasks(num_tasks: Any) -> int:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._aggregation import weighted_aggregation
+from dbmtl_jax._aggregation import weighted_sum_of_tasks
 from dbmtl_jax._contract import ScalarOrSchedule
-from dbmtl_jax._presence import squared_norms_and_presence
-from dbmtl_jax._task_linalg import accumulation_dtype, per_task
-from dbmtl_jax.loss_balancing.log_loss import scale_by_log_loss
+from dbmtl_jax._parts import Aggregator, Part, Stack, method, transformation
+from dbmtl_jax._task_linalg import accumulation_dtype, per_task, squared_norms
+from dbmtl_jax.loss_balancing.log_loss import log_loss
 
 Scale = Literal["max", "min", "mean", "median"]
 
@@ -72,11 +72,18 @@ def db_mtl(
       >>> print(updates)
       [-5. -5.]
     """
-    parts = [task_ema(num_tasks, beta, debias=debias, ema_dtype=ema_dtype, labels=labels)]
+    num_tasks = _contract.check_num_tasks(num_tasks)
+    parts = [_ema(num_tasks, beta, debias, ema_dtype)]
     if log_losses:
-        parts.insert(0, scale_by_log_loss(num_tasks, eps=eps, labels=labels))
-    parts.append(balance_magnitudes(num_tasks, scale=scale, eps=eps, labels=labels))
-    return optax.chain(*parts)
+        _contract.check_range("eps", eps, 0.0)
+        parts.insert(0, log_loss(num_tasks, eps))
+    return method(
+        num_tasks,
+        parts,
+        _balance(num_tasks, scale, eps),
+        labels,
+        losses_required_by="db_mtl" if log_losses else None,
+    )
 
 
 class TaskEmaState(NamedTuple):
@@ -128,73 +135,66 @@ def task_ema(
        [1. ]]
     """
     num_tasks = _contract.check_num_tasks(num_tasks)
+    return transformation(num_tasks, _ema(num_tasks, beta, debias, ema_dtype), labels)
+
+
+def _ema(num_tasks: int, beta: ScalarOrSchedule, debias: bool, ema_dtype: Any) -> Part:
+    """`task_ema` as a part."""
     if not callable(beta):
         _contract.check_range("beta", beta, 0.0, 1.0, open_high=True)
     keeps_average = isinstance(beta, jax.Array) or callable(beta) or beta != 0
 
-    def init(params: optax.Params) -> TaskEmaState:
-        labels_ = _partition.resolve(labels, params, num_tasks)
-
-        def zeros(label, param):
-            if label != _partition.SHARED:
-                return optax.MaskedNode()
+    def init(shared: Any) -> TaskEmaState:
+        def zeros(param: jax.Array) -> jax.Array:
             dtype = accumulation_dtype(param) if ema_dtype is None else ema_dtype
             return jnp.zeros((num_tasks, *param.shape), dtype)
 
-        dtype = accumulation_dtype(*_partition.shared_leaves(labels_, params))
+        dtype = accumulation_dtype(*jax.tree.leaves(shared))
         return TaskEmaState(
             count=jnp.zeros((), jnp.int32),
-            ema=jax.tree.map(zeros, labels_, params) if keeps_average else None,
+            ema=jax.tree.map(zeros, shared) if keeps_average else None,
             decay_product=jnp.ones((num_tasks,), dtype) if debias else None,
         )
 
-    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
-        del extra_args
-        labels_, losses, mask = _contract.check_update(
-            num_tasks, labels, updates, params, losses, task_mask
-        )
+    def update(stack: Stack, state: TaskEmaState, losses: Any) -> tuple[Stack, TaskEmaState]:
+        del losses
         count = optax.safe_increment(state.count)
         if not keeps_average:
-            return updates, state._replace(count=count)
-
-        if params is None:
-            # The average knows the shapes: an unstacked gradient would broadcast into it.
-            like_params = jax.tree.map(_without_task_axis, labels_, updates, state.ema)
-            _contract.check_task_grads(updates, labels_, num_tasks, like_params)
-
+            return stack, state._replace(count=count)
+        _check_shapes(stack.tree, state.ema)
         beta_k = beta(count) if callable(beta) else beta
-        _, present = squared_norms_and_presence(updates, labels_, mask, losses)
 
-        def average(label, gradient, ema):
-            if label != _partition.SHARED:
-                return ema
+        def average(leaf: jax.Array, ema: jax.Array) -> jax.Array:
+            weights, present = per_task(stack.weights, ema), per_task(stack.present, ema)
+            gradient = weights * leaf.astype(accumulation_dtype(leaf, ema))
             # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
-            gradient = gradient.astype(accumulation_dtype(gradient, ema))
             moved = (gradient + beta_k * (ema - gradient)).astype(ema.dtype)
-            return jnp.where(per_task(present, ema), moved, ema)
+            return jnp.where(present, moved, ema)
 
-        ema = jax.tree.map(average, labels_, updates, state.ema)
-        new_state = TaskEmaState(count, ema, state.decay_product)
-        correction = jnp.ones((num_tasks,), jnp.float32)
-        if debias:
-            product = jnp.where(present, state.decay_product * beta_k, state.decay_product)
-            new_state = new_state._replace(decay_product=product.astype(state.decay_product.dtype))
-            correction = 1 / jnp.where(product < 1, 1 - product, 1)
-        weights = jnp.where(present | ~mask, correction, jnp.nan)
+        ema = jax.tree.map(average, stack.tree, state.ema)
+        weights, product = jnp.ones_like(stack.weights), state.decay_product
+        if product is not None:
+            decayed = (product * beta_k).astype(product.dtype)
+            product = jnp.where(stack.present, decayed, product)
+            weights /= jnp.where(product < 1, 1 - product, 1)
+        squares = squared_norms(jax.tree.leaves(ema), num_tasks)
+        stack = stack._replace(tree=ema, squares=squares, weights=weights)
+        return stack, TaskEmaState(count, ema, product)
 
-        def emit(label, gradient, ema):
-            if label != _partition.SHARED:
-                return gradient
-            return (per_task(weights, ema) * ema).astype(gradient.dtype)
-
-        return jax.tree.map(emit, labels_, updates, ema), new_state
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Part(init, update)
 
 
-def _without_task_axis(label: Any, leaf: jax.Array, ema: Any) -> jax.ShapeDtypeStruct:
-    shape = ema.shape[1:] if label == _partition.SHARED else jnp.shape(leaf)
-    return jax.ShapeDtypeStruct(shape, leaf.dtype)
+def _check_shapes(gradients: Any, ema: Any) -> None:
+    """The average knows the shapes: an unstacked gradient would broadcast into it."""
+    _contract.check_same_tree("updates", gradients, "the state's average", ema)
+    for (path, gradient), average in zip(
+        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(ema), strict=True
+    ):
+        if gradient.shape != average.shape:
+            raise ValueError(
+                f"updates{jax.tree_util.keystr(path)}: expected shape {average.shape} (that of the "
+                f"state's average), found {gradient.shape}"
+            )
 
 
 def balance_magnitudes(
@@ -227,9 +227,15 @@ def balance_magnitudes(
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
       >>> tx = dbmtl.balance_magnitudes(num_tasks=2)
       >>> updates, state = tx.update(jnp.array([[3.0, 0.0], [0.0, 6.0]]), tx.init(jnp.zeros(2)))
-      >>> print(updates, state.weights)
+      >>> print(updates, state.aggregator.weights)
       [6. 6.] [2. 1.]
     """
+    num_tasks = _contract.check_num_tasks(num_tasks)
+    return method(num_tasks, (), _balance(num_tasks, scale, eps), labels)
+
+
+def _balance(num_tasks: int, scale: Scale | float, eps: float) -> Aggregator:
+    """`balance_magnitudes` as an aggregator."""
     alpha = _magnitude(scale)
     _contract.check_range("eps", eps, 0.0)
 
@@ -237,7 +243,7 @@ def balance_magnitudes(
         # With ε = 0 a zero gradient would be 0/0; its weight is of no consequence.
         return alpha(norms, present) / jnp.where(norms + eps > 0, norms + eps, 1)
 
-    return weighted_aggregation(num_tasks, weigh, labels)
+    return weighted_sum_of_tasks(num_tasks, weigh)
 
 
 def _magnitude(scale: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:

@@ -300,7 +300,7 @@ def _task_grads(
         # pullback of that task alone instead, of which the compiler drops the shared part.
         own = {task: pull(task) for task in {x for x in flat_labels if x != _partition.SHARED}}
         stacked = _map_tasks(
-            lambda ct: _partition.shared_leaves(labels, pullback(ct)), cotangents, chosen
+            lambda ct: jax.tree.leaves(_partition.shared(labels, pullback(ct))), cotangents, chosen
         )
     shared = iter(stacked)
     leaves = [

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 SHARED = "shared"
 
@@ -48,16 +49,14 @@ def _check_label(where: str, label: Any, num_tasks: int) -> None:
         )
 
 
-def shared_leaves(labels: Any, tree: Any) -> list[Any]:
-    """The leaves of `tree` that all tasks share, in order."""
-    return [
-        leaf
-        for label, leaf in zip(jax.tree.leaves(labels), jax.tree.leaves(tree), strict=True)
-        if label == SHARED
-    ]
+def shared(labels: Any, tree: Any) -> Any:
+    """`tree` with `optax.MaskedNode` in the place of leaves that belong to one task."""
+    return jax.tree.map(
+        lambda label, leaf: leaf if label == SHARED else optax.MaskedNode(), labels, tree
+    )
 
 
-def task_leaves(labels: Any, tree: Any) -> list[tuple[int, Any]]:
+def own_leaves(labels: Any, tree: Any) -> list[tuple[int, Any]]:
     """The (task, leaf) pairs of the leaves of `tree` that belong to one task, in order."""
     return [
         (label, leaf)

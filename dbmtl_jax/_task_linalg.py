@@ -60,10 +60,5 @@ def weighted_sum(weights: jax.Array, present: jax.Array, leaf: jax.Array) -> jax
     Written out as a sum over tasks: one fusion that runs at memory speed and merges into the
     optimizer that follows, which a contraction (`tensordot`) never does.
     """
-    rows = (
-        jnp.where(present[t], weights[t] * leaf[t], 0).astype(
-            jnp.promote_types(weights.dtype, leaf.dtype)
-        )
-        for t in range(weights.shape[0])
-    )
+    rows = (weights[t] * jnp.where(present[t], leaf[t], 0) for t in range(weights.shape[0]))
     return functools.reduce(operator.add, rows).astype(leaf.dtype)

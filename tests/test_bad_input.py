@@ -77,7 +77,7 @@ def test_another_tree_is_refused(part):
 
 @pytest.mark.parametrize("name", ["db_mtl", "scale_by_log_loss"])
 def test_missing_losses_are_refused(name):
-    with pytest.raises(TypeError, match=r"losses: scale_by_log_loss needs .* shape \(3,\)"):
+    with pytest.raises(TypeError, match=rf"losses: {name} needs .* shape \(3,\)"):
         step(PARTS[name](T), losses=None)
 
 

@@ -1,11 +1,11 @@
 """Equal weighting: the sum of the tasks' gradients."""
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from dbmtl_jax import _partition
-from dbmtl_jax._aggregation import weighted_aggregation
+from dbmtl_jax import _contract, _partition
+from dbmtl_jax._aggregation import weighted_sum_of_tasks
+from dbmtl_jax._parts import method
 
 
 def sum_tasks(
@@ -34,12 +34,9 @@ def sum_tasks(
       >>> print(updates)
       [3. 5.]
     """
-
-    def weigh(norms: jax.Array, present: jax.Array) -> jax.Array:
-        del present
-        return jnp.ones_like(norms)
-
-    return weighted_aggregation(num_tasks, weigh, labels)
+    num_tasks = _contract.check_num_tasks(num_tasks)
+    aggregator = weighted_sum_of_tasks(num_tasks, lambda norms, present: jnp.ones_like(norms))
+    return method(num_tasks, (), aggregator, labels)
 
 
 def ew(

@@ -1,13 +1,14 @@
 """Loss-scale balancing by the logarithm (DB-MTL, Section 3.1)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._task_linalg import accumulation_dtype, scale_tasks
+from dbmtl_jax._parts import Part, Stack, strict, transformation
+from dbmtl_jax._task_linalg import accumulation_dtype
 
 
 class ScaleByLogLossState(NamedTuple):
@@ -57,32 +58,26 @@ def scale_by_log_loss(
     num_tasks = _contract.check_num_tasks(num_tasks)
     _contract.check_range("eps", eps, 0.0)
 
-    def init(params: optax.Params) -> ScaleByLogLossState:
-        labels_ = _partition.resolve(labels, params, num_tasks)
-        dtype = accumulation_dtype(*_partition.shared_leaves(labels_, params))
+    return transformation(
+        num_tasks, log_loss(num_tasks, eps), labels, losses_required_by="scale_by_log_loss"
+    )
+
+
+def log_loss(num_tasks: int, eps: float) -> Part:
+    """`scale_by_log_loss` as a part."""
+
+    def init(shared: Any) -> ScaleByLogLossState:
+        dtype = accumulation_dtype(*jax.tree.leaves(shared))
         return ScaleByLogLossState(loss_weights=jnp.zeros((num_tasks,), dtype))
 
-    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
-        del extra_args
-        labels_, losses, mask = _contract.check_update(
-            num_tasks,
-            labels,
-            updates,
-            params,
-            losses,
-            task_mask,
-            losses_required_by="scale_by_log_loss",
-        )
+    def update(
+        stack: Stack, state: ScaleByLogLossState, losses: jax.Array
+    ) -> tuple[Stack, ScaleByLogLossState]:
         has_log = jnp.isfinite(losses) & (losses > -eps)
-        reciprocal = 1 / jnp.where(has_log, losses + eps, 1)
-        weights = jnp.where(has_log, reciprocal, jnp.where(mask, jnp.nan, 0))
+        weights = jnp.where(has_log, 1 / jnp.where(has_log, losses + eps, 1), jnp.nan)
+        if not strict():
+            stack = stack._replace(present=stack.present & has_log)
+        recorded = jnp.where(stack.present, weights, 0).astype(state.loss_weights.dtype)
+        return stack.scaled(weights), ScaleByLogLossState(recorded)
 
-        def scale(label, leaf):
-            if label == _partition.SHARED:
-                return scale_tasks(weights, leaf)
-            return (weights[label] * leaf).astype(leaf.dtype)
-
-        recorded = jnp.where(has_log & mask, reciprocal, 0).astype(state.loss_weights.dtype)
-        return jax.tree.map(scale, labels_, updates), ScaleByLogLossState(recorded)
-
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Part(init, update)
