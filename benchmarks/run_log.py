@@ -84,9 +84,9 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]
 
 def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     """Creates the folder of results, or checks that what is there has the same settings."""
+    make_folder(folder)
     path = folder / "config.json"
     with _disk_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
         if path.exists():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
@@ -99,6 +99,12 @@ def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
                 )
             return
         write_file(path, json.dumps(settings, indent=2) + "\n")
+
+
+def make_folder(folder: pathlib.Path) -> None:
+    """Creates a folder where there is none."""
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_file(path: pathlib.Path, text: str) -> None:

@@ -1,11 +1,12 @@
 """Multi-task optimisation for JAX: DB-MTL as optax transformations of stacked task gradients."""
 
-from dbmtl_jax._db_mtl import balance_magnitudes, db_mtl, inverse_power_schedule, task_ema
+from dbmtl_jax._db_mtl import balance_magnitudes, db_mtl
 from dbmtl_jax._engine import (
     encoder_value_and_task_grads,
     per_task_value_and_grads,
     value_and_task_grads,
 )
+from dbmtl_jax._task_ema import inverse_power_schedule, task_ema
 from dbmtl_jax.diagnostics import task_cosine_similarity, task_norms
 from dbmtl_jax.gradient_balancing.equal_weighting import ew, sum_tasks
 from dbmtl_jax.loss_balancing.log_loss import scale_by_log_loss

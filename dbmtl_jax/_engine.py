@@ -1,19 +1,13 @@
 """Per-task gradients: the three ways to get a stacked Jacobian [T, *shape] out of a model."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax import _contract, _partition
-
-Mode = Literal["auto", "unroll", "loop", "vmap"]
-
-# On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
-# a convolution's weight gradient inside a loop runs 50 to 130 times slower.  Unrolled pullbacks
-# have neither fault; beyond this many tasks a loop's smaller program and memory win.
-_MAX_UNROLLED_TASKS = 8
+from dbmtl_jax import _partition
+from dbmtl_jax._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
 def value_and_task_grads(
@@ -62,7 +56,7 @@ def value_and_task_grads(
       [[2. 4.]
        [3. 3.]]
     """
-    _check_options(mode, chunk_size)
+    check_options(mode, chunk_size)
 
     def value_and_task_grads_fun(params, *args, **kwargs):
         def losses_and_aux(p):
@@ -71,7 +65,7 @@ def value_and_task_grads(
 
         losses, pullback, aux = jax.vjp(losses_and_aux, params, has_aux=True)
         num_tasks = losses.shape[0]
-        chosen = _choose(mode, chunk_size, num_tasks, losses_and_aux, params)
+        chosen = choose(mode, chunk_size, num_tasks, losses_and_aux, params)
         labels_ = _partition.resolve(labels, params, num_tasks)
         one_hots = jnp.eye(num_tasks, dtype=losses.dtype)
         grads = _task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
@@ -122,7 +116,7 @@ def encoder_value_and_task_grads(
       >>> print(losses, encoder_grads, *head_grads)
       [ 2. 36.] [ 1. 36.] 2.0 24.0
     """
-    _check_options(mode, chunk_size)
+    check_options(mode, chunk_size)
     num_tasks = len(heads)
     if num_tasks < 1:
         raise ValueError("heads: expected at least one function, found none")
@@ -149,7 +143,7 @@ def encoder_value_and_task_grads(
             head_grads.append(head_grad)
             cotangents.append(cotangent)
 
-        chosen = _choose(mode, chunk_size, num_tasks, encode, encoder_params)
+        chosen = choose(mode, chunk_size, num_tasks, encode, encoder_params)
         stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *cotangents)
         labels = _partition.resolve(None, encoder_params, num_tasks)
         encoder_grads = _task_grads(lambda ct: pullback(ct)[0], stacked, labels, chosen)
@@ -197,18 +191,18 @@ def per_task_value_and_grads(
       >>> print(losses, grads.shape)
       [3. 7.] (2, 2)
     """
-    _check_options(mode, chunk_size)
+    check_options(mode, chunk_size)
     functions = [fun] if callable(fun) else list(fun)
     differentiated = [
         jax.value_and_grad(_scalar_loss(f, "fun", has_aux), has_aux=True) for f in functions
     ]
 
     def per_task_value_and_grads_fun(params, *args):
-        num_tasks = _leading_axis(args)
+        num_tasks = leading_axis(args)
         if callable(fun):
             one_task = jax.tree.map(lambda x: x[0], args)
-            chosen = _choose(mode, chunk_size, num_tasks, lambda p: fun(p, *one_task), params)
-            (losses, aux), grads = _map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
+            chosen = choose(mode, chunk_size, num_tasks, lambda p: fun(p, *one_task), params)
+            (losses, aux), grads = map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
         else:
             if len(functions) != num_tasks:
                 raise ValueError(
@@ -227,57 +221,6 @@ def per_task_value_and_grads(
     return per_task_value_and_grads_fun
 
 
-def _check_options(mode: str, chunk_size: int | None) -> None:
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode: expected one of {get_args(Mode)}, found {mode!r}")
-    if chunk_size is not None:
-        _contract.check_range("chunk_size", chunk_size, 1)
-        if mode == "unroll":
-            raise ValueError('chunk_size: expected None with mode="unroll", found a number')
-
-
-def _choose(
-    mode: Mode, chunk_size: int | None, num_tasks: int, fun: Callable[[Any], Any], params: Any
-) -> tuple[Mode, int | None]:
-    """Settles "auto", and the number of tasks that a loop takes at a time."""
-    if chunk_size is not None:
-        return ("vmap", None) if chunk_size >= num_tasks else ("loop", chunk_size)
-    if mode != "auto":
-        return mode, None
-    if jax.default_backend() != "cpu":
-        return "vmap", None
-    if num_tasks <= _MAX_UNROLLED_TASKS:
-        return "unroll", None
-    has_convolution = _contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated")
-    return ("unroll" if has_convolution else "loop"), None
-
-
-def _contains(jaxpr: Any, primitive: str) -> bool:
-    """Whether a primitive of that name occurs in a jaxpr or in one that it calls."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == primitive:
-            return True
-        for inner in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-        ):
-            inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns") and _contains(inner, primitive):
-                return True
-    return False
-
-
-def _map_tasks(fun: Callable[[Any], Any], inputs: Any, chosen: tuple[Mode, int | None]) -> Any:
-    """Stacks `fun` of every slice of the inputs' first axis."""
-    mode, batch_size = chosen
-    if mode == "vmap":
-        return jax.vmap(fun)(inputs)
-    if mode == "loop":
-        return jax.lax.map(fun, inputs, batch_size=batch_size)
-    num_tasks = _leading_axis(inputs)
-    rows = [fun(jax.tree.map(lambda x, t=t: x[t], inputs)) for t in range(num_tasks)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
-
-
 def _task_grads(
     pullback: Callable[[Any], Any], cotangents: Any, labels: Any, chosen: tuple[Mode, int | None]
 ) -> Any:
@@ -288,7 +231,7 @@ def _task_grads(
         return jax.tree.leaves(pullback(jax.tree.map(lambda x: x[task], cotangents)))
 
     if chosen[0] == "unroll":
-        own = {task: pull(task) for task in range(_leading_axis(cotangents))}
+        own = {task: pull(task) for task in range(leading_axis(cotangents))}
         columns = zip(*own.values(), strict=True)
         stacked = [
             jnp.stack(column)
@@ -299,7 +242,7 @@ def _task_grads(
         # Inside the loop or batch a task's own leaves would be made T times.  They come from a
         # pullback of that task alone instead, of which the compiler drops the shared part.
         own = {task: pull(task) for task in {x for x in flat_labels if x != _partition.SHARED}}
-        stacked = _map_tasks(
+        stacked = map_tasks(
             lambda ct: jax.tree.leaves(_partition.shared(labels, pullback(ct))), cotangents, chosen
         )
     shared = iter(stacked)
@@ -335,11 +278,3 @@ def _scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[
         return loss, aux
 
     return checked
-
-
-def _leading_axis(args: Any) -> int:
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(args)]
-    sizes = {shape[:1] for shape in shapes}
-    if len(sizes) != 1 or () in sizes:
-        raise ValueError(f"args: expected arrays of shape (T, ...) with one T, found {shapes}")
-    return shapes[0][0]

@@ -176,6 +176,19 @@ def test_chains_with_an_optimizer(tx, name):
         assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(moved))
 
 
+def test_aggregates_within_optaxs_own_process(tx, name):
+    """`optax.experimental.aggregating.process`, whose parts must take extra arguments."""
+    if name in STACKED:
+        pytest.skip("does not aggregate")
+    aggregating = pytest.importorskip("optax.experimental").aggregating
+    plain = optax.with_extra_args_support
+    processed = aggregating.process(plain(optax.identity()), tx, plain(optax.sgd(0.1)))
+    params = samplers.params_like()
+    got, _ = run(processed, params, inputs(2))
+    expected, _ = run(optax.chain(tx, optax.sgd(0.1)), params, inputs(2))
+    chex.assert_trees_all_close(got, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_params_like_parts_of_the_state_are_found(tx):
     params = samplers.params_like()
     state = tx.init(params)

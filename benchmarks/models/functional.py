@@ -5,7 +5,7 @@ string keys, which jit, vmap, optax and Orbax take as they are, with or without 
 """
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -107,45 +107,6 @@ def functional(module: nnx.Module) -> Functional:
         return outputs, _arrays(_leaves(nnx.state(merged, nnx.BatchStat)))
 
     return Functional(apply, _arrays(params), _arrays(batch_stats))
-
-
-def stacked(make: Callable[[nnx.Rngs], nnx.Module], keys: jax.Array) -> Functional:
-    """Independently initialised copies of one module, stacked along a new leading axis.
-
-    Args:
-      make: builds the module, e.g. ``lambda rngs: QM9Network(1, rngs=rngs)``.
-      keys: one key per copy `[S]`; copy s equals ``functional(make(nnx.Rngs(keys[s])))``.
-
-    Returns:
-      The `apply` of a single copy, to be used under `jax.vmap`, and arrays `[S, ...]`.
-    """
-
-    def initial(key: jax.Array) -> tuple[Arrays, Arrays]:
-        _, params, batch_stats = functional(make(nnx.Rngs(key)))
-        return params, batch_stats
-
-    apply = functional(nnx.eval_shape(lambda: make(nnx.Rngs(0)))).apply
-    return Functional(apply, *jax.vmap(initial)(keys))
-
-
-def head_labels(params: Arrays) -> dict[str, Any]:
-    """Labels for `dbmtl_jax`: task t for everything in `heads` t, ``"shared"`` for the rest.
-
-    Args:
-      params: parameters of a module with an `nnx.List` named `heads`, one item per task.
-
-    Returns:
-      A prefix tree of `params`.
-
-    Raises:
-      ValueError: if there are no heads, as then nothing would be task-specific.
-    """
-    if "heads" not in params:
-        raise ValueError(f"expected task-specific parameters under 'heads', found {list(params)}")
-    return {
-        name: {task: int(task) for task in subtree} if name == "heads" else "shared"
-        for name, subtree in params.items()
-    }
 
 
 def _leaves(state: nnx.State) -> dict[_Path, Any]:

@@ -1,5 +1,52 @@
 """How fast a step is, as ratios of programs that are timed in turns."""
 
-from benchmarks.perf.steps import perf
+import json
 
-__all__ = ["perf"]
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import run_log
+from benchmarks.config import Perf
+from benchmarks.perf import steps, transformation
+
+
+def perf(config: Perf, console: Console) -> None:
+    """Measures, prints the tables and writes their figures to `perf.json`."""
+    rows: list[steps.Row] = []
+    for name in config.networks:
+        for num_tasks in config.num_tasks:
+            console.print(f"{name}, T = {num_tasks} ...", style="dim")
+            network = steps.NETWORKS[name](num_tasks)
+            rows += steps.measure(name, network, config.modes, config.rounds)
+    if rows:
+        console.print(steps.table(rows))
+    alone = []
+    if config.transformation:
+        console.print("the transformation alone ...", style="dim")
+        alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
+        console.print(_transformation_table(alone))
+
+    run_log.make_folder(config.out)
+    record = {
+        "environment": run_log.environment(),
+        "steps": [row._asdict() for row in rows],
+        "transformation": [row._asdict() for row in alone],
+    }
+    path = config.out / "perf.json"
+    run_log.write_file(path, json.dumps(record, indent=2) + "\n")
+    console.print(f"written to {path}")
+
+
+def _transformation_table(rows: list[transformation.Row]) -> Table:
+    table = Table(title="DB-MTL's transformation alone", title_justify="left")
+    for heading in ("T", "P", "ms", "over unchecked arithmetic", "GB/s over triad"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            str(row.num_tasks),
+            f"{row.num_parameters:,}",
+            f"{row.milliseconds:.1f}",
+            f"{row.over_unchecked:.2f}",
+            f"{row.over_triad:.2f}",
+        )
+    return table

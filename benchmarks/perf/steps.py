@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,13 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.console import Console
 from rich.table import Table
 
 import dbmtl_jax as dbmtl
-from benchmarks import run_log
-from benchmarks.config import Perf, QM9Config
+from benchmarks.config import QM9Config
 from benchmarks.data import qm9
+from benchmarks.perf.timing import in_turns
 from benchmarks.problems.qm9 import MoleculeBatch, models
 
 TARGETS = {("mlp", 2): 1.75, ("mlp", 3): 2.35, ("mlp", 11): 7.0}
@@ -136,7 +134,7 @@ def _step(network: Network, mode: str | None) -> tuple[Any, Any]:
 
 
 def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
-    """Times the programs in turns; the first round is not counted."""
+    """Times a step of every mode, and of equal weighting."""
     programs, states, compile_seconds = {}, {}, {}
     for mode in (None, *modes):
         step, state = _step(network, mode)
@@ -144,16 +142,15 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
         programs[mode] = step.lower(state, network.batch).compile()
         compile_seconds[mode] = time.perf_counter() - begin
         states[mode] = state
-    times: dict[str | None, list[float]] = {mode: [] for mode in programs}
-    for _ in range(rounds + 1):
-        for mode, program in programs.items():
-            begin = time.perf_counter()
-            states[mode] = jax.block_until_ready(program(states[mode], network.batch))
-            times[mode].append(time.perf_counter() - begin)
+
+    def turn(mode: str | None) -> Any:
+        states[mode] = programs[mode](states[mode], network.batch)
+        return states[mode]
+
+    times = in_turns({mode: functools.partial(turn, mode) for mode in programs}, rounds)
     rows = []
     for mode in programs:
-        counted = times[mode][1:]
-        ratios = [a / b for a, b in zip(counted, times[None][1:], strict=True)]
+        ratios = [a / b for a, b in zip(times[mode], times[None], strict=True)]
         rows.append(
             Row(
                 name,
@@ -161,35 +158,21 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
                 mode or "EW",
                 statistics.median(ratios),
                 (min(ratios), max(ratios)),
-                1e3 * statistics.median(counted),
+                1e3 * statistics.median(times[mode]),
                 compile_seconds[mode],
             )
         )
     return rows
 
 
-def perf(config: Perf, console: Console) -> None:
-    """Prints the table of ratios and writes it to `perf.json`."""
-    rows: list[Row] = []
-    for name in config.networks:
-        for num_tasks in config.num_tasks:
-            console.print(f"{name}, T = {num_tasks} ...", style="dim")
-            rows += measure(name, NETWORKS[name](num_tasks), config.modes, config.rounds)
-    console.print(_table(rows))
-    config.out.mkdir(parents=True, exist_ok=True)
-    record = {"environment": run_log.environment(), "rows": [row._asdict() for row in rows]}
-    path = config.out / "perf.json"
-    run_log.write_file(path, json.dumps(record, indent=2) + "\n")
-    console.print(f"written to {path}")
-
-
-def _table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal; the best mode of each network beside its target."""
     device = jax.devices()[0].device_kind
-    table = Table(title=f"DB-MTL's step over equal weighting's, {device}", title_justify="left")
+    drawn = Table(title=f"DB-MTL's step over equal weighting's, {device}", title_justify="left")
     headings = ("network", "T", "mode", "ratio", "range", "target", "ms", "compile")
     for heading in headings:
         justify: Literal["left", "right"] = "left" if heading in ("network", "mode") else "right"
-        table.add_column(heading, no_wrap=True, justify=justify)
+        drawn.add_column(heading, no_wrap=True, justify=justify)
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
         target = TARGETS.get((row.network, row.num_tasks))
@@ -197,7 +180,7 @@ def _table(rows: Sequence[Row]) -> Table:
         verdict = ""
         if target is not None and row.ratio == best:
             verdict = f"{target} {'met' if row.ratio <= target else 'missed'}"
-        table.add_row(
+        drawn.add_row(
             row.network,
             str(row.num_tasks),
             row.mode,
@@ -208,4 +191,4 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row.compile_seconds:.1f} s",
             end_section=last,
         )
-    return table
+    return drawn

@@ -37,7 +37,9 @@ def write(outcomes: Sequence[Outcome], folder: pathlib.Path, note: str) -> list[
     figures = {
         "losses.png": _curves(finished, lambda r: r["losses"], "training loss (normalised MSE)"),
         "gradient_norms.png": _curves(
-            finished, lambda r: r["gradient_norms"], "norm of the task's gradient"
+            finished,
+            lambda r: r["gradient_norms"],
+            "norm of the task's gradient, on one fixed training batch",
         ),
         "validation.png": _curves(
             finished, lambda r: [task[0] for task in r["validation"]], "validation MAE"

@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from benchmarks.models.functional import functional, head_labels, stacked
+from benchmarks.models.functional import functional
 
 _HEADS = 11  # more than 10: sorted as strings, "10" comes before "2"
 
@@ -150,7 +150,8 @@ def test_training_without_random_layers_needs_no_key():
 
 def test_stacked_copies_equal_separate_ones(x):
     keys = jax.random.split(jax.random.key(3), 3)
-    apply, params, batch_stats = stacked(lambda rngs: _Network(rngs=rngs), keys)
+    apply = functional(nnx.eval_shape(lambda: _Network(rngs=nnx.Rngs(0)))).apply
+    params, batch_stats = jax.vmap(lambda key: functional(_Network(rngs=nnx.Rngs(key)))[1:])(keys)
     run = jax.jit(
         jax.vmap(lambda p, s, key: apply(p, s, x, train=True, rng=key), in_axes=(0, 0, None))
     )
@@ -225,18 +226,3 @@ def test_wrong_trees_are_named(parts, x):
 def test_other_state_has_no_place():
     with pytest.raises(ValueError, match=r"memory \(Variable\)"):
         functional(_Remembering())
-
-
-def test_head_labels_are_a_prefix_tree(parts):
-    labels = head_labels(parts.params)
-    spelled = jax.tree.map(
-        lambda label, tree: jax.tree.map(lambda _: label, tree), labels, parts.params
-    )
-    assert spelled["norm"] == {"bias": "shared", "scale": "shared"}
-    for task in range(_HEADS):
-        assert spelled["heads"][str(task)] == {"bias": task, "kernel": task}
-
-
-def test_a_network_without_heads_has_no_labels():
-    with pytest.raises(ValueError, match="heads"):
-        head_labels({"encoder": {}})

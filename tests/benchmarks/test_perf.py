@@ -1,29 +1,47 @@
 """The timing program runs and its table says what the record says; no time is asserted."""
 
+import functools
 import io
 import json
 
+import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
-from benchmarks.perf import steps
+from benchmarks.perf import perf, steps, transformation
 
 
 def test_ratios_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
     monkeypatch.setattr(steps, "_MLP_BATCH", 4)
-    config = Perf(networks=("mlp",), num_tasks=(2,), rounds=1, out=tmp_path)
+    small = functools.partial(transformation.measure, num_leaves=2, side=4)
+    monkeypatch.setattr(transformation, "measure", small)
+    config = Perf(networks=("mlp",), num_tasks=(2,), rounds=1, out=tmp_path / "new")
     output = io.StringIO()
-    steps.perf(config, Console(file=output, width=120))
-    record = json.loads((tmp_path / "perf.json").read_text())
-    assert [row["mode"] for row in record["rows"]] == ["EW", "unroll", "loop", "vmap"]
-    assert record["rows"][0]["ratio"] == 1
-    for row in record["rows"]:
+    perf(config, Console(file=output, width=120))
+    record = json.loads((tmp_path / "new" / "perf.json").read_text())
+    assert [row["mode"] for row in record["steps"]] == ["EW", "unroll", "loop", "vmap"]
+    assert record["steps"][0]["ratio"] == 1
+    for row in record["steps"]:
         assert f"{row['ratio']:.2f}" in output.getvalue()
+    (row,) = record["transformation"]
+    assert (row["num_tasks"], row["num_parameters"]) == (2, 32)
+    assert f"{row['over_triad']:.2f}" in output.getvalue()
+
+
+def test_the_unchecked_arithmetic_is_the_transformations():
+    """What the transformation is compared with does the same work."""
+    grads = [jax.random.normal(jax.random.key(i), (3, 4, 5)) for i in range(2)]
+    losses = jnp.array([0.5, 2.0, 3.0])
+    tx = dbmtl.db_mtl(3, 0.9)
+    expected, _ = tx.update(grads, tx.init([g[0] for g in grads]), losses=losses)
+    updates, _ = transformation.unchecked([jnp.zeros_like(g) for g in grads], grads, losses)
+    chex.assert_trees_all_close(updates, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["unroll", "loop"])

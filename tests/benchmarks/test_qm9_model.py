@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks.models.functional import stacked
+from benchmarks.models.functional import functional
 from benchmarks.models.molecule_features import featurize, pair_mask
 from benchmarks.models.qm9 import EdgeConditionedConvolution, QM9Network
 
@@ -18,11 +18,8 @@ _WIDTH = 16
 @pytest.fixture(scope="module")
 def initial():
     """(apply, params) of a small network as it is initialised."""
-    made = stacked(
-        lambda rngs: QM9Network(_TASKS, width=_WIDTH, edge_width=8, rngs=rngs),
-        jax.random.key(0)[None],
-    )
-    return made.apply, jax.tree.map(lambda x: x[0], made.params)
+    module = QM9Network(_TASKS, width=_WIDTH, edge_width=8, rngs=nnx.Rngs(0))
+    return functional(module)[:2]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,94 @@
+"""The DB-MTL transformation alone, next to the same arithmetic unchecked and to memory speed."""
+
+import functools
+import operator
+import statistics
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import dbmtl_jax as dbmtl
+from benchmarks.perf.timing import in_turns
+
+_BETA = 0.9
+_EPS = 1e-8
+
+
+class Row(NamedTuple):
+    """Medians over rounds for T tasks of P parameters."""
+
+    num_tasks: int
+    num_parameters: int
+    milliseconds: float  # of one update
+    over_unchecked: float  # relative to the arithmetic without any check
+    over_triad: float  # bytes that must move, 4 (4 T P + P), per second, over those of a triad
+
+
+def unchecked(average: list[jax.Array], grads: list[jax.Array], losses: jax.Array) -> Any:
+    """Log, average, norms and sum as they stand in the paper, and nothing else."""
+    inverse = (1 / (losses + _EPS)).reshape(-1, 1, 1)
+    average = [g * inverse + _BETA * (a - g * inverse) for g, a in zip(grads, average, strict=True)]
+    norms = jnp.sqrt(sum(jnp.sum(a * a, axis=(1, 2)) for a in average))
+    weights = norms.max() / (norms + _EPS)
+    updates = [
+        functools.reduce(operator.add, (weights[t] * a[t] for t in range(losses.shape[0])))
+        for a in average
+    ]
+    return updates, average
+
+
+def measure(num_tasks: int, num_leaves: int = 10, side: int = 1000, rounds: int = 7) -> Row:
+    """Times updates of `num_leaves` matrices [side, side], all with donated state."""
+    grads = [
+        jax.random.normal(jax.random.key(i), (num_tasks, side, side)) for i in range(num_leaves)
+    ]
+    params = [jnp.zeros((side, side)) for _ in range(num_leaves)]
+    losses = jnp.ones(num_tasks)
+    tx = dbmtl.db_mtl(num_tasks, _BETA)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def checked(state, grads, losses):
+        return tx.update(grads, state, params=None, losses=losses)
+
+    plain = jax.jit(unchecked, donate_argnums=0)
+    size = 20 * side * side  # the triad's arrays, far larger than any cache
+    a, b = jnp.ones(size), jnp.ones(size)
+    triad = jax.jit(lambda a, b, out: a + 2 * b, donate_argnums=2, keep_unused=True)
+
+    def with_state(step: Callable[..., Any], state: Any, *arguments: Any) -> Callable[[], Any]:
+        """Keeps what a step returns last as the state of its next call."""
+        kept = [state]
+
+        def call():
+            out = step(kept[0], *arguments)
+            kept[0] = out[1]
+            return out
+
+        return call
+
+    buffer = [jnp.ones(size)]
+
+    def run_triad():
+        buffer[0] = triad(a, b, buffer[0])
+        return buffer[0]
+
+    times = in_turns(
+        {
+            "checked": with_state(checked, tx.init(params), grads, losses),
+            "plain": with_state(plain, [jnp.zeros_like(g) for g in grads], grads, losses),
+            "triad": run_triad,
+        },
+        rounds,
+    )
+    num_parameters = num_leaves * side * side
+    bytes_moved = 4 * (4 * num_tasks * num_parameters + num_parameters)
+    pairs = list(zip(*times.values(), strict=True))
+    return Row(
+        num_tasks,
+        num_parameters,
+        1e3 * statistics.median(times["checked"]),
+        statistics.median(checked / plain for checked, plain, _ in pairs),
+        statistics.median((bytes_moved / c) / (3 * 4 * size / t) for c, _, t in pairs),
+    )

@@ -1,0 +1,155 @@
+"""The moving average of every task's gradient (DB-MTL, Eq. 1)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax import _contract, _partition
+from dbmtl_jax._contract import ScalarOrSchedule
+from dbmtl_jax._parts import Part, Stack, transformation
+from dbmtl_jax._task_linalg import accumulation_dtype, per_task, squared_norms
+
+
+class TaskEmaState(NamedTuple):
+    """The moving average of every task's gradient."""
+
+    count: jax.Array  # type: ignore[assignment]  # k, int32; optax's name for it
+    ema: Any  # ĝ, the tree of params with shared leaves [T, *shape]; None where β is 0
+    decay_product: jax.Array | None  # Π β_k over a task's steps, [T]; None without debias
+
+
+def task_ema(
+    num_tasks: int,
+    beta: ScalarOrSchedule = 0.9,
+    *,
+    debias: bool = False,
+    ema_dtype: Any = None,
+    labels: _partition.Labels = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""Exponential moving average of each task's gradient over the steps it takes part in.
+
+    .. math:: \hat g_{t,k} = \beta_k \hat g_{t,k-1} + (1 - \beta_k) g_{t,k}, \qquad \hat g_{t,0} = 0
+
+    (Eq. 1).  Unlike `optax.ema` it is not debiased by default.  The average of an absent task
+    (masked, or with a loss or a gradient that is not finite) stays exactly what it was.  A
+    task's own parameters pass through.
+
+    Args:
+      num_tasks: T.
+      beta: β_k, a number in [0, 1) or a schedule, called with k = 1 at the first step.  With the
+        number 0 there is no average and no [T, …] state.
+      debias: divide by 1 - Π β_k, over the steps the task took part in.
+      ema_dtype: dtype of the average; None: the parameter's, float32 at least.
+      labels: "shared" or a task index for each parameter, see `db_mtl`.
+
+    Returns:
+      A transformation of stacked gradients [T, *shape] into stacked gradients.
+
+    Raises:
+      TypeError, ValueError: for a bad option, and in `update` for gradients that are not stacked.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.task_ema(num_tasks=2, beta=0.75)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> _, state = tx.update(jnp.array([[8.0], [4.0]]), state)
+      >>> averages, state = tx.update(jnp.array([[8.0], [jnp.nan]]), state)
+      >>> print(state.ema)
+      [[3.5]
+       [1. ]]
+    """
+    num_tasks = _contract.check_num_tasks(num_tasks)
+    return transformation(num_tasks, ema(num_tasks, beta, debias, ema_dtype), labels)
+
+
+def ema(num_tasks: int, beta: ScalarOrSchedule, debias: bool, ema_dtype: Any) -> Part:
+    """`task_ema` as a part."""
+    if not callable(beta):
+        _contract.check_range("beta", beta, 0.0, 1.0, open_high=True)
+    keeps_average = isinstance(beta, jax.Array) or callable(beta) or beta != 0
+
+    def init(shared: Any) -> TaskEmaState:
+        def zeros(param: jax.Array) -> jax.Array:
+            dtype = accumulation_dtype(param) if ema_dtype is None else ema_dtype
+            return jnp.zeros((num_tasks, *param.shape), dtype)
+
+        dtype = accumulation_dtype(*jax.tree.leaves(shared))
+        return TaskEmaState(
+            count=jnp.zeros((), jnp.int32),
+            ema=jax.tree.map(zeros, shared) if keeps_average else None,
+            decay_product=jnp.ones((num_tasks,), dtype) if debias else None,
+        )
+
+    def update(stack: Stack, state: TaskEmaState, losses: Any) -> tuple[Stack, TaskEmaState]:
+        del losses
+        count = optax.safe_increment(state.count)
+        if not keeps_average:
+            return stack, state._replace(count=count)
+        _check_shapes(stack.tree, state.ema)
+        beta_k = beta(count) if callable(beta) else beta
+
+        def average(leaf: jax.Array, ema: jax.Array) -> jax.Array:
+            weights, present = per_task(stack.weights, ema), per_task(stack.present, ema)
+            gradient = weights * leaf.astype(accumulation_dtype(leaf, ema))
+            # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
+            moved = (gradient + beta_k * (ema - gradient)).astype(ema.dtype)
+            return jnp.where(present, moved, ema)
+
+        ema = jax.tree.map(average, stack.tree, state.ema)
+        weights, product = jnp.ones_like(stack.weights), state.decay_product
+        if product is not None:
+            decayed = (product * beta_k).astype(product.dtype)
+            product = jnp.where(stack.present, decayed, product)
+            weights /= jnp.where(product < 1, 1 - product, 1)
+        squares = squared_norms(jax.tree.leaves(ema), num_tasks)
+        stack = stack._replace(tree=ema, squares=squares, weights=weights)
+        return stack, TaskEmaState(count, ema, product)
+
+    return Part(init, update)
+
+
+def _check_shapes(gradients: Any, ema: Any) -> None:
+    """The average knows the shapes: an unstacked gradient would broadcast into it."""
+    _contract.check_same_tree("updates", gradients, "the state's average", ema)
+    for (path, gradient), average in zip(
+        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(ema), strict=True
+    ):
+        if gradient.shape != average.shape:
+            raise ValueError(
+                f"updates{jax.tree_util.keystr(path)}: expected shape {average.shape} (that of the "
+                f"state's average), found {gradient.shape}"
+            )
+
+
+def inverse_power_schedule(beta: float, sigma: float) -> Callable[[jax.Array], jax.Array]:
+    r"""The forgetting rate :math:`\beta_k = \beta / k^\sigma`, steps k counted from 1.
+
+    The paper searches β over {0.1, 0.5, 0.9} with σ = 0 and σ = 0.5 (Section 4.1; its k starts
+    at 0, which would divide by zero).
+
+    Args:
+      beta: β in [0, 1).
+      sigma: σ >= 0.
+
+    Returns:
+      A schedule: k, an int array [], to β_k.
+
+    Raises:
+      TypeError, ValueError: for β or σ out of range.
+
+    Example:
+      >>> import dbmtl_jax as dbmtl
+      >>> schedule = dbmtl.inverse_power_schedule(0.9, sigma=0.5)
+      >>> print(schedule(1), schedule(4))
+      0.9 0.45
+    """
+    _contract.check_range("beta", beta, 0.0, 1.0, open_high=True)
+    _contract.check_range("sigma", sigma, 0.0)
+
+    def schedule(count: jax.Array) -> jax.Array:
+        return beta / jnp.asarray(count, dtype=float) ** sigma
+
+    return schedule
