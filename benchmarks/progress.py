@@ -7,7 +7,7 @@ from typing import Self
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 _LINES_PER_RUN = 10
@@ -15,16 +15,17 @@ _REFRESH_SECONDS = 0.5
 
 
 class Progress:
-    """Shows the epoch, the mean loss, the step rate and the time left of one run."""
+    """Shows the time left, the epoch, the steps per second and the losses of one run."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[details]}"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=12),
+            TaskProgressColumn(),
+            TimeRemainingColumn(compact=True),
+            # Last, as a narrow terminal cuts it off.
+            TextColumn("{task.fields[details]}", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -34,7 +35,7 @@ class Progress:
         self._task = self._bar.add_task(self._name, total=None, details="compiling")
         self._bar.start()
         self._start = self._shown = time.perf_counter()
-        self._done = 0
+        self._done = self._done_when_shown = 0
         return self
 
     def __exit__(
@@ -60,14 +61,14 @@ class Progress:
         self._done += 1
         now = time.perf_counter()
         if self._console.is_terminal and now - self._shown > _REFRESH_SECONDS:
-            self._shown = now
-            values = np.asarray(losses[-1])
-            rate = self._done / (time.perf_counter() - self._start)
-            shown = " ".join(f"{v:.3g}" for v in values)
+            shown = " ".join(f"{loss:.2g}".removeprefix("0") for loss in np.asarray(losses[-1]))
+            now = time.perf_counter()
+            rate = (self._done - self._done_when_shown) / (now - self._shown)
+            self._shown, self._done_when_shown = now, self._done
             self._bar.update(
                 self._task,
                 completed=self._done,
-                details=f"epoch {self._epoch + 1}/{self._epochs}  {rate:.1f} steps/s  loss {shown}",
+                details=f"epoch {self._epoch + 1}/{self._epochs}  {rate:.3g} steps/s  losses {shown}",
             )
 
     def note(self, text: str) -> None:
