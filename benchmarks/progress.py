@@ -68,7 +68,7 @@ class Progress:
             self._bar.update(
                 self._task,
                 completed=self._done,
-                details=f"epoch {self._epoch + 1}/{self._epochs}  {rate:.3g} steps/s  losses {shown}",
+                details=f"epoch {self._epoch + 1}/{self._epochs} {rate:.3g} steps/s losses {shown}",
             )
 
     def note(self, text: str) -> None:

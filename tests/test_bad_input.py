@@ -1,6 +1,8 @@
 """Bad input: refused by name while tracing, or left out of the step and counted."""
 
+import functools
 import re
+from typing import get_args
 
 import chex
 import jax
@@ -10,6 +12,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax._db_mtl import Scale
 from tests.helpers import samplers
 
 T = 3
@@ -213,6 +216,45 @@ def test_the_average_of_an_absent_task_stays_bit_for_bit():
         after = jax.tree.map(lambda e: e[BAD], optax.tree.get(state, "ema"))
         chex.assert_trees_all_equal(before, after)
     assert optax.tree.get(state, "skipped")[BAD] == len(bad_inputs())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(functools.partial(dbmtl.db_mtl, beta=0.9, scale=s) for s in get_args(Scale)),
+        functools.partial(dbmtl.db_mtl, beta=0.0),
+        functools.partial(dbmtl.balance_magnitudes, scale=0.5),
+        dbmtl.sum_tasks,
+    ],
+    ids=str,
+)
+def test_a_masked_task_is_as_if_there_were_one_task_less(build):
+    params = samplers.params_like()
+    grads, losses = samplers.task_grads(T), samplers.losses(T)
+    mask = jnp.arange(T) != BAD
+    others = np.array([0, 2])
+    whole, part = build(T), build(T - 1)
+    update, state = whole.update(grads, whole.init(params), params, losses=losses, task_mask=mask)
+    expected, expected_state = part.update(
+        jax.tree.map(lambda g: g[others], grads), part.init(params), params, losses=losses[others]
+    )
+    chex.assert_trees_all_close(update, expected, rtol=1e-5, atol=1e-6)
+    for field in ("norms", "weights"):
+        found = optax.tree.get(state, field)
+        assert found[BAD] == 0
+        np.testing.assert_allclose(found[others], optax.tree.get(expected_state, field), rtol=1e-5)
+
+
+@pytest.mark.parametrize("build", [dbmtl.sum_tasks, dbmtl.balance_magnitudes])
+def test_a_loss_that_is_not_finite_leaves_its_task_out_also_without_a_logarithm(build):
+    tx = build(T)
+    grads, losses = samplers.task_grads(T), samplers.losses(T)
+    for value in (jnp.nan, jnp.inf):
+        _, state = step(tx, updates=grads, losses=losses.at[BAD].set(value))
+        np.testing.assert_array_equal(optax.tree.get(state, "skipped"), [0, 1, 0])
+        assert optax.tree.get(state, "weights")[BAD] == 0
+    _, state = step(tx, updates=grads, losses=losses.at[BAD].set(-1.0))
+    np.testing.assert_array_equal(optax.tree.get(state, "skipped"), 0)
 
 
 def test_a_negative_loss_never_flips_a_sign():

@@ -137,17 +137,13 @@ def test_updates_keep_the_gradients_dtype_and_shape(tx, name, dtype):
     chex.assert_tree_all_finite(updates)
 
 
-def test_norms_accumulate_in_float32(name):
-    """4096 entries of 1/64 have norm 1; bfloat16 would stop adding after 256."""
-    if name in STACKED:
-        pytest.skip("takes no norms")
-    tx = TRANSFORMATIONS[name](1)
-    grads = jnp.full((1, 4096), 1 / 64, jnp.bfloat16)
-    params = jnp.zeros(4096, jnp.bfloat16)
-    state = tx.init(params)
-    for _ in range(40):
-        _, state = tx.update(grads, state, params, losses=jnp.ones(1))
-    np.testing.assert_allclose(optax.tree.get(state, "norms"), 1.0, rtol=0.02)
+@pytest.mark.parametrize("tx", [dbmtl.balance_magnitudes(1), dbmtl.sum_tasks(1)])
+def test_norms_accumulate_in_float32(tx):
+    """In bfloat16 the squares would be off by up to 0.4 %, and their sum stop growing at 256."""
+    entry = jnp.asarray(0.1, jnp.bfloat16)
+    grads = jnp.full((1, 4096), entry)
+    _, state = tx.update(grads, tx.init(grads[0]), losses=jnp.ones(1))
+    np.testing.assert_allclose(optax.tree.get(state, "norms"), 64 * float(entry), rtol=1e-5)
 
 
 def test_unknown_extra_arguments_are_ignored(tx):
