@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import optax
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
@@ -12,7 +13,7 @@ from benchmarks.errors import UserError
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.report import plots, results, tables
-from benchmarks.train import Result, Trainer
+from benchmarks.train import Problem, Result, Trainer
 
 BASELINE = results.BASELINE
 FEATURES_NOTE = (
@@ -85,8 +86,8 @@ def _run_method(
     if method == BASELINE:
         trainer = Trainer(problem, problem.single_task, None, config.train)
     else:
-        model = problem.multi_task
-        trainer = Trainer(problem, model, make_method(method, model, config), config.train)
+        transformation = make_method(method, problem, config)
+        trainer = Trainer(problem, problem.multi_task, transformation, config.train)
     for seed in seeds:
         baseline = None if method == BASELINE else _baseline(config, seed)
         if method != BASELINE and baseline is None:
@@ -103,14 +104,20 @@ def _run_method(
                 progress.note("done")
 
 
-def make_method(method: str, model: Any, config: Compare) -> Any:
+def make_method(method: str, problem: Problem, config: Compare) -> Any:
     """The transformation of a method; None for equal weighting, which is plain backpropagation."""
     if method == "ew":
         return None
+    model, train = problem.multi_task, config.train
     factory = dbmtl.METHODS[method]
-    options: dict[str, Any] = {"labels": model.labels}
-    if "beta" in inspect.signature(factory).parameters and method == "db_mtl":
-        options["beta"] = dbmtl.inverse_power_schedule(config.train.beta, config.train.beta_power)
+    offered = {
+        "labels": model.labels,
+        "steps_per_epoch": len(problem.batches("train")),
+        "weight_optimizer": optax.adam(train.learning_rate),
+    }
+    options = {k: v for k, v in offered.items() if k in inspect.signature(factory).parameters}
+    if method == "db_mtl":
+        options["beta"] = dbmtl.inverse_power_schedule(train.beta, train.beta_power)
     return factory(model.num_tasks, **options)
 
 

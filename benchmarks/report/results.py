@@ -13,7 +13,16 @@ from benchmarks import run_log
 from benchmarks.data import qm9
 
 BASELINE = "stl"
-DISPLAY_NAMES = {"stl": "STL", "ew": "EW", "db_mtl": "DB-MTL"}
+DISPLAY_NAMES = {
+    "stl": "STL",
+    "ew": "EW",
+    "gls": "GLS",
+    "rlw": "RLW",
+    "uw": "UW",
+    "dwa": "DWA",
+    "imtl_l": "IMTL-L",
+    "db_mtl": "DB-MTL",
+}
 """The paper's names of the methods."""
 
 

@@ -1,20 +1,10 @@
 """Loss-scale balancing by the logarithm (DB-MTL, Section 3.1)."""
 
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._parts import Part, Stack, strict, transformation
-from dbmtl_jax._task_linalg import accumulation_dtype
-
-
-class ScaleByLogLossState(NamedTuple):
-    """The weights 1 / (ℓ_t + ε) of the last step, [T]; 0 where there was no logarithm to take."""
-
-    loss_weights: jax.Array
+from dbmtl_jax._parts import Part
+from dbmtl_jax.loss_balancing._weights import as_transformation, balance_losses
 
 
 def scale_by_log_loss(
@@ -58,26 +48,11 @@ def scale_by_log_loss(
     num_tasks = _contract.check_num_tasks(num_tasks)
     _contract.check_range("eps", eps, 0.0)
 
-    return transformation(
-        num_tasks, log_loss(num_tasks, eps), labels, losses_required_by="scale_by_log_loss"
-    )
+    return as_transformation(num_tasks, log_loss(num_tasks, eps), labels, "scale_by_log_loss")
 
 
 def log_loss(num_tasks: int, eps: float) -> Part:
     """`scale_by_log_loss` as a part."""
-
-    def init(shared: Any) -> ScaleByLogLossState:
-        dtype = accumulation_dtype(*jax.tree.leaves(shared))
-        return ScaleByLogLossState(loss_weights=jnp.zeros((num_tasks,), dtype))
-
-    def update(
-        stack: Stack, state: ScaleByLogLossState, losses: jax.Array
-    ) -> tuple[Stack, ScaleByLogLossState]:
-        has_log = jnp.isfinite(losses) & (losses > -eps)
-        weights = jnp.where(has_log, 1 / jnp.where(has_log, losses + eps, 1), jnp.nan)
-        if not strict():
-            stack = stack._replace(present=stack.present & has_log)
-        recorded = jnp.where(stack.present, weights, 0).astype(state.loss_weights.dtype)
-        return stack.scaled(weights), ScaleByLogLossState(recorded)
-
-    return Part(init, update)
+    return balance_losses(
+        num_tasks, lambda losses, present, memory: (1 / (losses + eps), memory), above=-eps
+    )

@@ -114,7 +114,7 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
 @pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS])
 def test_every_method_trains_and_logs(problem, tiny, method, tmp_path):
     model = problem.single_task if method == "stl" else problem.multi_task
-    transformation = None if method == "stl" else make_method(method, model, tiny)
+    transformation = None if method == "stl" else make_method(method, problem, tiny)
     trainer = Trainer(problem, model, transformation, TRAIN)
     ones = [[1.0]] * 11
     baseline = None if method == "stl" else Result(ones, ones)

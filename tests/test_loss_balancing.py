@@ -1,0 +1,170 @@
+"""The loss-balancing methods against the reference implementations and closed forms."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.optimize import minimize_scalar
+
+import dbmtl_jax as dbmtl
+from tests.helpers import oracles, samplers
+
+SGD = optax.sgd(0.1)  # how the recorded runs update the learnt parameters
+CASES = {
+    "GLS": dbmtl.gls,
+    "UW": lambda num_tasks: dbmtl.uw(num_tasks, weight_optimizer=SGD),
+    "DWA": lambda num_tasks: dbmtl.dwa(num_tasks, steps_per_epoch=1),
+}
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("file", oracles.FILES)
+@pytest.mark.parametrize("case", CASES)
+def test_reference(file, case):
+    oracle = oracles.load(file)
+    tx = CASES[case](oracle.num_tasks)
+    params = oracle.params(jnp.float64)
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for k, (gradients, losses) in enumerate(zip(oracle.gradients, oracle.losses, strict=True)):
+        if (values := optax.tree.get(state, "values")) is not None:
+            recorded = oracle.arrays[f"libmtl/{case}/loss_scale_before"][k]
+            np.testing.assert_allclose(values, recorded, rtol=1e-12)
+        stacked = oracle.split(gradients, jnp.float64)
+        merged, state = update(stacked, state, params, losses=jnp.asarray(losses))
+        expected = oracle.arrays[f"libmtl/{case}/grad"][k]
+        error = np.linalg.norm(samplers.flat_update(merged) - expected)
+        assert error <= 1e-12 * np.linalg.norm(expected), (k, error)
+
+
+def weights_of(tx, losses, state=None, **kwargs):
+    num_tasks = len(losses)
+    state = tx.init(jnp.zeros(2)) if state is None else state
+    _, state = tx.update(jnp.ones((num_tasks, 2)), state, losses=jnp.asarray(losses), **kwargs)
+    return np.asarray(optax.tree.get(state, "loss_weights")), state
+
+
+@pytest.mark.parametrize("losses", [[0.5, 2.0, 8.0], [1e-6] * 11, [1e6] * 11])
+def test_gls_is_the_gradient_of_the_geometric_mean(losses):
+    losses = jnp.asarray(losses)
+    weights, _ = weights_of(dbmtl.gls(len(losses)), losses)
+    expected = jax.grad(lambda x: jnp.exp(jnp.mean(jnp.log(x))))(losses)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_gls_leaves_out_a_loss_that_is_not_positive():
+    weights, state = weights_of(dbmtl.gls(3), [1.0, 0.0, 4.0])
+    np.testing.assert_allclose(weights, [1.0, 0.0, 0.25], rtol=1e-6)
+    np.testing.assert_array_equal(optax.tree.get(state, "skipped"), [0, 1, 0])
+
+
+def test_rlw_draws_anew_and_reproducibly():
+    def draws(seed):
+        tx, state, rows = dbmtl.rlw(4, seed=seed), None, []
+        for _ in range(50):
+            weights, state = weights_of(tx, [1.0] * 4, state)
+            rows.append(weights)
+        return np.array(rows)
+
+    first = draws(0)
+    np.testing.assert_allclose(first.sum(axis=1), 1, rtol=1e-5)
+    assert len(np.unique(first[:, 0])) == 50
+    np.testing.assert_array_equal(first, draws(0))
+    assert np.any(first != draws(1))
+    # z ~ N(0, I): differences of the logarithms have variance 2.
+    spread = np.var(np.log(first[:, 1:]) - np.log(first[:, :1]))
+    assert 1.2 < spread < 3.0
+    weights, _ = weights_of(dbmtl.rlw(3), [1.0] * 3, task_mask=jnp.array([True, False, True]))
+    assert weights[1] == 0
+    np.testing.assert_allclose(weights.sum(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [1e-3, 0.7, 1.0, 40.0])
+def test_imtl_l_converges_to_the_logarithm(loss):
+    """Proposition 3.1: min_s e^s x - s - 1 = log x, at the weight 1/x."""
+    tx = dbmtl.imtl_l(1, weight_optimizer=optax.adam(0.05))
+    params = jnp.zeros(2)
+
+    @jax.jit
+    def many(state):
+        def body(state, _):
+            updates, state = tx.update(jnp.ones((1, 2)), state, losses=jnp.array([loss]))
+            return state, updates
+
+        return jax.lax.scan(body, state, length=1500)
+
+    state, updates = many(tx.init(params))
+    np.testing.assert_allclose(updates[0], 1.0, rtol=1e-6)  # s starts at 0: e^0 times the gradient
+    np.testing.assert_allclose(updates[-1], 1 / loss, rtol=1e-2)
+    exact = minimize_scalar(lambda s: np.exp(s) * loss - s, bounds=(-10, 10), method="bounded")
+    assert exact.fun == pytest.approx(1 + np.log(loss), abs=1e-6)
+    (s,) = np.asarray(optax.tree.get(state, "values"))
+    assert np.exp(s) * loss - s == pytest.approx(exact.fun, abs=1e-3)
+
+
+def test_learnt_parameters_descend_their_objectives():
+    """The slopes in closed form are those of `jax.grad`."""
+    losses = jnp.array([0.3, 5.0])
+    objectives = {
+        dbmtl.uw: lambda s: jnp.sum(losses / (2 * jnp.exp(s)) + s / 2),
+        dbmtl.imtl_l: lambda s: jnp.sum(jnp.exp(s) * losses - s),
+    }
+    for factory, objective in objectives.items():
+        tx = factory(2, weight_optimizer=SGD)
+        first = optax.tree.get(tx.init(jnp.zeros(2)), "values")
+        _, state = weights_of(tx, losses)
+        moved = optax.tree.get(state, "values")
+        np.testing.assert_allclose(moved, first - 0.1 * jax.grad(objective)(first), rtol=1e-6)
+        _, state = weights_of(tx, losses, task_mask=jnp.array([True, False]))
+        assert optax.tree.get(state, "values")[1] == first[1]
+
+
+def test_dwa_compares_the_means_of_the_last_two_epochs():
+    tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=2), None
+    rows = [[4.0, 1.0], [2.0, 3.0], [2.0, 1.0], [1.0, 1.0], [9.0, 9.0]]
+    seen = []
+    for losses in rows:
+        weights, state = weights_of(tx, losses, state)
+        seen.append(weights)
+    np.testing.assert_array_equal(seen[:4], 1)
+    rates = np.array([1.5 / 3.0, 1.0 / 2.0])
+    expected = 2 * np.exp(rates / 2) / np.exp(rates / 2).sum()
+    np.testing.assert_allclose(seen[4], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l"])
+def test_the_method_is_its_scaling_and_a_sum(name):
+    params = samplers.params_like()
+    grads, losses = samplers.task_grads(3), samplers.losses(3)
+    method = getattr(dbmtl, name)(3)
+    chain = optax.chain(getattr(dbmtl, f"scale_by_{name}")(3), dbmtl.sum_tasks(3))
+    outcomes = [
+        tx.update(grads, tx.init(params), params, losses=losses)[0] for tx in (method, chain)
+    ]
+    chex.assert_trees_all_close(*outcomes, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l"])
+def test_the_tasks_own_parameters_are_weighted_too(name):
+    labels = {"shared": "shared", "heads": [0, 1]}
+    params = {"shared": jnp.zeros(3), "heads": [jnp.zeros(2), jnp.zeros(2)]}
+    grads = {"shared": jnp.ones((2, 3)), "heads": [jnp.ones(2), jnp.ones(2)]}
+    tx = getattr(dbmtl, name)(2, labels=labels)
+    update, state = tx.update(grads, tx.init(params), params, losses=jnp.array([0.5, 2.0]))
+    weights = optax.tree.get(state, "loss_weights")
+    for task in range(2):
+        np.testing.assert_allclose(update["heads"][task], weights[task], rtol=1e-6)
+    np.testing.assert_allclose(update["shared"], weights.sum(), rtol=1e-6)
+
+
+def test_options_are_checked():
+    with pytest.raises(ValueError, match="steps_per_epoch: expected a number in"):
+        dbmtl.dwa(2, steps_per_epoch=0)
+    with pytest.raises(ValueError, match="temperature: expected a number in"):
+        dbmtl.dwa(2, temperature=0.0)
+    for name in ("gls", "rlw", "uw", "dwa", "imtl_l"):
+        tx = getattr(dbmtl, name)(2)
+        with pytest.raises(TypeError, match=f"losses: {name} needs the raw task losses"):
+            tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))
