@@ -2,7 +2,8 @@
 
 Within one transformation the tasks' gradients travel as a `Stack`: the rows as they came, and for
 every row a weight.  Weighting is postponed until rows are summed or averaged, because a reduction
-over scaled or selected rows runs 3 to 10 times slower on CPUs than one over plain arrays.
+over scaled or selected rows does not vectorise on CPUs and runs several times slower than one over
+plain arrays.
 
 Between transformations that a user chains with `optax.chain` they travel as plain arrays, scaled.
 There a task that has no usable gradient is a row of NaN, the one value that no gradient can
@@ -22,10 +23,10 @@ from dbmtl_jax._task_linalg import scale_tasks, squared_norms, weighted_sum
 
 
 class Stack(NamedTuple):
-    """The gradients of T tasks: row t is `weights[t] * leaves[...][t]`."""
+    """The gradients of T tasks: row t is `weights[t]` times row t of every leaf."""
 
     tree: Any  # the shared leaves [T, *shape], `optax.MaskedNode` in the place of tasks' own
-    squares: jax.Array  # ‖row t‖² of the leaves without weights, [T]
+    squares: jax.Array  # ‖row t‖² without its weight, over all leaves together, [T]
     weights: jax.Array  # [T]
     own_weights: jax.Array  # [T], of the tasks' own parameters
     present: jax.Array  # [T] bool: the tasks that take part in this step
@@ -87,7 +88,7 @@ def _stack(updates: Any, step: _contract.Step, num_tasks: int) -> Stack:
     """The stack of a step, without the tasks that are masked or not finite.
 
     The sum of squares is what finds a NaN or an infinity: one vectorised reduction, where a pass
-    of `isfinite` costs ten times as much on a CPU.  A gradient whose squared norm overflows
+    of `isfinite` does not vectorise on a CPU.  A gradient whose squared norm overflows
     (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.
     """
     tree = _partition.shared(step.labels, updates)

@@ -11,7 +11,7 @@ from dbmtl_jax import _contract
 Mode = Literal["auto", "unroll", "loop", "vmap"]
 
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
-# a convolution's weight gradient inside a loop runs 50 to 130 times slower.  Unrolled pullbacks
+# a convolution's weight gradient inside a loop is very much slower.  Unrolled pullbacks
 # have neither fault; beyond this many tasks a loop's smaller program and memory win.
 _MAX_UNROLLED_TASKS = 8
 

@@ -285,6 +285,16 @@ def test_own_parameters_of_a_bad_task_stand_still():
     np.testing.assert_array_equal(optax.tree.get(state, "ema")["shared"][1], 0)
 
 
+@pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)
+def test_debug_nans_lets_masked_tasks_be(tx):
+    mask = jnp.arange(T) != BAD
+    for value in (jnp.nan, -1.0):
+        losses = samplers.losses(T).at[BAD].set(value)
+        with jax.debug_nans(True):
+            update, _ = step(tx, losses=losses, task_mask=mask)
+        chex.assert_tree_all_finite(update)
+
+
 @pytest.mark.parametrize("problem", bad_inputs())
 def test_debug_nans_raises_instead(problem):
     grads, losses = bad_inputs()[problem]

@@ -78,6 +78,7 @@ def test_delta_p_of_the_papers_tables(table, method):
         printed = [r[name].rstrip("0") if name == "AErr" else r[name] for r in (row, baseline)]
         slack += share * half_unit(printed[0]) / ref
         slack += share * half_unit(printed[1]) * value / ref**2
+    # A tenth more: the printed Δp is a mean over seeds, rounded once more than its row.
     assert abs(computed - float(row["delta_p"])) <= 1.1 * slack, (computed, slack)
 
 

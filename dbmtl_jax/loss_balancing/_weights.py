@@ -50,10 +50,11 @@ def balance_losses(
         present = stack.present & valid
         weights, memory = weigh(jnp.where(present, losses, 1), present, state.memory)
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
+        # NaN only for a task that nobody masked: a masked one's loss may be anything.
+        scaled = stack.scaled(jnp.where(valid | ~stack.present, weights, jnp.nan))
         if not strict():
-            stack = stack._replace(present=present)
-        stack = stack.scaled(jnp.where(valid, weights, jnp.nan))
-        return stack, LossBalancingState(recorded, memory)
+            scaled = scaled._replace(present=present)
+        return scaled, LossBalancingState(recorded, memory)
 
     return Part(init, update)
 
