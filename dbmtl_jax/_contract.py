@@ -6,7 +6,7 @@ raise inside a compiled program; `_parts` says how they are handled there.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -68,6 +68,14 @@ def check_range(
     if not inside:
         bracket = ")" if open_high or math.isinf(high) else "]"
         raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, found {value}")
+
+
+def check_option(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Raises ValueError unless `value` is one of the options."""
+    if not any(value is option or value == option for option in options):
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, options))}, found {value!r}"
+        )
 
 
 def check_losses(

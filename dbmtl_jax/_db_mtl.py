@@ -10,7 +10,7 @@ import optax
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
 from dbmtl_jax._contract import ScalarOrSchedule
-from dbmtl_jax._parts import Aggregator, method
+from dbmtl_jax._parts import Aggregator, Stack, method
 from dbmtl_jax._task_ema import ema
 from dbmtl_jax.loss_balancing.log_loss import log_loss
 
@@ -128,9 +128,10 @@ def _balance(num_tasks: int, scale: Scale | float, eps: float) -> Aggregator:
     alpha = _magnitude(scale)
     _contract.check_range("eps", eps, 0.0)
 
-    def weigh(norms: jax.Array, present: jax.Array) -> jax.Array:
+    def weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:
+        lengths = stack.norms + eps
         # With ε = 0 a zero gradient would be 0/0; its weight is of no consequence.
-        return alpha(norms, present) / jnp.where(norms + eps > 0, norms + eps, 1)
+        return alpha(stack.norms, stack.present) / jnp.where(lengths > 0, lengths, 1), memory
 
     return weighted_sum_of_tasks(num_tasks, weigh)
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._task_linalg import scale_tasks, squared_norms, weighted_sum
+from dbmtl_jax._task_linalg import gramian, scale_tasks, squared_norms, weighted_sum
 
 
 class Stack(NamedTuple):
@@ -27,6 +27,7 @@ class Stack(NamedTuple):
 
     tree: Any  # the shared leaves [T, *shape], `optax.MaskedNode` in the place of tasks' own
     squares: jax.Array  # ‖row t‖² without its weight, over all leaves together, [T]
+    products: jax.Array | None  # the rows' inner products without weights, [T, T], if asked for
     weights: jax.Array  # [T]
     own_weights: jax.Array  # [T], of the tasks' own parameters
     present: jax.Array  # [T] bool: the tasks that take part in this step
@@ -36,6 +37,24 @@ class Stack(NamedTuple):
         """‖row t‖ with its weight, [T]; 0 for absent tasks."""
         norms = jnp.sqrt(jnp.where(self.present, self.squares, 0))
         return norms * jnp.where(self.present, jnp.abs(self.weights), 0)
+
+    @property
+    def cosines(self) -> jax.Array:
+        """C_ij = cos(row i, row j), [T, T]; 0 for absent rows and for zero ones.
+
+        With the norms d, the Gramian G Gᵀ is d_i d_j C_ij.  Kept apart, float32 holds the two
+        for tasks of any scale, where the Gramian itself would lose the small ones.
+        """
+        products = self.products
+        if products is None:
+            products = gramian(jax.tree.leaves(self.tree), self.squares.shape[0])
+        lengths = jnp.sqrt(jnp.where(self.present, self.squares, 0))
+        usable = lengths > 0
+        signs = jnp.where(usable, jnp.sign(self.weights) / jnp.where(usable, lengths, 1), 0)
+        products = jnp.where(usable[:, None] & usable[None, :], products, 0)
+        # One factor at a time: their product may overflow.
+        cosines = products * signs[:, None] * signs[None, :]
+        return jnp.fill_diagonal(cosines, usable.astype(cosines.dtype), inplace=False)
 
     def scaled(self, weights: jax.Array) -> Self:
         """Every row, and the task's own parameters, times a weight [T]."""
@@ -61,11 +80,13 @@ class Part(NamedTuple):
 class Aggregator(NamedTuple):
     """The end of a method: it merges the rows.
 
-    `update(stack, state, losses) -> (merged tree, own_weights [T], state)`.
+    `update(stack, state, losses) -> (merged tree, own_weights [T], state)`.  Where it uses the
+    cosines, `gramian` has them formed in the pass over the rows that checks these.
     """
 
     init: Callable[[Any], Any]
     update: Callable[[Stack, Any, Any], tuple[Any, jax.Array, Any]]
+    gramian: bool = False
 
 
 class MultiTaskState(NamedTuple):
@@ -84,7 +105,9 @@ def strict() -> bool:
     return bool(jax.config.jax_debug_nans)  # type: ignore[attr-defined]
 
 
-def _stack(updates: Any, step: _contract.Step, num_tasks: int) -> Stack:
+def _stack(
+    updates: Any, step: _contract.Step, num_tasks: int, with_products: bool = False
+) -> Stack:
     """The stack of a step, without the tasks that are masked or not finite.
 
     The sum of squares is what finds a NaN or an infinity: one vectorised reduction, where a pass
@@ -92,7 +115,9 @@ def _stack(updates: Any, step: _contract.Step, num_tasks: int) -> Stack:
     (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.
     """
     tree = _partition.shared(step.labels, updates)
-    squares = squared_norms(jax.tree.leaves(tree), num_tasks)
+    leaves = jax.tree.leaves(tree)
+    products = gramian(leaves, num_tasks) if with_products else None
+    squares = squared_norms(leaves, num_tasks) if products is None else jnp.diagonal(products)
     present = step.mask
     if not strict():
         present &= jnp.isfinite(squares)
@@ -102,7 +127,7 @@ def _stack(updates: Any, step: _contract.Step, num_tasks: int) -> Stack:
             finite = jnp.isfinite(squared_norms([leaf[None]], 1)[0])
             present = present.at[task].set(present[task] & finite)
     ones = jnp.ones((num_tasks,), squares.dtype)
-    return Stack(tree, squares, ones, ones, present)
+    return Stack(tree, squares, products, ones, ones, present)
 
 
 def method(
@@ -132,7 +157,7 @@ def method(
         step = _contract.check_update(
             num_tasks, labels, updates, params, losses, task_mask, losses_required_by
         )
-        stack = _stack(updates, step, num_tasks)
+        stack = _stack(updates, step, num_tasks, aggregator.gramian)
         part_states = []
         for part, part_state in zip(parts, state.parts, strict=True):
             stack, part_state = part.update(stack, part_state, step.losses)

@@ -105,7 +105,7 @@ def ema(num_tasks: int, beta: ScalarOrSchedule, debias: bool, ema_dtype: Any) ->
             product = jnp.where(stack.present, decayed, product)
             weights /= jnp.where(product < 1, 1 - product, 1)
         squares = squared_norms(jax.tree.leaves(ema), num_tasks)
-        stack = stack._replace(tree=ema, squares=squares, weights=weights)
+        stack = stack._replace(tree=ema, squares=squares, products=None, weights=weights)
         return stack, TaskEmaState(count, ema, product)
 
     return Part(init, update)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _partition
-from dbmtl_jax._aggregation import weighted_sum_of_tasks
+from dbmtl_jax._aggregation import sum_of_tasks
 from dbmtl_jax._parts import Part, Stack, method, strict, transformation
 from dbmtl_jax._task_linalg import accumulation_dtype
 
@@ -70,8 +70,7 @@ def as_method(
     num_tasks: int, part: Part, labels: _partition.Labels, name: str
 ) -> optax.GradientTransformationExtraArgs:
     """The part and a sum, [T, *shape] → [*shape]."""
-    total = weighted_sum_of_tasks(num_tasks, lambda norms, present: jnp.ones_like(norms))
-    return method(num_tasks, (part,), total, labels, losses_required_by=name)
+    return method(num_tasks, (part,), sum_of_tasks(num_tasks), labels, losses_required_by=name)
 
 
 class LearntState(NamedTuple):

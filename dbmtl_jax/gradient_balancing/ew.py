@@ -1,10 +1,9 @@
 """Equal weighting: the sum of the tasks' gradients."""
 
-import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._aggregation import weighted_sum_of_tasks
+from dbmtl_jax._aggregation import sum_of_tasks
 from dbmtl_jax._parts import method
 
 
@@ -35,8 +34,7 @@ def sum_tasks(
       [3. 5.]
     """
     num_tasks = _contract.check_num_tasks(num_tasks)
-    aggregator = weighted_sum_of_tasks(num_tasks, lambda norms, present: jnp.ones_like(norms))
-    return method(num_tasks, (), aggregator, labels)
+    return method(num_tasks, (), sum_of_tasks(num_tasks), labels)
 
 
 def ew(

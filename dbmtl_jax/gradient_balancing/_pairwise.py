@@ -1,0 +1,30 @@
+"""What the methods share that let every task meet every other one in a random order.
+
+They work on coefficients of unit gradients u_j = g_j / ‖g_j‖, of which only the cosines matter.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class RandomState(NamedTuple):
+    """The key of the next step's draws."""
+
+    key: jax.Array  # uint32 [2]
+
+
+def random_orders(state: RandomState, num_tasks: int) -> tuple[RandomState, jax.Array]:
+    """A random permutation of the tasks for each task, [T, T]."""
+    key, draw = jax.random.split(state.key)
+    permute = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))
+    return RandomState(key), permute(jax.random.split(draw, num_tasks))
+
+
+def combine(norms: jax.Array, coefficients: jax.Array) -> jax.Array:
+    """The weights [T] of Σ_i v_i = Σ_t w_t g_t, where v_i = ‖g_i‖ Σ_j b_ij u_j."""
+    nonzero = norms > 0
+    # Ratios of norms before the sum: they are in range where their product with 1/‖g_t‖ is not.
+    ratios = norms[:, None] / jnp.where(nonzero, norms, 1)[None, :]
+    return jnp.where(nonzero, jnp.sum(jnp.where(coefficients != 0, coefficients * ratios, 0), 0), 1)
