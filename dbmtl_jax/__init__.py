@@ -12,6 +12,7 @@ from dbmtl_jax.gradient_balancing.equal_weighting import ew, sum_tasks
 from dbmtl_jax.loss_balancing.dynamic_average import dwa, scale_by_dwa
 from dbmtl_jax.loss_balancing.geometric import gls, scale_by_gls
 from dbmtl_jax.loss_balancing.impartial import imtl_l, scale_by_imtl_l
+from dbmtl_jax.loss_balancing.improvable_gap import igbv2, scale_by_igbv2
 from dbmtl_jax.loss_balancing.log_loss import scale_by_log_loss
 from dbmtl_jax.loss_balancing.random import rlw, scale_by_rlw
 from dbmtl_jax.loss_balancing.uncertainty import scale_by_uw, uw
@@ -29,12 +30,14 @@ __all__ = [
     "encoder_value_and_task_grads",
     "ew",
     "gls",
+    "igbv2",
     "imtl_l",
     "inverse_power_schedule",
     "per_task_value_and_grads",
     "rlw",
     "scale_by_dwa",
     "scale_by_gls",
+    "scale_by_igbv2",
     "scale_by_imtl_l",
     "scale_by_log_loss",
     "scale_by_rlw",
