@@ -92,6 +92,12 @@ def test_without_a_learning_rate_rewards_are_not_scaled():
     np.testing.assert_allclose(memories[-1].buffer.transitions.reward[:2], expected, rtol=1e-5)
 
 
+def test_losses_that_stay_zero_are_no_improvement():
+    _, memories = run(dbmtl.igbv2(2, **SMALL), np.zeros((4, 2), np.float32))
+    assert memories[-1].buffer.size == 2
+    np.testing.assert_array_equal(memories[-1].buffer.transitions.reward, 0)
+
+
 def test_the_agent_learns_when_due_and_only_then():
     """Epochs of 2 steps: from step 6 on, at multiples of 4: at 8, with a buffer of 5 of 8."""
     tx = dbmtl.igbv2(2, **SMALL, steps_per_epoch=2, train_every=4)
@@ -152,16 +158,29 @@ def test_a_step_without_tasks_is_none_to_the_agent():
         (np.zeros((12, 2), np.float32), None),
         (np.float32(10.0) ** np.tile([[-30, 30], [30, -30]], (6, 1)), None),
         (np.float32(10.0) ** np.tile([[0, 0], [18, 18]], (6, 1)), None),
+        (np.float32(10.0) ** np.tile([[25, 25], [0, 0]], (6, 1)), None),
         (np.full((12, 2), 3e38, np.float32) * np.linspace(1, 0.5, 12)[:, None], None),
         (np.concatenate([falling(4), np.full((8, 2), np.inf)]).astype(np.float32), None),
     ],
-    ids=["all absent", "nan", "zero", "to and fro", "large", "near overflow", "infinite"],
+    ids=["all absent", "nan", "zero", "to and fro", "large", "steep", "near overflow", "infinite"],
 )
 def test_the_state_stays_finite(rows, masks):
     rows = np.asarray(rows, np.float32)
     tx = dbmtl.igbv2(2, **SMALL, warmup_epochs=4, train_every=2, agent_learning_rate=0.1)
     _, memories = run(tx, rows, masks)
     chex.assert_tree_all_finite(memories[-1])
+    # Or its square, the critics' error, would overflow.
+    assert np.all(np.abs(memories[-1].buffer.transitions.reward) < 1.9e19)
+
+
+def test_weights_are_equal_where_the_actor_overflows():
+    tx = dbmtl.igbv2(2, **SMALL, warmup_epochs=0)
+    state = tx.init(jnp.zeros(2))
+    state = optax.tree.set(state, actor=optax.tree.get(state, "actor") * 1e30)
+    losses = jnp.array([1e20, 2e20])
+    _, state = jax.jit(tx.update)(jnp.ones((2, 2)), state, losses=losses)
+    np.testing.assert_allclose(optax.tree.get(state, "loss_weights") * losses, 1, rtol=1e-5)
+    np.testing.assert_array_equal(optax.tree.get(state, "memory").action, 1)
 
 
 def test_a_reward_too_large_to_learn_from_does_not_stop_the_agent_for_good():
@@ -213,14 +232,12 @@ def test_options_are_checked(options, error, message):
             factory(2, **options)
 
 
-def test_the_method_is_its_scaling_and_a_sum():
-    grads, losses = jnp.array([[1.0, 2.0], [3.0, -4.0]]), jnp.array([0.5, 2.0])
-    chain = optax.chain(dbmtl.scale_by_igbv2(2, **SMALL), dbmtl.sum_tasks(2))
-    outcomes = [
-        jax.jit(tx.update)(grads, tx.init(jnp.zeros(2)), losses=losses)[0]
-        for tx in (dbmtl.igbv2(2, **SMALL), chain)
-    ]
-    chex.assert_trees_all_close(*outcomes, rtol=1e-5)
+def test_a_negative_loss_makes_its_task_absent():
+    rows = falling(3)
+    rows[2, 1] = -0.5
+    weights, memories = run(dbmtl.igbv2(2, **SMALL), rows)
+    assert weights[2, 1] == 0
+    np.testing.assert_array_equal(memories[2].observation, [rows[2, 0], rows[1, 1]])
 
 
 # The agent.
@@ -256,8 +273,9 @@ def numpy_values(critics, observations, actions):
 @pytest.fixture
 def agent():
     agent = sac.init_agent(CONFIG, jax.random.PRNGKey(3), 2, jnp.float32)
-    # Targets that differ from the critics, as after some steps.
-    return agent._replace(targets=agent.targets * 0.9 + 0.01)
+    # Critics that disagree with each other and with their targets, as after some steps.
+    critics = agent.critics * jnp.array([[1.0], [-2.0]])
+    return agent._replace(critics=critics, targets=agent.targets * 0.9 + 0.01)
 
 
 @pytest.fixture
@@ -298,7 +316,9 @@ def test_actors_and_critics_are_the_networks_of_the_paper(agent, batch):
         rtol=1e-4,
         atol=1e-6,
     )
-    # The two critics are not one; both start within ±1/√fan-in.
+    # The two critics start as two, both within ±1/√fan-in.
+    first = sac.init_agent(CONFIG, jax.random.PRNGKey(3), 2, jnp.float32)
+    critics = np.asarray(first.critics)
     assert np.all(critics[0] != critics[1])
     bounds = [4**-0.5] * 40 + [8**-0.5] * (72 + 9)
     assert np.all(np.abs(critics) <= bounds)
@@ -323,7 +343,7 @@ def test_critics_learn_the_reward_and_the_discounted_soft_value(agent, batch):
 
 
 def test_a_gradient_step_is_adams_on_each_objective(agent, batch):
-    """The first step of Adam is the sign of the gradient times the learning rate."""
+    """After one step Adam's first moment is a tenth of the gradient."""
     noise = jnp.asarray(np.random.default_rng(2).normal(size=(2, 5, 2)), jnp.float32)
     shares = jnp.array([0.25, 0.25, 0.25, 0.25, 0.0])
     after = gradient_step(agent, batch, shares, noise)
@@ -340,11 +360,12 @@ def test_a_gradient_step_is_adams_on_each_objective(agent, batch):
         values = sac.critic_values(CONFIG, after.critics, observation, actions)
         return jnp.mean(0.2 * density - jnp.minimum(*values))
 
-    for objective, old, new in (
-        (critics_loss, agent.critics, after.critics),
-        (actor_loss, agent.actor, after.actor),
+    for objective, old, new, opt_state in (
+        (critics_loss, agent.critics, after.critics, after.critics_opt_state),
+        (actor_loss, agent.actor, after.actor, after.actor_opt_state),
     ):
         slope = np.asarray(jax.jit(jax.grad(objective))(old))
+        np.testing.assert_allclose(optax.tree.get(opt_state, "mu"), slope / 10, 1e-3, 1e-6)
         clear = np.abs(slope) > 1e-4
         assert clear.mean() > 0.3
         moves = np.asarray(new - old)
@@ -403,6 +424,24 @@ def test_only_what_was_added_is_drawn(agent):
     assert np.any(outcomes[0].critics != agent.critics)
     untouched = train(agent, buffer, jax.random.PRNGKey(0), jnp.int32(0))
     chex.assert_trees_all_equal(untouched, agent)
+
+
+def test_every_gradient_step_has_its_own_noise_and_equal_shares(agent, monkeypatch):
+    """A batch of at most 16 from a buffer that is an eighth full: 9 of them count."""
+
+    def record(config, agent, batch, shares, noise):
+        return agent._replace(log_alpha=jnp.sum(shares**2), actor=noise.ravel())
+
+    monkeypatch.setattr(sac, "gradient_step", record)
+    buffer = sac.init_buffer(16, 2, jnp.float32)._replace(size=jnp.int32(2))
+    start = agent._replace(actor=jnp.zeros(2 * 16 * 2))
+    once, twice = (
+        sac.train(CONFIG, start, buffer, jax.random.PRNGKey(0), jnp.int32(steps))
+        for steps in (1, 2)
+    )
+    assert float(once.log_alpha) == pytest.approx(1 / 9, rel=1e-5)
+    assert jnp.all(once.actor != twice.actor)
+    assert len(np.unique(twice.actor)) == twice.actor.size
 
 
 def test_the_agent_learns_to_prefer_what_is_rewarded():

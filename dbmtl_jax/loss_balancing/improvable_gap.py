@@ -197,10 +197,10 @@ def _part(num_tasks: int, schedule: _Schedule, config: sac.Config, eps: float, s
 
         rewarded = seen & (memory.base_steps > 0)
         gains = (memory.observation - observation) / jnp.maximum(memory.base, eps)
-        reward = jnp.min(gains, where=rewarded, initial=float(jnp.finfo(gains.dtype).max))
+        reward = jnp.min(gains, where=rewarded, initial=jnp.inf)
         reward *= _rate_ratio(schedule.learning_rate, memory.step).astype(reward.dtype)
-        # The critics' error is squared.
-        learnable = rewarded.any() & jnp.isfinite(jnp.square(reward))
+        # Infinite without a task to reward; and the critics square their errors.
+        learnable = jnp.isfinite(jnp.square(reward))
         valid = learnable & (epoch > schedule.base_epoch)
         buffer = sac.add(
             memory.buffer,
