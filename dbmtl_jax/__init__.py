@@ -24,6 +24,7 @@ from dbmtl_jax.gradient_balancing.nash_mtl import nash_mtl
 from dbmtl_jax.gradient_balancing.pcgrad import pcgrad
 from dbmtl_jax.loss_balancing.dwa import dwa, scale_by_dwa
 from dbmtl_jax.loss_balancing.gls import gls, scale_by_gls
+from dbmtl_jax.loss_balancing.igbv2 import igbv2, scale_by_igbv2
 from dbmtl_jax.loss_balancing.imtl_l import imtl_l, scale_by_imtl_l
 from dbmtl_jax.loss_balancing.log_loss import scale_by_log_loss
 from dbmtl_jax.loss_balancing.rlw import rlw, scale_by_rlw
@@ -47,6 +48,7 @@ __all__ = [
     "grad_drop",
     "grad_norm",
     "grad_vac",
+    "igbv2",
     "imtl",
     "imtl_g",
     "imtl_l",
@@ -60,6 +62,7 @@ __all__ = [
     "rlw",
     "scale_by_dwa",
     "scale_by_gls",
+    "scale_by_igbv2",
     "scale_by_imtl_l",
     "scale_by_log_loss",
     "scale_by_mtadam",

@@ -22,6 +22,7 @@ from dbmtl_jax.gradient_balancing.nash_mtl import nash_mtl
 from dbmtl_jax.gradient_balancing.pcgrad import pcgrad
 from dbmtl_jax.loss_balancing.dwa import dwa
 from dbmtl_jax.loss_balancing.gls import gls
+from dbmtl_jax.loss_balancing.igbv2 import igbv2
 from dbmtl_jax.loss_balancing.imtl_l import imtl_l
 from dbmtl_jax.loss_balancing.rlw import rlw
 from dbmtl_jax.loss_balancing.uw import uw
@@ -34,6 +35,7 @@ _IN_THE_PAPERS_ORDER = (
     uw,
     dwa,
     imtl_l,
+    igbv2,
     # gradient balancing
     mgda,
     grad_norm,

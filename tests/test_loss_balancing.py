@@ -134,7 +134,7 @@ def test_dwa_compares_the_means_of_the_last_two_epochs():
     np.testing.assert_allclose(seen[4], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l"])
+@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"])
 def test_the_method_is_its_scaling_and_a_sum(name):
     params = samplers.params_like()
     grads, losses = samplers.task_grads(3), samplers.losses(3)
@@ -146,7 +146,7 @@ def test_the_method_is_its_scaling_and_a_sum(name):
     chex.assert_trees_all_close(*outcomes, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l"])
+@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"])
 def test_the_tasks_own_parameters_are_weighted_too(name):
     labels = {"shared": "shared", "heads": [0, 1]}
     params = {"shared": jnp.zeros(3), "heads": [jnp.zeros(2), jnp.zeros(2)]}
@@ -164,7 +164,7 @@ def test_options_are_checked():
         dbmtl.dwa(2, steps_per_epoch=0)
     with pytest.raises(ValueError, match="temperature: expected a number in"):
         dbmtl.dwa(2, temperature=0.0)
-    for name in ("gls", "rlw", "uw", "dwa", "imtl_l"):
+    for name in ("gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"):
         tx = getattr(dbmtl, name)(2)
         with pytest.raises(TypeError, match=f"losses: {name} needs the raw task losses"):
             tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))

@@ -37,7 +37,7 @@ PROMISES = {
     "imtl": Promises(),
     "db_mtl": Promises(),
 }
-"""A first step: the weights that a method learns or averages are still those that it starts from."""
+"""Of a first step, when all that a method learns or averages is where it starts."""
 
 
 @functools.cache
@@ -99,7 +99,7 @@ def test_symmetry_and_scaling(name, num_tasks):
 def test_non_conflicting(name, options, num_tasks):
     update = build(name, num_tasks, **options)
     for seed in range(3):
-        for kind, gradients in samplers.matrices(num_tasks, seed).items():
+        for gradients in samplers.matrices(num_tasks, seed).values():
             if name == "nash_mtl" and vanishes(gradients):
                 continue  # a direction of rounding errors, clipped to the norm 1
             properties.assert_non_conflicting(update, gradients, 2e-3)

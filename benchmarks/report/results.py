@@ -21,6 +21,7 @@ DISPLAY_NAMES = {
     "uw": "UW",
     "dwa": "DWA",
     "imtl_l": "IMTL-L",
+    "igbv2": "IGBv2",
     "db_mtl": "DB-MTL",
 }
 """The paper's names of the methods."""
