@@ -1,21 +1,21 @@
 """`python -m benchmarks compare`: train, evaluate, tabulate and plot."""
 
-import inspect
+import dataclasses
 from typing import Any
 
 import optax
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import run_log
+from benchmarks import methods, run_log
 from benchmarks.config import NOTES, Compare
 from benchmarks.errors import UserError
+from benchmarks.methods import BASELINE
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.report import plots, results, tables
-from benchmarks.train import Problem, Result, Trainer
+from benchmarks.train import MethodFactory, Problem, Result, Trainer
 
-BASELINE = results.BASELINE
 FEATURES_NOTE = (
     "Molecules: elements, atomic numbers and distances are exact; bonds, aromaticity and "
     "hybridisation are guessed from the geometry, where the paper's code asks RDKit."
@@ -24,6 +24,8 @@ FEATURES_NOTE = (
 
 def compare(config: Compare, console: Console) -> None:
     """Runs what is missing in the folder of results, then renders all that is there."""
+    if "all" in config.methods:
+        config = dataclasses.replace(config, methods=(BASELINE, *dbmtl.METHODS))
     _check_methods(config)
     run_log.open_folder(config.out, config.settings())
     missing = _missing(config)
@@ -51,10 +53,8 @@ def compare(config: Compare, console: Console) -> None:
 
 
 def _check_methods(config: Compare) -> None:
-    known = (BASELINE, *dbmtl.METHODS)
     for method in config.methods:
-        if method not in known:
-            raise UserError(f"--methods: unknown {method!r}, expected some of {', '.join(known)}")
+        methods.check(method)
     if config.seeds < 1:
         raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
     if BASELINE not in config.methods:
@@ -68,14 +68,14 @@ def _check_methods(config: Compare) -> None:
 
 def _missing(config: Compare) -> dict[str, list[int]]:
     """The runs that are not complete: method -> seeds, the baseline first."""
-    methods = sorted(dict.fromkeys(config.methods), key=lambda method: method != BASELINE)
+    ordered = sorted(dict.fromkeys(config.methods), key=lambda method: method != BASELINE)
     missing = {
         method: [
             seed
             for seed in range(config.seeds)
             if not run_log.is_complete(run_log.read_run(run_log.run_path(config.out, method, seed)))
         ]
-        for method in methods
+        for method in ordered
     }
     return {method: seeds for method, seeds in missing.items() if seeds}
 
@@ -86,15 +86,16 @@ def _run_method(
     if method == BASELINE:
         trainer = Trainer(problem, problem.single_task, None, config.train)
     else:
-        transformation = make_method(method, problem, config)
-        trainer = Trainer(problem, problem.multi_task, transformation, config.train)
+        factory = make_method(method, problem, config)
+        optimizer = optax.identity() if method in methods.REPLACES_ADAM else optax.scale_by_adam()
+        trainer = Trainer(problem, problem.multi_task, factory, config.train, optimizer)
     for seed in seeds:
         baseline = None if method == BASELINE else _baseline(config, seed)
         if method != BASELINE and baseline is None:
             console.print(f"{method}, seed {seed}: left out, as its baseline failed")
             continue
         path = run_log.run_path(config.out, method, seed)
-        name = f"{results.DISPLAY_NAMES.get(method, method)}, seed {seed}"
+        name = f"{methods.display_name(method)}, seed {seed}"
         with run_log.RunLog(path) as log, Progress(console, name) as progress:
             result = trainer.run(seed, baseline, log, progress)
             if result is not None and baseline is not None:
@@ -104,21 +105,19 @@ def _run_method(
                 progress.note("done")
 
 
-def make_method(method: str, problem: Problem, config: Compare) -> Any:
-    """The transformation of a method; None for equal weighting, which is plain backpropagation."""
-    if method == "ew":
+def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory | None:
+    """The method by its seed; None for equal weighting, which is plain backpropagation."""
+    if name == "ew":
         return None
     model, train = problem.multi_task, config.train
-    factory = dbmtl.METHODS[method]
-    offered = {
+    options: dict[str, Any] = {
         "labels": model.labels,
         "steps_per_epoch": len(problem.batches("train")),
         "weight_optimizer": optax.adam(train.learning_rate),
     }
-    options = {k: v for k, v in offered.items() if k in inspect.signature(factory).parameters}
-    if method == "db_mtl":
+    if name == "db_mtl":
         options["beta"] = dbmtl.inverse_power_schedule(train.beta, train.beta_power)
-    return factory(model.num_tasks, **options)
+    return lambda seed: methods.build(name, model.num_tasks, seed=seed, **options)
 
 
 def _baseline(config: Compare, seed: int) -> Result | None:

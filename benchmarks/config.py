@@ -83,7 +83,8 @@ class Compare:
 
     dataset: Annotated[Literal["qm9"], tyro.conf.Positional]
     methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
-    """names of `dbmtl_jax.METHODS`, and stl, the baseline that Δp is relative to"""
+    """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, and chains of a loss
+    balancer and a method such as log+pcgrad; all: stl and every method"""
     preset: Literal["quick", "paper"] = "quick"
     """the defaults of all other settings: minutes on a laptop, or the paper's"""
     out: pathlib.Path = pathlib.Path("runs/qm9")

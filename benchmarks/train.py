@@ -93,8 +93,14 @@ class Result(NamedTuple):
     test: Metrics
 
 
+MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
+"""seed -> a method of `dbmtl_jax.METHODS`; the seed is of its own random numbers."""
+
+
 def make_update(
-    model: Model, method: optax.GradientTransformationExtraArgs | None
+    model: Model,
+    method: optax.GradientTransformationExtraArgs | None,
+    optimizer: optax.GradientTransformation,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The optimizer as (init, step).
 
@@ -102,13 +108,13 @@ def make_update(
       model: what is trained.
       method: merges the task gradients, a member of `dbmtl_jax.METHODS`; None: the gradient of
         the sum of the losses, in one backward pass.
+      optimizer: what follows, without a learning rate.
 
     Returns:
       `init(params) -> TrainState` and `step(state, batch, learning_rate [num_models]) ->
       (state, losses [T])`.
     """
-    adam = optax.scale_by_adam()
-    tx = adam if method is None else optax.chain(method, adam)
+    tx = optimizer if method is None else optax.chain(method, optimizer)
 
     def init(params: Any) -> TrainState:
         return TrainState(params, tx.init(params))
@@ -147,21 +153,30 @@ class Trainer:
     Args:
       problem: the data.
       model: the network.
-      method: see `make_update`.
+      method: the method by its seed; None: the sum of the losses in one backward pass.
       config: the protocol.
+      optimizer: what follows the method, without a learning rate; None: Adam.
     """
 
     def __init__(
         self,
         problem: Problem,
         model: Model,
-        method: optax.GradientTransformationExtraArgs | None,
+        method: MethodFactory | None,
         config: TrainConfig,
+        optimizer: optax.GradientTransformation | None = None,
     ) -> None:
         self.problem, self.model, self.config = problem, model, config
-        init, step = make_update(model, method)
+        optimizer = optimizer or optax.scale_by_adam()
+
+        def update(seed: int) -> Any:
+            return make_update(model, None if method is None else method(seed), optimizer)
+
+        _, step = update(seed=0)  # a seed makes a difference to the initial state alone
         self._init_params = jax.jit(model.init)
-        self._init_state = jax.jit(lambda key: init(model.init(key)))
+        self._init_state = jax.jit(
+            lambda key, seed: update(seed)[0](model.init(key)), static_argnums=1
+        )
 
         @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
         def train_step(state, data, static, arrays, learning_rate):
@@ -236,7 +251,7 @@ class Trainer:
           The result; None if the losses became non-finite, which the log tells.
         """
         config, problem, data = self.config, self.problem, self.problem.data
-        state = self._init_state(jax.random.key(seed))
+        state = self._init_state(jax.random.key(seed), seed)
         best = self._init_params(jax.random.key(seed))  # not the state's: those are donated
         plateau = self._init_plateau(None)
         best_scores = np.full(self.model.num_models, -np.inf, np.float32)

@@ -15,7 +15,7 @@ class AggregationState(NamedTuple):
 
     norms: jax.Array  # ‖g_t‖ of the rows that came in, 0 for an absent task
     weights: jax.Array  # w_t of Σ_t w_t g_t, 0 for an absent task
-    memory: Any
+    inner: Any
 
 
 def weighted_sum_of_tasks(
@@ -43,18 +43,18 @@ def weighted_sum_of_tasks(
         return AggregationState(
             norms=jnp.zeros((num_tasks,), dtype),
             weights=jnp.zeros((num_tasks,), dtype),
-            memory=initial(dtype),
+            inner=initial(dtype),
         )
 
     def update(
         stack: Stack, state: AggregationState, losses: Any
     ) -> tuple[Any, jax.Array, AggregationState]:
-        weights, memory = weigh(stack, losses, state.memory)
+        weights, memory = weigh(stack, losses, state.inner)
         weights = jnp.where(stack.present, weights, 0)
         own_weights = stack.own_weights
         if own is not None:
             own_weights = own_weights * own(weights, memory)
-        memory = jax.tree.map(lambda new, old: new.astype(old.dtype), memory, state.memory)
+        memory = jax.tree.map(lambda new, old: new.astype(old.dtype), memory, state.inner)
         new_state = AggregationState(
             stack.norms.astype(state.norms.dtype), weights.astype(state.weights.dtype), memory
         )

@@ -23,8 +23,7 @@ PARTS = {
     "balance_magnitudes": dbmtl.balance_magnitudes,
     "sum_tasks": dbmtl.sum_tasks,
 }
-AGGREGATIONS = {
-    "db_mtl": dbmtl.db_mtl(T, 0.9),
+AGGREGATIONS = {name: factory(T) for name, factory in dbmtl.METHODS.items()} | {
     "db_mtl, no average": dbmtl.db_mtl(T, 0.0),
     "db_mtl, median": dbmtl.db_mtl(T, 0.9, scale="median"),
     "db_mtl, min": dbmtl.db_mtl(T, 0.9, scale="min"),
@@ -135,6 +134,9 @@ def test_own_leaves_come_without_the_task_axis(part):
         step(tx)
 
 
+LOGARITHMIC = {name for name in AGGREGATIONS if name.startswith(("db_mtl", "gls", "igbv2", "log"))}
+RANDOM = ("rlw", "igbv2", "pcgrad", "grad_drop", "grad_vac")
+NO_LOGARITHM = ("negative loss", "loss of -eps")
 BAD = 1  # the task that goes wrong
 
 
@@ -162,10 +164,13 @@ def bad_inputs():
     }
 
 
-@pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)
+@pytest.mark.parametrize("name", AGGREGATIONS)
 @pytest.mark.parametrize("problem", bad_inputs())
-def test_a_bad_task_is_as_if_masked(tx, problem):
+def test_a_bad_task_is_as_if_masked(name, problem):
     """The step is that of the other tasks, and the next ones go on as if it had been masked."""
+    if problem in NO_LOGARITHM and name not in LOGARITHMIC:
+        pytest.skip("a loss may be negative where no logarithm is taken")
+    tx = AGGREGATIONS[name]
     params = samplers.params_like()
     update = jax.jit(tx.update)
     grads, losses = samplers.task_grads(T), samplers.losses(T)
@@ -225,6 +230,7 @@ def test_the_average_of_an_absent_task_stays_bit_for_bit():
         functools.partial(dbmtl.db_mtl, beta=0.0),
         functools.partial(dbmtl.balance_magnitudes, scale=0.5),
         dbmtl.sum_tasks,
+        *(build for name, build in dbmtl.METHODS.items() if name not in RANDOM),
     ],
     ids=str,
 )
@@ -238,8 +244,8 @@ def test_a_masked_task_is_as_if_there_were_one_task_less(build):
     expected, expected_state = part.update(
         jax.tree.map(lambda g: g[others], grads), part.init(params), params, losses=losses[others]
     )
-    chex.assert_trees_all_close(update, expected, rtol=1e-5, atol=1e-6)
-    for field in ("norms", "weights"):
+    chex.assert_trees_all_close(update, expected, rtol=1e-4, atol=1e-5)
+    for field in {"norms", "weights"} & set(getattr(state.aggregator, "_fields", ())):
         found = optax.tree.get(state, field)
         assert found[BAD] == 0
         np.testing.assert_allclose(found[others], optax.tree.get(expected_state, field), rtol=1e-5)

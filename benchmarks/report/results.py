@@ -11,20 +11,7 @@ import numpy as np
 import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.data import qm9
-
-BASELINE = "stl"
-DISPLAY_NAMES = {
-    "stl": "STL",
-    "ew": "EW",
-    "gls": "GLS",
-    "rlw": "RLW",
-    "uw": "UW",
-    "dwa": "DWA",
-    "imtl_l": "IMTL-L",
-    "igbv2": "IGBv2",
-    "db_mtl": "DB-MTL",
-}
-"""The paper's names of the methods."""
+from benchmarks.methods import BASELINE, display_name, order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +29,7 @@ class Outcome:
     @property
     def name(self) -> str:
         """As the paper writes it."""
-        return DISPLAY_NAMES.get(self.method, self.method)
+        return display_name(self.method)
 
 
 def load(folder: pathlib.Path) -> list[Outcome]:
@@ -53,9 +40,7 @@ def load(folder: pathlib.Path) -> list[Outcome]:
         for seed, records in runs.get(BASELINE, {}).items()
         if records[-1]["kind"] == "result"
     }
-    order = [BASELINE, *dbmtl.METHODS]
-    known = sorted(runs, key=lambda m: (order.index(m) if m in order else len(order), m))
-    return [_outcome(method, runs[method], baseline) for method in known]
+    return [_outcome(method, runs[method], baseline) for method in sorted(runs, key=order)]
 
 
 def _outcome(

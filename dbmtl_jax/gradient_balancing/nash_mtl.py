@@ -62,7 +62,8 @@ def nash_mtl(
       >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
       >>> tx = dbmtl.nash_mtl(num_tasks=2, max_norm=0)
       >>> update, state = tx.update(jnp.array([[2.0, 0.0], [0.0, 4.0]]), tx.init(jnp.zeros(2)))
-      >>> print(update, optax.tree.get(state, "alpha"))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(update, optax.tree.get(state, "alpha"))
       [1. 1.] [0.5  0.25]
     """
     num_tasks = _contract.check_num_tasks(num_tasks)

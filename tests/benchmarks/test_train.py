@@ -13,6 +13,7 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.compare import make_method
+from benchmarks.methods import REPLACES_ADAM
 from benchmarks.problems.qm9 import MoleculeBatch
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
@@ -29,7 +30,7 @@ def test_single_task_models_are_separate_trainings(problem):
     """Eleven models in one program end where each one ends that is trained alone."""
     model, batch = problem.single_task, first_batch(problem)
     params = model.init(jax.random.key(1))
-    init, step = make_update(model, None)
+    init, step = make_update(model, None, optax.scale_by_adam())
     rates = jnp.linspace(1e-3, 1e-2, 11)
     state = init(params)
     for _ in range(3):
@@ -111,11 +112,12 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
     assert np.all((ratio > 1) & (ratio < 100))
 
 
-@pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS])
+@pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS, "log+pcgrad"])
 def test_every_method_trains_and_logs(problem, tiny, method, tmp_path):
     model = problem.single_task if method == "stl" else problem.multi_task
-    transformation = None if method == "stl" else make_method(method, problem, tiny)
-    trainer = Trainer(problem, model, transformation, TRAIN)
+    factory = None if method == "stl" else make_method(method, problem, tiny)
+    optimizer = optax.identity() if method in REPLACES_ADAM else None
+    trainer = Trainer(problem, model, factory, TRAIN, optimizer)
     ones = [[1.0]] * 11
     baseline = None if method == "stl" else Result(ones, ones)
     path = tmp_path / "run.jsonl"

@@ -21,9 +21,9 @@ def params_like(shapes: Any = SHAPES, dtype: Any = jnp.float32) -> Any:
 def task_grads(
     num_tasks: int, seed: int = 0, shapes: Any = SHAPES, dtype: Any = jnp.float32
 ) -> Any:
-    """Stacked gradients [T, *shape] whose tasks differ in scale by factors of ten."""
+    """Stacked gradients [T, *shape] whose tasks differ in scale by up to a factor of a hundred."""
     rng = np.random.default_rng(seed)
-    scales = 10.0 ** rng.uniform(-2, 2, num_tasks)
+    scales = 10.0 ** rng.uniform(-1, 1, num_tasks)
 
     def leaf(shape):
         values = rng.normal(size=(num_tasks, *shape))
