@@ -120,6 +120,10 @@ class Perf:
     """timed steps of each program, after one that is not counted"""
     transformation: bool = True
     """also time the transformation alone, on ten million parameters"""
+    aggregation: bool = True
+    """also time the methods that work on the Gramian, on ten million parameters"""
+    torchjd_python: pathlib.Path | None = None
+    """a Python that has torch and torchjd: times TorchJD's Gramian methods in the same run"""
     out: pathlib.Path = pathlib.Path("runs/perf")
 
 

@@ -77,15 +77,16 @@ def for_each_leaf(aggregator: Aggregator) -> Aggregator:
         return jax.tree.map(aggregator.init, shared)
 
     def update(stack: Stack, state: Any, losses: Any) -> tuple[Any, jax.Array, Any]:
-        leaves, structure = jax.tree.flatten(stack.tree)
-        merged, states, own_weights = [], [], stack.own_weights
-        for leaf, leaf_state in zip(leaves, structure.flatten_up_to(state), strict=True):
+        def balance(leaf: jax.Array, leaf_state: Any) -> tuple[Any, Any]:
             squares = squared_norms([leaf], len(stack.weights))
             part = stack._replace(tree=leaf, squares=squares, products=None)
-            update, own_weights, new_state = aggregator.update(part, leaf_state, losses)
-            merged.append(update)
-            states.append(new_state)
-        merged, state = (jax.tree.unflatten(structure, leaves) for leaves in (merged, states))
-        return merged, own_weights, state
+            update, _, leaf_state = aggregator.update(part, leaf_state, losses)
+            return update, leaf_state
+
+        pairs = jax.tree.map(balance, stack.tree, state)
+        merged, state = (
+            jax.tree.map(lambda _, pair, i=i: pair[i], stack.tree, pairs) for i in range(2)
+        )
+        return merged, stack.own_weights, state
 
     return Aggregator(init, update)

@@ -35,13 +35,37 @@ def gramian(stack: Sequence[jax.Array], num_tasks: int) -> jax.Array:
     total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
     for leaf in stack:
         flat = leaf.reshape(num_tasks, -1)
-        total += jnp.matmul(
-            flat,
-            flat.T,
-            precision=jax.lax.Precision.HIGHEST,
-            preferred_element_type=accumulation_dtype(leaf),
-        )
+        if flat.shape[1] > _BLOCK:
+            total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)
+        else:
+            total += _products(flat)
     return total
+
+
+# XLA's CPU backend multiplies a long [T, n] by its transpose several times slower than pieces of it
+# that stay in the cache.
+_BLOCK = 2**16
+
+
+def _products(rows: jax.Array) -> jax.Array:
+    """[T, n] to [T, T]."""
+    return jnp.matmul(
+        rows,
+        rows.T,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=accumulation_dtype(rows),
+    )
+
+
+def _blockwise(rows: jax.Array) -> jax.Array:
+    """`_products`, a block of columns at a time."""
+    num_blocks = rows.shape[1] // _BLOCK
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        return total + _products(jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK, axis=1))
+
+    rest = _products(rows[:, num_blocks * _BLOCK :])
+    return jax.lax.fori_loop(0, num_blocks, add, rest)
 
 
 def per_task(vector: jax.Array, leaf: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from benchmarks import run_log
 from benchmarks.config import Perf
-from benchmarks.perf import steps, transformation
+from benchmarks.perf import aggregation, steps, transformation
 
 
 def perf(config: Perf, console: Console) -> None:
@@ -25,12 +25,19 @@ def perf(config: Perf, console: Console) -> None:
         console.print("the transformation alone ...", style="dim")
         alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
         console.print(_transformation_table(alone))
+    merged: list[aggregation.Row] = []
+    if config.aggregation:
+        console.print("the Gramian methods ...", style="dim")
+        for num_tasks in config.num_tasks:
+            merged += aggregation.measure(num_tasks, config.torchjd_python, rounds=config.rounds)
+        console.print(aggregation.table(merged))
 
     run_log.make_folder(config.out)
     record = {
         "environment": run_log.environment(),
         "steps": [row._asdict() for row in rows],
         "transformation": [row._asdict() for row in alone],
+        "aggregation": [row._asdict() for row in merged],
     }
     path = config.out / "perf.json"
     run_log.write_file(path, json.dumps(record, indent=2) + "\n")

@@ -72,7 +72,16 @@ def markdown(outcomes: Sequence[Outcome], notes: Sequence[str]) -> str:
 
 
 def terminal(outcomes: Sequence[Outcome], title: str) -> Table:
-    """The table for a terminal: one column per method, as eleven tasks do not fit beside."""
+    """The table for a terminal: all tasks for a few methods, Δp and speed for many."""
+    return (_by_task if len(outcomes) <= _FEW else _by_method)(outcomes, title)
+
+
+_FEW = 4
+"""More methods than this do not fit beside each other."""
+
+
+def _by_task(outcomes: Sequence[Outcome], title: str) -> Table:
+    """One column per method, as eleven tasks do not fit beside each other."""
     headings, cells = rows(outcomes)
     styles = _best(outcomes)
     table = Table(title=title, title_justify="left")
@@ -84,4 +93,34 @@ def terminal(outcomes: Sequence[Outcome], title: str) -> Table:
         last_task = heading == headings[-3]
         figures = [Text(row[column], style=styles.get((row[0], column), "")) for row in cells]
         table.add_row(heading, *figures, end_section=last_task)
+    return table
+
+
+def _by_method(outcomes: Sequence[Outcome], title: str) -> Table:
+    """One row per method, the best first."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for heading in ("Δp (%)", "Δp, paper", "steps/s", "time / EW"):
+        table.add_column(heading, justify="right")
+    paper = paper_table("table3")
+    ew = next((o.steps_per_second for o in outcomes if o.method == "ew"), float("nan"))
+
+    def place(outcome: Outcome) -> float:
+        mean = outcome.delta_p.mean() if len(outcome.delta_p) else np.nan
+        return -mean if np.isfinite(mean) else np.inf
+
+    for outcome in sorted(outcomes, key=place):
+        printed = paper.get(outcome.name, {}).get("delta_p", "–")
+        if len(outcome.test):
+            speed = outcome.steps_per_second
+            own = outcome.method == "stl"
+            table.add_row(
+                outcome.name,
+                "baseline" if own else _figure(outcome.delta_p, 2),
+                "baseline" if own else printed,
+                f"{speed:.1f}",
+                f"{ew / speed:.2f}",
+            )
+        for failure in outcome.failed:
+            table.add_row(outcome.name, f"failed: {failure}", printed, "–", "–")
     return table

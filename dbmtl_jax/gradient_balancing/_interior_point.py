@@ -15,7 +15,7 @@ class _Iterate(NamedTuple):
     z: jax.Array  # the multipliers of x >= 0, > 0
     nu: jax.Array  # the multiplier of costs @ x = 1
     gap: jax.Array  # the mean of x z: how far from complementary
-    count: jax.Array
+    iteration: jax.Array
 
 
 def minimize(
@@ -70,7 +70,7 @@ def minimize(
         return jnp.sqrt(dual @ dual + centre @ centre + primal * primal)
 
     def step(now: _Iterate) -> _Iterate:
-        x, z, nu, gap, count = now
+        x, z, nu, gap, iteration = now
         gradient, hessian = slopes(x)
         matrix = hessian + jnp.diag(jnp.where(free, z / x, 1))
         # Scaled to a unit diagonal; the ridge is of the size of the rounding errors.
@@ -109,13 +109,13 @@ def minimize(
         length = lengths[jnp.where(jnp.any(descends), jnp.argmax(descends), jnp.argmin(after))]
 
         x, z, nu = x + length * dx, z + length * dz, nu + length * dnu
-        new = _Iterate(x, z, nu, mean_gap(x, z), count + 1)
+        new = _Iterate(x, z, nu, mean_gap(x, z), iteration + 1)
         finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(z)) & jnp.isfinite(nu)
-        stopped = now._replace(count=jnp.full_like(count, _MAX_ITERATIONS))
+        stopped = now._replace(iteration=jnp.full_like(iteration, _MAX_ITERATIONS))
         return jax.tree.map(lambda a, b: jnp.where(finite, a, b).astype(b.dtype), new, stopped)
 
     def unfinished(now: _Iterate) -> jax.Array:
-        return (now.gap > eps) & (now.count < _MAX_ITERATIONS)
+        return (now.gap > eps) & (now.iteration < _MAX_ITERATIONS)
 
     total = jnp.sum(costs)
     x = jnp.where(free, 1 / jnp.where(total > 0, total, 1), 1)

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
 from benchmarks import methods
 from benchmarks.compare import compare
@@ -35,7 +34,8 @@ def test_a_comparison_from_start_to_table(tiny):
     names = {path.name for path in config.out.iterdir()}
     assert names == {
         "config.json", "table.md", "losses.png", "gradient_norms.png", "validation.png",
-        "delta_p.png", *(f"{m}-seed{s}.jsonl" for m in ("stl", "ew", "db_mtl") for s in (0, 1)),
+        "delta_p.png", "delta_p_and_time.png",
+        *(f"{m}-seed{s}.jsonl" for m in ("stl", "ew", "db_mtl") for s in (0, 1)),
     }  # fmt: skip
     assert all(path.stat().st_size > 5_000 for path in config.out.glob("*.png"))
 
@@ -140,5 +140,18 @@ def test_the_papers_tables_have_all_methods():
         assert next(csv.reader(f))[1:12] == list(qm9.TASKS)
 
 
-def test_methods_have_the_papers_names():
-    assert set(methods.DISPLAY_NAMES) == {methods.BASELINE, *dbmtl.METHODS}
+def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
+    """Rendered from two trained runs and copies of one under the names of other methods."""
+    names = ("stl", "ew", "uw", "mgda", "log+pcgrad", "pcgrad", "scale_by_mtadam", "db_mtl")
+    config = changed(dataclasses.replace(tiny, methods=names), epochs=1)
+    run(dataclasses.replace(config, methods=names[:2]))
+    trained = (config.out / "ew-seed0.jsonl").read_text()
+    for name in names[2:]:
+        (config.out / f"{name}-seed0.jsonl").write_text(trained)
+    printed = run(config)
+    for name in names:
+        assert methods.display_name(name) in printed
+    assert "time / EW" in printed
+    assert (config.out / "delta_p_and_time.png").stat().st_size > 5_000
+    assert "| log + PCGrad |" in (config.out / "table.md").read_text()
+    assert [outcome.method for outcome in results.load(config.out)] == list(names)

@@ -13,7 +13,8 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
-from benchmarks.perf import perf, steps, transformation
+from benchmarks.errors import UserError
+from benchmarks.perf import aggregation, perf, steps, transformation
 
 
 def test_ratios_are_recorded(tmp_path, monkeypatch):
@@ -21,6 +22,8 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_MLP_BATCH", 4)
     small = functools.partial(transformation.measure, num_leaves=2, side=4)
     monkeypatch.setattr(transformation, "measure", small)
+    small = functools.partial(aggregation.measure, num_leaves=2, side=4)
+    monkeypatch.setattr(aggregation, "measure", small)
     config = Perf(networks=("mlp",), num_tasks=(2,), rounds=1, out=tmp_path / "new")
     output = io.StringIO()
     perf(config, Console(file=output, width=120))
@@ -32,6 +35,33 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     (row,) = record["transformation"]
     assert (row["num_tasks"], row["num_parameters"]) == (2, 32)
     assert f"{row['over_triad']:.2f}" in output.getvalue()
+    assert [row["method"] for row in record["aggregation"]] == list(aggregation.METHODS)
+    assert all(f"{row['over_sum']:.2f}" in output.getvalue() for row in record["aggregation"])
+
+
+def executable(path, text):
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_torchjd_is_timed_by_its_own_clock(tmp_path):
+    """A stand-in for the interpreter: it says its version, then two seconds for everything."""
+    python = executable(
+        tmp_path / "python", "#!/bin/sh\necho torch 9\nwhile read name; do echo 2.0; done\n"
+    )
+    rows = aggregation.measure(2, python, num_leaves=1, side=3, rounds=2)
+    for row in rows:
+        assert row.torchjd_milliseconds == 2000
+        assert row.over_torchjd == pytest.approx(row.milliseconds / 2000, rel=0.5)
+
+
+def test_a_torchjd_that_fails_is_one_line(tmp_path):
+    broken = executable(tmp_path / "python", "#!/bin/sh\necho no torch here >&2\nexit 1\n")
+    with pytest.raises(UserError, match="TorchJD failed: no torch here"):
+        aggregation.TorchJD(broken, 2, 9)
+    with pytest.raises(UserError, match="--torchjd-python: cannot run"):
+        aggregation.TorchJD(tmp_path / "nothing", 2, 9)
 
 
 def test_the_unchecked_arithmetic_is_the_transformations():

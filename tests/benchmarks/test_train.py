@@ -17,7 +17,7 @@ from benchmarks.methods import REPLACES_ADAM
 from benchmarks.problems.qm9 import MoleculeBatch
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
-from benchmarks.train import Result, Trainer, make_update
+from benchmarks.train import Model, Result, Trainer, make_update
 from tests.benchmarks.conftest import TRAIN
 
 
@@ -112,19 +112,23 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
     assert np.all((ratio > 1) & (ratio < 100))
 
 
-@pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS, "log+pcgrad"])
-def test_every_method_trains_and_logs(problem, tiny, method, tmp_path):
+def run(problem, method, config, path):
+    """One run of a method by its name: (its result, its records)."""
     model = problem.single_task if method == "stl" else problem.multi_task
-    factory = None if method == "stl" else make_method(method, problem, tiny)
+    factory = None if method == "stl" else make_method(method, problem, config)
     optimizer = optax.identity() if method in REPLACES_ADAM else None
     trainer = Trainer(problem, model, factory, TRAIN, optimizer)
-    ones = [[1.0]] * 11
+    ones = [[1.0]] * len(problem.tasks)
     baseline = None if method == "stl" else Result(ones, ones)
-    path = tmp_path / "run.jsonl"
     console = Console(file=io.StringIO())
     with RunLog(path) as log, Progress(console, method) as progress:
         result = trainer.run(0, baseline, log, progress)
-    records = read_run(path)
+    return result, read_run(path)
+
+
+@pytest.mark.parametrize("method", ["stl", "ew", "db_mtl"])
+def test_a_method_trains_and_logs(problem, tiny, method, tmp_path):
+    result, records = run(problem, method, tiny, tmp_path / "run.jsonl")
     kinds = [record["kind"] for record in records]
     assert kinds == ["start", *(["step"] * 2 + ["epoch"]) * 3, "result"]
     assert np.isfinite(result.test).all()
@@ -136,6 +140,58 @@ def test_every_method_trains_and_logs(problem, tiny, method, tmp_path):
         assert records[-1]["validation"][task] == epochs[epoch]["validation"][task]
     scores = np.array([record["score"] for record in epochs])
     np.testing.assert_array_equal(best, scores.argmax(axis=0))
+
+
+class LinearProblem:
+    """Two noisy linear regressions on one representation: a network that compiles quickly."""
+
+    tasks = ("a", "b")
+    higher_is_better = ((False,), (False,))
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(40, 3))
+        y = x @ rng.normal(size=(3, 2)) + 0.1 * rng.normal(size=(40, 2))
+        self.data = (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
+
+        def losses(params, batch):
+            x, y = batch
+            encoder, heads = params
+            predictions = jnp.stack([x @ encoder @ head for head in heads], axis=1)
+            return jnp.mean((predictions - y) ** 2, axis=0)
+
+        self.multi_task = Model(
+            init=lambda key: (jax.random.normal(key, (3, 4)), [jnp.ones(4), jnp.ones(4)]),
+            losses=losses,
+            task_grads=dbmtl.value_and_task_grads(losses, labels=("shared", [0, 1])),
+            totals=lambda params, batch: (losses(params, batch), 1.0),
+            num_tasks=2,
+        )
+
+    def batches(self, split, *, seed=0, epoch=0):
+        return [(None, np.arange(8 * k, 8 * k + 8)) for k in range(4 if split == "train" else 1)]
+
+    def load(self, data, static, arrays):
+        return jax.tree.map(lambda leaf: leaf[arrays], data)
+
+    def metrics(self, totals):
+        losses, count = totals
+        return [[float(loss / count)] for loss in losses]
+
+
+@pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])
+def test_every_method_trains(method, tiny, tmp_path):
+    result, records = run(LinearProblem(), method, tiny, tmp_path / "run.jsonl")
+    assert np.isfinite(result.test).all()
+    epochs = [record for record in records if record["kind"] == "epoch"]
+    assert np.mean(epochs[-1]["losses"]) < np.mean(epochs[0]["losses"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])
+def test_every_method_trains_on_molecules(problem, method, tiny, tmp_path):
+    result, _ = run(problem, method, tiny, tmp_path / "run.jsonl")
+    assert np.isfinite(result.test).all()
 
 
 def test_one_program_per_bucket(problem, tmp_path):
