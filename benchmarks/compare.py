@@ -7,7 +7,7 @@ import optax
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import methods, run_log
+from benchmarks import methods, run_log, step_times
 from benchmarks.config import NOTES, Compare
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
@@ -29,13 +29,15 @@ def compare(config: Compare, console: Console) -> None:
     _check_methods(config)
     run_log.open_folder(config.out, config.settings())
     missing = _missing(config)
-    if missing:
+    if not missing:
+        console.print(f"all runs are complete in {config.out}")
+    if missing or config.time_steps:
         console.print(f"reading QM9 ({config.qm9.source}) ...")
         problem = QM9Problem(config.qm9, config.train.batch_size)
         for method in missing:
             _run_method(method, missing[method], config, problem, console)
-    else:
-        console.print(f"all runs are complete in {config.out}")
+        if config.time_steps:
+            _time_steps(config, problem, console)
 
     outcomes = results.load(config.out)
     notes = [note for note in (NOTES[config.preset], FEATURES_NOTE) if note]
@@ -83,12 +85,7 @@ def _missing(config: Compare) -> dict[str, list[int]]:
 def _run_method(
     method: str, seeds: list[int], config: Compare, problem: QM9Problem, console: Console
 ) -> None:
-    if method == BASELINE:
-        trainer = Trainer(problem, problem.single_task, None, config.train)
-    else:
-        factory = make_method(method, problem, config)
-        optimizer = optax.identity() if method in methods.REPLACES_ADAM else optax.scale_by_adam()
-        trainer = Trainer(problem, problem.multi_task, factory, config.train, optimizer)
+    trainer = _trainer(method, problem, config)
     for seed in seeds:
         baseline = None if method == BASELINE else _baseline(config, seed)
         if method != BASELINE and baseline is None:
@@ -103,6 +100,21 @@ def _run_method(
                 progress.note(f"done, test Δp {value:+.1f} %")
             elif result is not None:
                 progress.note("done")
+
+
+def _trainer(method: str, problem: QM9Problem, config: Compare) -> Trainer:
+    if method == BASELINE:
+        return Trainer(problem, problem.single_task, None, config.train)
+    factory = make_method(method, problem, config)
+    optimizer = optax.identity() if method in methods.REPLACES_ADAM else optax.scale_by_adam()
+    return Trainer(problem, problem.multi_task, factory, config.train, optimizer)
+
+
+def _time_steps(config: Compare, problem: QM9Problem, console: Console) -> None:
+    """Times a step of every method in turns; the runs' own speeds are of different hours."""
+    console.print(f"timing steps in {config.time_steps} turns ...", style="dim")
+    steps = {method: _trainer(method, problem, config).repeated_step() for method in config.methods}
+    step_times.write(config.out, step_times.measure(steps, config.time_steps), config.time_steps)
 
 
 def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory | None:

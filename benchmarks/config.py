@@ -91,6 +91,8 @@ class Compare:
     """folder of the results; runs that are complete there are not repeated"""
     seeds: int = 1
     """how many seeds of initialisation and order of batches"""
+    time_steps: int = 0
+    """time a step of every method so many times, in turns; 0: the runs' own speeds are shown"""
     qm9: QM9Config = PRESETS["quick"][0]
     train: TrainConfig = PRESETS["quick"][1]
 

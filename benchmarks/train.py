@@ -220,6 +220,19 @@ class Trainer:
         self._train_step, self._totals = train_step, totals
         self._probe, self._keep_best = probe, keep_best
 
+    def repeated_step(self, seed: int = 0) -> Callable[[], Any]:
+        """A function that takes a training step on one fixed batch, to be timed."""
+        static, arrays = self.problem.batches("train", seed=seed)[0]
+        rate = jnp.full(self.model.num_models, self.config.learning_rate)
+        states = [self._init_state(jax.random.key(seed), seed)]
+
+        def step() -> Any:
+            state, losses = self._train_step(states.pop(), self.problem.data, static, arrays, rate)
+            states.append(state)
+            return losses
+
+        return step
+
     def evaluate(self, params: Any, split: str) -> Metrics:
         """All metrics of a split."""
         parts = [

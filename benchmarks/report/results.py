@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import dbmtl_jax as dbmtl
-from benchmarks import run_log
+from benchmarks import run_log, step_times
 from benchmarks.data import qm9
 from benchmarks.methods import BASELINE, display_name, order
 
@@ -22,7 +22,7 @@ class Outcome:
     test: np.ndarray  # [seeds, T], the metrics of the tasks in their units
     delta_p: np.ndarray  # [seeds], percent; NaN without the baseline of that seed
     delta_p_per_task: np.ndarray  # [seeds, T]
-    steps_per_second: float
+    steps_per_second: float  # of its runs, or where all were timed in turns, from that
     epochs: list[list[dict[str, Any]]]  # the "epoch" records of every seed
     failed: list[str]  # for a seed that failed: at which step
 
@@ -40,7 +40,14 @@ def load(folder: pathlib.Path) -> list[Outcome]:
         for seed, records in runs.get(BASELINE, {}).items()
         if records[-1]["kind"] == "result"
     }
-    return [_outcome(method, runs[method], baseline) for method in sorted(runs, key=order)]
+    outcomes = [_outcome(method, runs[method], baseline) for method in sorted(runs, key=order)]
+    times = step_times.read(folder)
+    return [
+        dataclasses.replace(o, steps_per_second=1e3 / times[o.method]["milliseconds"])
+        if o.method in times
+        else o
+        for o in outcomes
+    ]
 
 
 def _outcome(

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as command_line
-from benchmarks import methods
+from benchmarks import methods, step_times
 from benchmarks.compare import compare
 from benchmarks.config import PRESETS, Compare, Perf
 from benchmarks.data import qm9
@@ -148,10 +148,31 @@ def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     trained = (config.out / "ew-seed0.jsonl").read_text()
     for name in names[2:]:
         (config.out / f"{name}-seed0.jsonl").write_text(trained)
+    slow = {name: {"milliseconds": 1000.0 * (i + 1)} for i, name in enumerate(names)}
+    step_times.write(config.out, slow, rounds=1)
     printed = run(config)
-    for name in names:
+    for i, name in enumerate(names):
         assert methods.display_name(name) in printed
+        assert f"{(i + 1) / 2:.2f} │" in printed  # over EW, the second
     assert "time / EW" in printed
     assert (config.out / "delta_p_and_time.png").stat().st_size > 5_000
     assert "| log + PCGrad |" in (config.out / "table.md").read_text()
     assert [outcome.method for outcome in results.load(config.out)] == list(names)
+
+
+def test_steps_are_timed_in_turns():
+    calls = []
+    steps = {name: (lambda n=name: calls.append(n)) for name in ("ew", "db_mtl")}
+    times = step_times.measure(steps, rounds=2)
+    assert calls == ["ew", "db_mtl"] * 3
+    assert times["ew"]["over_ew"] == 1
+    assert times["db_mtl"]["over_ew"] > 0
+
+
+def test_a_comparison_can_time_its_steps(tiny):
+    config = changed(dataclasses.replace(tiny, methods=("stl", "ew"), time_steps=1), epochs=1)
+    run(config)
+    times = step_times.read(config.out)
+    assert set(times) == {"stl", "ew"}
+    speeds = {o.method: o.steps_per_second for o in results.load(config.out)}
+    assert speeds["ew"] == pytest.approx(1e3 / times["ew"]["milliseconds"])

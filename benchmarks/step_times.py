@@ -1,0 +1,48 @@
+"""The time of a training step of every method, measured in turns."""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks import run_log
+from benchmarks.perf.timing import in_turns
+
+FILE = "step_times.json"
+
+
+def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
+    """Times all steps in turns, so that a change in the machine's speed falls on all of them.
+
+    Args:
+      steps: method -> a step, which returns the arrays to wait for.
+      rounds: timed steps of each, after one that is not counted.
+
+    Returns:
+      method -> the median of its times in "milliseconds", and where "ew" is among them, "over_ew",
+      the median of its ratios to equal weighting's step of the same round.
+    """
+    times = in_turns(steps, rounds)
+    record = {}
+    for name, seconds in times.items():
+        record[name] = {"milliseconds": 1e3 * statistics.median(seconds)}
+        if "ew" in times:
+            ratios = [a / b for a, b in zip(seconds, times["ew"], strict=True)]
+            record[name]["over_ew"] = statistics.median(ratios)
+    return record
+
+
+def write(folder: pathlib.Path, times: Mapping[str, Mapping[str, float]], rounds: int) -> None:
+    """Records the times, and what they were measured on, beside the runs."""
+    record = {"environment": run_log.environment(), "rounds": rounds, "methods": times}
+    run_log.write_file(folder / FILE, json.dumps(record, indent=2) + "\n")
+
+
+def read(folder: pathlib.Path) -> dict[str, dict[str, float]]:
+    """What `write` recorded, empty where nothing was."""
+    path = folder / FILE
+    if not path.exists():
+        return {}
+    methods: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    return methods
