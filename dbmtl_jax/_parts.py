@@ -56,6 +56,13 @@ class Stack(NamedTuple):
         cosines = products * signs[:, None] * signs[None, :]
         return jnp.fill_diagonal(cosines, usable.astype(cosines.dtype), inplace=False)
 
+    @property
+    def gramian(self) -> jax.Array:
+        """G Gᵀ [T, T] over the square of the largest norm, which no dtype overflows with."""
+        largest = jnp.max(self.norms)
+        unit = self.norms / jnp.where(largest > 0, largest, 1)
+        return self.cosines * unit[:, None] * unit[None, :]
+
     def scaled(self, weights: jax.Array) -> Self:
         """Every row, and the task's own parameters, times a weight [T]."""
         return self._replace(weights=self.weights * weights, own_weights=self.own_weights * weights)

@@ -3,23 +3,17 @@
 They work on coefficients of unit gradients u_j = g_j / ‖g_j‖, of which only the cosines matter.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-
-class RandomState(NamedTuple):
-    """The key of the next step's draws."""
-
-    key: jax.Array  # uint32 [2]
+from dbmtl_jax._random import RandomState
 
 
 def random_orders(state: RandomState, num_tasks: int) -> tuple[RandomState, jax.Array]:
     """A random permutation of the tasks for each task, [T, T]."""
-    key, draw = jax.random.split(state.key)
+    state, draw = state.draw()
     permute = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))
-    return RandomState(key), permute(jax.random.split(draw, num_tasks))
+    return state, permute(jax.random.split(draw, num_tasks))
 
 
 def combine(norms: jax.Array, coefficients: jax.Array) -> jax.Array:

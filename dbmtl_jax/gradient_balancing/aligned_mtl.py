@@ -55,12 +55,9 @@ def aligned_mtl(
     _contract.check_option("scale", scale, get_args(Scale))
 
     def weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:
-        # The weights do not depend on the scale of M; of largest entry 1 it cannot overflow.
-        largest = jnp.max(stack.norms)
-        unit = stack.norms / jnp.where(largest > 0, largest, 1)
-        gramian = stack.cosines * unit[:, None] * unit[None, :]
-        eigenvalues, vectors = jnp.linalg.eigh(gramian)
-        kept = eigenvalues > jnp.max(eigenvalues) * num_tasks * jnp.finfo(unit.dtype).eps
+        # The weights do not depend on the scale of M.
+        eigenvalues, vectors = jnp.linalg.eigh(stack.gramian)
+        kept = eigenvalues > jnp.max(eigenvalues) * num_tasks * jnp.finfo(eigenvalues.dtype).eps
         roots = jnp.sqrt(jnp.where(kept, eigenvalues, 1))
         count = jnp.sum(kept)
         if scale == "min":

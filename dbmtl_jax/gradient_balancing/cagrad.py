@@ -59,27 +59,24 @@ def cagrad(
     divisor = (1.0, 1 + c**2, 1 + c)[rescale]
 
     def weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:
-        return _weights(stack.norms, stack.cosines, stack.present, c) / divisor, memory
+        return _weights(stack.gramian, stack.present, c) / divisor, memory
 
     aggregator = weighted_sum_of_tasks(num_tasks, weigh, gramian=True)
     return method(num_tasks, (), aggregator, labels)
 
 
-def _weights(norms: jax.Array, cosines: jax.Array, present: jax.Array, c: Any) -> jax.Array:
+def _weights(gramian: jax.Array, present: jax.Array, c: Any) -> jax.Array:
     """The weights [T] of d = Σ_t w_t g_t.
 
     The square root in c ‖g_0‖ ‖g_w‖ has no slope where g_w = 0, which is the solution at
     Pareto-stationary points.  Hence c ‖g_w‖ = min_λ (‖g_w‖² / λ + c² λ) / 2 with λ as one variable
     more, and d = g_0 + ‖g_0‖ g_w / λ.
     """
-    eps = jnp.finfo(norms.dtype).eps
+    eps = jnp.finfo(gramian.dtype).eps
     # With c = 0 nothing would hold λ back; its solution is not used.
     radius = jnp.maximum(c, 1e-3)
-    largest = jnp.max(norms, where=present, initial=0)
-    unit = norms / jnp.where(largest > 0, largest, 1)
-    unit /= jnp.maximum(jnp.linalg.norm(unit), 1)
-    gramian = cosines * unit[:, None] * unit[None, :]  # of trace 1
-    mean = mean_weights(present).astype(norms.dtype)
+    gramian /= jnp.maximum(jnp.trace(gramian), 1)
+    mean = mean_weights(present).astype(gramian.dtype)
     products = gramian @ mean
     length = jnp.sqrt(jnp.maximum(mean @ products, 0))  # ‖g_0‖
     slopes = products / jnp.where(length > 0, length, 1)
@@ -98,7 +95,7 @@ def _weights(norms: jax.Array, cosines: jax.Array, present: jax.Array, c: Any) -
         )
         return gradient, hessian
 
-    costs = jnp.append(jnp.ones_like(norms), 0)
+    costs = jnp.append(jnp.ones_like(mean), 0)
     x = minimize(derivatives, costs, jnp.append(present, True))
     w, lam = x[:-1], x[-1]
     return mean + c / radius * length * w / lam

@@ -8,8 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._parts import Aggregator, Stack, method
+from dbmtl_jax._random import RandomState
 from dbmtl_jax._task_linalg import accumulation_dtype, per_task
-from dbmtl_jax.gradient_balancing._pairwise import RandomState
 
 
 def grad_drop(
@@ -54,10 +54,10 @@ def grad_drop(
     _contract.check_range("leak", leak, 0.0, 1.0)
 
     def init(shared: Any) -> RandomState:
-        return RandomState(jax.random.PRNGKey(seed))
+        return RandomState.from_seed(seed)
 
     def update(stack: Stack, state: RandomState, losses: Any) -> tuple[Any, jax.Array, RandomState]:
-        key, draw = jax.random.split(state.key)
+        state, draw = state.draw()
         leaves, structure = jax.tree.flatten(stack.tree)
         weights = jnp.where(stack.present, stack.weights, 0)
 
@@ -69,7 +69,7 @@ def grad_drop(
             return jnp.sum(jnp.where(kept, rows, leak * rows), axis=0).astype(leaf.dtype)
 
         merged = map(drop, leaves, jax.random.split(draw, max(len(leaves), 1)))
-        return jax.tree.unflatten(structure, merged), stack.own_weights, RandomState(key)
+        return jax.tree.unflatten(structure, merged), stack.own_weights, state
 
     return method(num_tasks, (), Aggregator(init, update), labels)
 

@@ -9,7 +9,8 @@ import optax
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import for_each_leaf, weighted_sum_of_tasks
 from dbmtl_jax._parts import Stack, method
-from dbmtl_jax.gradient_balancing._pairwise import RandomState, combine, random_orders
+from dbmtl_jax._random import RandomState
+from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
 class GradVacMemory(NamedTuple):
@@ -70,9 +71,7 @@ def grad_vac(
     _contract.check_range("beta", beta, 0.0, 1.0)
 
     def initial(dtype: Any) -> GradVacMemory:
-        return GradVacMemory(
-            RandomState(jax.random.PRNGKey(seed)), jnp.zeros((num_tasks, num_tasks), dtype)
-        )
+        return GradVacMemory(RandomState.from_seed(seed), jnp.zeros((num_tasks, num_tasks), dtype))
 
     def weigh(stack: Stack, losses: Any, memory: GradVacMemory) -> tuple[jax.Array, GradVacMemory]:
         random, orders = random_orders(memory.random, num_tasks)

@@ -70,10 +70,9 @@ def _weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:
     alpha = ratios * (vectors @ (inverse * (nonzero @ vectors)))
     size = jnp.sum(jnp.abs(alpha))
 
-    # Otherwise the pseudo-inverse, of a Gramian of largest entry 1.
+    # Otherwise the pseudo-inverse, of M over its largest entry.
     unit = norms / jnp.where(jnp.any(nonzero), jnp.max(norms), 1)
-    gramian = cosines * unit[:, None] * unit[None, :]
-    least_squares = jnp.linalg.pinv(gramian, hermitian=True) @ unit
+    least_squares = jnp.linalg.pinv(stack.gramian, hermitian=True) @ unit
     # There M⁺ d is of the order of one, unless it is nothing but rounding errors.
     least_size = jnp.maximum(jnp.sum(jnp.abs(least_squares)), 1 / len(norms))
 

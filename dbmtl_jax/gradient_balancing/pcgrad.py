@@ -9,7 +9,8 @@ import optax
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
 from dbmtl_jax._parts import Stack, method
-from dbmtl_jax.gradient_balancing._pairwise import RandomState, combine, random_orders
+from dbmtl_jax._random import RandomState
+from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
 def pcgrad(
@@ -60,7 +61,7 @@ def pcgrad(
     aggregator = weighted_sum_of_tasks(
         num_tasks,
         weigh,
-        initial=lambda dtype: RandomState(jax.random.PRNGKey(seed)),
+        initial=lambda dtype: RandomState.from_seed(seed),
         gramian=True,
     )
     return method(num_tasks, (), aggregator, labels)

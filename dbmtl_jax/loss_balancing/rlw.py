@@ -1,19 +1,12 @@
 """RLW: random weights."""
 
-from typing import NamedTuple
-
 import jax
 import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._parts import Part
+from dbmtl_jax._random import RandomState
 from dbmtl_jax.loss_balancing._weights import as_method, as_transformation, balance_losses
-
-
-class RandomState(NamedTuple):
-    """The key of the next step's draw."""
-
-    key: jax.Array  # uint32 [2]
 
 
 def rlw(
@@ -64,12 +57,10 @@ def _part(num_tasks: int, seed: int) -> Part:
     def weigh(
         losses: jax.Array, present: jax.Array, memory: RandomState
     ) -> tuple[jax.Array, RandomState]:
-        key, draw = jax.random.split(memory.key)
+        memory, draw = memory.draw()
         z = jax.random.normal(draw, (num_tasks,), losses.dtype)
         # All tasks absent: softmax of nothing is 0/0.
         weights = jax.nn.softmax(z, where=present | ~present.any())
-        return weights, RandomState(key)
+        return weights, memory
 
-    return balance_losses(
-        num_tasks, weigh, initial=lambda dtype: RandomState(jax.random.PRNGKey(seed))
-    )
+    return balance_losses(num_tasks, weigh, initial=lambda dtype: RandomState.from_seed(seed))
