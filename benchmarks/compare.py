@@ -25,7 +25,8 @@ FEATURES_NOTE = (
 def compare(config: Compare, console: Console) -> None:
     """Runs what is missing in the folder of results, then renders all that is there."""
     if "all" in config.methods:
-        config = dataclasses.replace(config, methods=(BASELINE, *dbmtl.METHODS))
+        named = (BASELINE, *dbmtl.METHODS, *(m for m in config.methods if m != "all"))
+        config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
     _check_methods(config)
     run_log.open_folder(config.out, config.settings())
     missing = _missing(config)

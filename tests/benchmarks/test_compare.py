@@ -148,6 +148,14 @@ def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     trained = (config.out / "ew-seed0.jsonl").read_text()
     for name in names[2:]:
         (config.out / f"{name}-seed0.jsonl").write_text(trained)
+    for name in set(dbmtl.METHODS) - set(names):
+        (config.out / f"{name}-seed0.jsonl").write_text(trained)
+    everything = run(dataclasses.replace(config, methods=("all", "log+pcgrad")))
+    assert "all runs are complete" in everything
+    for name in dbmtl.METHODS:
+        assert methods.display_name(name) in everything
+    for name in set(dbmtl.METHODS) - set(names):
+        (config.out / f"{name}-seed0.jsonl").unlink()
     slow = {name: {"milliseconds": 1000.0 * (i + 1)} for i, name in enumerate(names)}
     step_times.write(config.out, slow, rounds=1)
     printed = run(config)
