@@ -23,7 +23,7 @@ PARTS = {
     "balance_magnitudes": dbmtl.balance_magnitudes,
     "sum_tasks": dbmtl.sum_tasks,
 }
-AGGREGATIONS = {name: factory(T) for name, factory in dbmtl.METHODS.items()} | {
+AGGREGATIONS = {name: factory(T) for name, factory in samplers.METHODS.items()} | {
     "db_mtl, no average": dbmtl.db_mtl(T, 0.0),
     "db_mtl, median": dbmtl.db_mtl(T, 0.9, scale="median"),
     "db_mtl, min": dbmtl.db_mtl(T, 0.9, scale="min"),
@@ -230,7 +230,7 @@ def test_the_average_of_an_absent_task_stays_bit_for_bit():
         functools.partial(dbmtl.db_mtl, beta=0.0),
         functools.partial(dbmtl.balance_magnitudes, scale=0.5),
         dbmtl.sum_tasks,
-        *(build for name, build in dbmtl.METHODS.items() if name not in RANDOM),
+        *(build for name, build in samplers.METHODS.items() if name not in RANDOM),
     ],
     ids=str,
 )

@@ -417,7 +417,7 @@ def test_every_parameter_of_a_two_head_network_moves(name):
     params = (jnp.zeros(4), [jnp.zeros(2), jnp.zeros(2)])
     head_grads = [jnp.array([0.5, 2.0]), jnp.array([1.0, 3.0])]
     grads = (jnp.asarray(rng.normal(size=(2, 4)), jnp.float32), head_grads)
-    tx = dbmtl.METHODS[name](2, labels=labels)
+    tx = samplers.METHODS[name](2, labels=labels)
     (shared, heads), state = tx.update(grads, tx.init(params), params, losses=jnp.array([0.5, 2.0]))
     assert np.all(np.asarray(shared) != 0)
     for task in range(2):

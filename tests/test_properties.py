@@ -43,7 +43,7 @@ PROMISES = {
 @functools.cache
 def build(name, num_tasks, **options):
     """The first update [P] of a fresh instance, compiled once."""
-    tx = dbmtl.METHODS[name](num_tasks, **options)
+    tx = samplers.METHODS[name](num_tasks, **options)
     params = jax.tree.map(jnp.zeros, samplers.MATRIX_SHAPES, is_leaf=samplers.is_shape)
     state = tx.init(params)
     jitted = jax.jit(lambda grads, losses: tx.update(grads, state, params, losses=losses))

@@ -13,7 +13,7 @@ import dbmtl_jax as dbmtl
 from tests.helpers import samplers
 
 T = 3
-TRANSFORMATIONS = dict(dbmtl.METHODS) | {
+TRANSFORMATIONS = samplers.METHODS | {
     "db_mtl, beta 0": functools.partial(dbmtl.db_mtl, beta=0.0),
     "db_mtl, schedule": functools.partial(
         dbmtl.db_mtl, beta=dbmtl.inverse_power_schedule(0.9, 0.5), debias=True

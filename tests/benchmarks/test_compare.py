@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
 from benchmarks import methods, step_times
 from benchmarks.compare import compare

@@ -1,13 +1,24 @@
 """Random stacked gradients, small enough to reason about and with several leaves."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import dbmtl_jax as dbmtl
+
 SHAPES = {"dense": {"kernel": (3, 2), "bias": (2,)}, "scale": ()}
 """The tree of parameters that most tests use: nested, with a matrix, a vector and a scalar."""
+
+
+METHODS = dict(dbmtl.METHODS) | {
+    "igbv2": functools.partial(
+        dbmtl.igbv2, hidden_sizes=(4,), buffer_size=8, batch_size=4, train_every=2
+    )
+}
+"""`dbmtl_jax.METHODS` with an agent small enough for tests."""
 
 
 def is_shape(x: Any) -> bool:
