@@ -32,8 +32,9 @@ def random_network(make, seed=0):
     def draw(path, leaf):
         if path[-1] in ("scale", "var"):
             return rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32)
-        fan_in = np.prod(leaf.shape[:-1]) if path[-1] == "kernel" else 4
-        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+        # Biases so small that no ReLU is dead.
+        deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if path[-1] == "kernel" else 0.1
+        return rng.normal(0, deviation, leaf.shape).astype(np.float32)
 
     apply, *trees = shapes(make)
     params, batch_stats = (
