@@ -199,8 +199,13 @@ def test_a_row_of_the_stitches_is_what_one_task_takes():
 
 
 def test_stitches_begin_at_one_and_rates_are_the_benchmarks():
-    network = CrossStitch((1, 1, 1), blocks=(1, 1, 1, 1), width=1, head_width=1, rngs=nnx.Rngs(0))
-    np.testing.assert_array_equal(network.encoder.stitches[...], np.ones((3, 3, 3)))
+    def make():
+        return CrossStitch((1, 1, 1), **_RESNET, rngs=nnx.Rngs(0))
+
+    # Inside jit, where all other initial values are dropped.
+    stitches = jax.jit(lambda: make().encoder.stitches[...])()
+    np.testing.assert_array_equal(stitches, np.ones((3, 3, 3)))
+    network = nnx.eval_shape(make)
     rates = [branch.conv.kernel_dilation for branch in network.heads[0].pyramid.atrous]
     assert rates == [(12, 12), (24, 24), (36, 36)]
 
