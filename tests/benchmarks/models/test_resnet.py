@@ -1,4 +1,4 @@
-"""Shape and initial values of the ResNets; `test_against_torch` compares what they compute."""
+"""Shape and initial values of the ResNets; their arithmetic is compared with PyTorch apart."""
 
 import functools
 

@@ -42,3 +42,15 @@ def random_network(make, seed=0):
         for tree in trees
     )
     return Network(apply, params, batch_stats)
+
+
+def difference(actual, expected):
+    """The largest difference, relative to the largest value."""
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    assert np.isfinite(expected).all()
+    return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+def random_images(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
