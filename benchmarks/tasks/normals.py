@@ -42,7 +42,7 @@ def loss(predicted: jax.Array, normal: jax.Array) -> jax.Array:
     length = jnp.sqrt(jnp.where(square > 0, square, 1))
     cosine = jnp.where(square > 0, jnp.sum(predicted * normal, axis=-1) / length, 0)
     count = jnp.sum(known)
-    mean = jnp.sum(jnp.where(known, cosine, 0)) / jnp.maximum(count, 1)
+    mean = jnp.sum(cosine, where=known) / jnp.maximum(count, 1)
     return jnp.where(count > 0, 1 - mean, 0)
 
 

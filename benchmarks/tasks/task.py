@@ -24,10 +24,7 @@ class Task(NamedTuple):
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """The mean of the values that count; 0 where none does, with a gradient of 0."""
-    count = jnp.sum(mask)
-    # The inner select keeps what does not count, be it infinite, out of the gradient.
-    total = jnp.sum(jnp.where(mask, values, 0))
-    return total / jnp.maximum(count, 1)
+    return jnp.sum(values, where=mask) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def ratio(total: Any, count: Any) -> float:

@@ -57,7 +57,7 @@ def _run(builder: tfds.core.DatasetBuilder, source: pathlib.Path, console: Conso
             builder.download_and_prepare(
                 download_config=tfds.download.DownloadConfig(manual_dir=source)
             )
-    except UserError:
+    except (UserError, ModuleNotFoundError):
         raise
     except Exception as error:  # of the disk, or TFDS; which ones it raises is not documented
         line = " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,13 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 
-try:
-    import tensorflow_datasets as tfds
-except ModuleNotFoundError as error:
-    raise UserError(
-        f"image data need the package {error.name}, which is not installed: {specs.INSTALL}"
-    ) from error
-
 
 class Records:
     """The splits of a prepared data set, laid end to end.
@@ -36,13 +29,19 @@ class Records:
                 f"no prepared {name} in {data_dir}: run "
                 f"`python -m benchmarks prepare {name} --source FOLDER --out {data_dir}` first"
             )
-        raw = tfds.decode.DeserializeMethod.RAW_BYTES
         try:
+            import tensorflow_datasets as tfds  # here, so that other data sets do without it
+
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
             builder = tfds.builder_from_directory(self._folder)
             self._parts = [builder.as_data_source(p, deserialize_method=raw) for p in parts]
             self.counts = [len(part) for part in self._parts]
             self.metadata: dict[str, Any] = dict(builder.info.metadata)
             self.is_sample = bool(self.metadata["is_sample"])
+        except ImportError as error:
+            raise UserError(
+                f"{name} needs the package {error.name}, which is not installed: {specs.INSTALL}"
+            ) from error
         except Exception as error:  # which ones TFDS raises for damaged data is not documented
             raise self._damaged(error) from error
         self._features = builder.info.features
