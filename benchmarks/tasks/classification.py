@@ -19,7 +19,7 @@ class Totals(NamedTuple):
 def totals(logits: jax.Array, labels: jax.Array) -> Totals:
     """Of logits [..., C] and labels [...], of which a negative one does not count."""
     valid = labels >= 0
-    right = (jnp.argmax(logits, axis=-1) == labels) & valid
+    right = jnp.argmax(logits, axis=-1) == labels  # never where the label is negative
     return Totals(jnp.sum(right), jnp.sum(valid))
 
 

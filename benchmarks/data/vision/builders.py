@@ -4,6 +4,7 @@ Arrays are stored as raw bytes: TFDS's default, a list of numbers, takes several
 read. The prepared order is that of the files.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from benchmarks.data.vision import image_folder, npy_folder, specs
 FILE_FORMAT = "array_record"
 """The only format with random access that can be written and read without TensorFlow."""
 
-_KEYS = 2**128
+PART_BYTES = 400_000_000
+"""At most so much is one split of TFDS: those of a data set are called "train_00", "train_01" and so
+on.  TFDS sorts what exceeds its buffer of 1 GB with the help of TensorFlow, which is not there."""
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
@@ -48,6 +51,16 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
             metadata=tfds.core.MetadataDict(),
         )
 
+    def _parts(self, split: str, count: int) -> Iterator[tuple[str, range]]:
+        """Names of TFDS splits, with the indices of the samples in each."""
+        size = sum(
+            math.prod(feature.shape) * np.dtype(feature.np_dtype).itemsize
+            for feature in self.info.features.values()
+        )
+        step = max(1, PART_BYTES // size)
+        for k, start in enumerate(range(0, count, step)):
+            yield f"{split}_{k:02d}", range(start, min(start + step, count))
+
 
 class _DenseBuilder(_Builder):
     def _info(self) -> tfds.core.DatasetInfo:
@@ -60,12 +73,17 @@ class _DenseBuilder(_Builder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = self._folder or npy_folder.check(dl_manager.manual_dir, self.name)
         self.info.metadata.update(is_sample=folder.is_sample)
-        return {split: self._generate_examples(folder, split) for split in folder.files}
+        return {
+            name: self._generate_examples(folder, split, part)
+            for split, count in folder.counts.items()
+            for name, part in self._parts(split, count)
+        }
 
-    def _generate_examples(self, folder: npy_folder.DenseFolder, split: str) -> Iterator[Any]:
-        count = folder.counts[split]
-        for i in range(count):
-            yield _key(i, count), folder.read(split, i)
+    def _generate_examples(
+        self, folder: npy_folder.DenseFolder, split: str, part: range
+    ) -> Iterator[Any]:
+        for i in part:
+            yield i, folder.read(split, i)
             self._tick()
 
 
@@ -85,12 +103,17 @@ class _OfficeBuilder(_Builder):
             labels={d: [folder.label(p) for p in paths] for d, paths in folder.files.items()},
             paths={d: [folder.relative(p) for p in paths] for d, paths in folder.files.items()},
         )
-        return {domain: self._generate_examples(folder, domain) for domain in folder.files}
+        return {
+            name: self._generate_examples(folder, domain, part)
+            for domain, count in folder.counts.items()
+            for name, part in self._parts(domain, count)
+        }
 
-    def _generate_examples(self, folder: image_folder.OfficeFolder, domain: str) -> Iterator[Any]:
-        files = folder.files[domain]
-        for i, path in enumerate(files):
-            yield _key(i, len(files)), {"image": folder.read(path)}
+    def _generate_examples(
+        self, folder: image_folder.OfficeFolder, domain: str, part: range
+    ) -> Iterator[Any]:
+        for i in part:
+            yield i, {"image": folder.read(folder.files[domain][i])}
             self._tick()
 
 
@@ -129,11 +152,3 @@ BUILDERS: dict[str, type[_Builder]] = {
 
 def _array(shape: tuple[int, ...], dtype: type[np.generic]) -> tfds.features.Tensor:
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
-
-
-def _key(index: int, count: int) -> int:
-    """Ascending, and spread over all keys that TFDS knows.
-
-    TFDS sorts what does not fit in memory in buckets by key; small keys would all share one.
-    """
-    return index * (_KEYS // count)

@@ -37,7 +37,7 @@ class Prefetch(Generic[Item, Batch]):
         read: Callable[[Item], Batch],
         items: Iterable[Item],
         *,
-        workers: int = 2,
+        workers: int = 4,
         ahead: int = 4,
     ) -> None:
         self._read, self._items = read, iter(items)
@@ -93,7 +93,7 @@ class TrainLoader(Prefetch[Any, Batch]):
         plan: Callable[[int], Any],
         *,
         position: Position = _START,
-        workers: int = 2,
+        workers: int = 4,
         ahead: int = 4,
     ) -> None:
         self.position = position

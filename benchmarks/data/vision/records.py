@@ -19,7 +19,7 @@ class Records:
     Args:
       data_dir: folder of the prepared data sets.
       name: which of them.
-      parts: its splits, as TFDS calls them.
+      parts: its splits, each of one or more of TFDS's (see `builders.PART_BYTES`).
     """
 
     def __init__(self, data_dir: pathlib.Path, name: str, parts: Sequence[str]) -> None:
@@ -34,8 +34,16 @@ class Records:
 
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             builder = tfds.builder_from_directory(self._folder)
-            self._parts = [builder.as_data_source(p, deserialize_method=raw) for p in parts]
-            self.counts = [len(part) for part in self._parts]
+            names = {p: [n for n in builder.info.splits if n.startswith(f"{p}_")] for p in parts}
+            self._sources = [
+                builder.as_data_source(name, deserialize_method=raw)
+                for part in parts
+                for name in sorted(names[part])
+            ]
+            splits = builder.info.splits
+            self.counts = [sum(splits[n].num_examples for n in names[part]) for part in parts]
+            if not all(self.counts):
+                raise ValueError(f"no records of {parts[self.counts.index(0)]}")
             self.metadata: dict[str, Any] = dict(builder.info.metadata)
             self.is_sample = bool(self.metadata["is_sample"])
         except ImportError as error:
@@ -46,10 +54,10 @@ class Records:
             raise self._damaged(error) from error
         self._features = builder.info.features
         self.shapes = {key: feature.shape for key, feature in self._features.items()}
-        self._ends = np.cumsum(self.counts)
+        self._starts = np.cumsum([0, *map(len, self._sources)])
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return int(self._starts[-1])
 
     def read(self, indices: ArrayLike) -> dict[str, NDArray[Any]]:
         """The fields of records; the shape of `indices` leads that of every array."""
@@ -61,12 +69,10 @@ class Records:
             for key, feature in self._features.items()
         }
         for row, index in enumerate(indices.ravel()):
-            part = int(np.searchsorted(self._ends, index, side="right"))
-            start = self._ends[part] - self.counts[part]
+            k = int(np.searchsorted(self._starts, index, side="right")) - 1
             try:
-                record = self._features.deserialize_example_np(
-                    self._parts[part][int(index - start)]
-                )
+                raw = self._sources[k][int(index - self._starts[k])]
+                record = self._features.deserialize_example_np(raw)
             except Exception as error:  # as above
                 raise self._damaged(error) from error
             for key, array in arrays.items():

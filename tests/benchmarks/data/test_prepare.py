@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.config import MakeSample, Prepare
-from benchmarks.data.vision import mark, npy_folder, source, specs
+from benchmarks.data.vision import builders, mark, npy_folder, source, specs
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import OFFICE_IMAGES, SIZE, TEST, TRAIN, run
 
@@ -225,6 +225,24 @@ def test_officehome_with_the_archives_folder_names(tmp_path):
     assert data.domains == ("Art", "Clipart", "Product", "Real_World")
     assert data.num_classes == 65
     assert len(data) == 4 * 65
+
+
+def test_no_part_is_too_large_for_tfds(sample, tmp_path, monkeypatch):
+    """What does not fit in TFDS's buffer is sorted by TensorFlow, which is not there."""
+    shuffle = pytest.importorskip("tensorflow_datasets.core.shuffle")
+    assert builders.PART_BYTES < 0.8 * shuffle.MAX_MEM_BUFFER_SIZE
+    record = 24 * 32 * (7 * 4 + 1)
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 3 * record)
+    with pytest.raises(UserError, match="tensorflow"):
+        run(Prepare("nyuv2", sample / "nyuv2", tmp_path / "large"))
+    monkeypatch.setattr(builders, "PART_BYTES", 2 * record)
+    run(Prepare("nyuv2", sample / "nyuv2", tmp_path / "out"))
+    data = source.load("nyuv2", tmp_path / "out", validation_size=0)
+    assert [len(data.splits[name]) for name in ("train", "test")] == [TRAIN, TEST]
+    files = [sample / f"nyuv2/train/depth/{i}.npy" for i in range(TRAIN)]
+    files += [sample / f"nyuv2/val/depth/{i}.npy" for i in range(TEST)]
+    expected = np.stack([np.load(path) for path in files])
+    np.testing.assert_array_equal(data.batch(np.arange(TRAIN + TEST))["depth"], expected)
 
 
 def test_not_prepared(tmp_path):
