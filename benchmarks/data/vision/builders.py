@@ -17,8 +17,8 @@ FILE_FORMAT = "array_record"
 """The only format with random access that can be written and read without TensorFlow."""
 
 PART_BYTES = 400_000_000
-"""At most so much is one split of TFDS: those of a data set are called "train_00", "train_01" and so
-on.  TFDS sorts what exceeds its buffer of 1 GB with the help of TensorFlow, which is not there."""
+"""At most so much is one split of TFDS: those of a data set are "train_00", "train_01" and so on.
+TFDS sorts what exceeds its buffer of 1 GB with the help of TensorFlow, which is not there."""
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
