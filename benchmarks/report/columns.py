@@ -88,10 +88,14 @@ class Columns:
             return [m._replace(title=tasks[m.task]).heading for m in self.flat]
         return [f"{tasks[m.task]}: {m.heading}" for m in self.flat]
 
-    def loss_titles(self) -> list[str]:
-        """The tasks, each with the loss that is minimised."""
+    @property
+    def losses(self) -> list[str]:
+        """What is minimised for every task; "" where it is not known."""
         losses = [_LOSSES.get(task, _LOSSES.get(self.dataset, "")) for task in self.tasks]
-        return [with_unit(t, loss) for t, loss in zip(self.task_titles, losses, strict=True)]
+        return [
+            f"{loss}, m" if self.dataset == "nyuv2" and "absolute" in loss else loss
+            for loss in losses
+        ]
 
     def flatten(self, values: Sequence[Sequence[Any]], where: str = "") -> np.ndarray:
         """A run's metrics per task as one row [M]; NaN for null.

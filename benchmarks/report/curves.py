@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from benchmarks.report import style
 from benchmarks.report.results import Outcome
@@ -95,8 +95,10 @@ def _finish(axis: Any, title: str, logarithmic: bool) -> None:
     if logarithmic:
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())
-        if np.divide(*axis.get_ylim()[::-1]) < 10:  # less than a decade: plain numbers
-            axis.yaxis.set_major_locator(MaxNLocator(4))
+        span = np.divide(*axis.get_ylim()[::-1])
+        if span < 100:  # powers of ten alone would leave one label or none
+            few = span < 3
+            axis.yaxis.set_major_locator(MaxNLocator(4) if few else LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
     axis.grid(alpha=0.25, which="both")
     axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))

@@ -61,15 +61,15 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
     axis = figure.subplots()
     limit = float(np.abs(values).max()) or 1.0
     wide = limit > 50  # a few far off would make all others look alike
-    symmetric = {"vmin": -limit, "vmax": limit}
-    norm = SymLogNorm(linthresh=10, **symmetric) if wide else Normalize(**symmetric)
+    decimals = 0 if wide else 1
+    norm = SymLogNorm(10, vmin=-limit, vmax=limit) if wide else Normalize(-limit, limit)
     image = axis.imshow(values, cmap="PuOr", norm=norm, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         dark = abs(norm(value) - 0.5) > 0.35
         axis.text(
             column,
             row,
-            f"{value:+.{0 if wide else 1}f}",
+            f"{round(value, decimals) + 0.0:+.{decimals}f}",  # + 0.0: no -0
             ha="center",
             va="center",
             fontsize=8,
@@ -103,7 +103,8 @@ def against_time(outcomes: Sequence[Outcome]) -> Figure:
             [t for t in (-1000, -500, -200, -100, -50, -25, 0, 25) if t >= 1.5 * lowest]
         )
         axis.yaxis.set_major_formatter(FormatStrFormatter("%d"))
-    axis.set_xlim(left=0)
+    # Markers at the edge would be cut.
+    axis.set_xlim(0, 1.05 * max(1e3 / o.steps_per_second for o in outcomes))
     axis.set_xlabel("time of a training step (ms), median over epochs")
     axis.set_ylabel("Δp on the test set (%), higher is better")
     axis.grid(alpha=0.25)

@@ -41,6 +41,7 @@ def write(outcomes: Sequence[Outcome], folder: pathlib.Path, note: str) -> list[
 
 def _panels(columns: Columns) -> dict[str, curves.Panels]:
     tasks = len(columns.tasks)
+    same_loss = len(set(columns.losses)) == 1
     scales = np.array([metric.scale for metric in columns.flat])
 
     def validation(record: dict[str, Any]) -> np.ndarray | None:
@@ -49,7 +50,12 @@ def _panels(columns: Columns) -> dict[str, curves.Panels]:
 
     return {
         "losses.png": curves.Panels(
-            "training loss", columns.loss_titles(), [True] * tasks, lambda r: r["losses"]
+            with_unit("training loss", columns.losses[0] if same_loss else ""),
+            columns.task_titles
+            if same_loss
+            else list(map(with_unit, columns.task_titles, columns.losses)),
+            [True] * tasks,
+            lambda r: r["losses"],
         ),
         "gradient_norms.png": curves.Panels(
             "norm of the task's gradient, on one fixed training batch",

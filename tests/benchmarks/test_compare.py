@@ -15,7 +15,8 @@ from benchmarks.compare import compare
 from benchmarks.config import PRESETS, Compare, Perf
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
-from benchmarks.report import printed, results
+from benchmarks.report import results
+from benchmarks.report.printed import paper_table
 from tests.benchmarks.conftest import changed
 
 
@@ -27,7 +28,7 @@ def run(config: Compare) -> str:
 
 def test_a_comparison_from_start_to_table(tiny):
     config = dataclasses.replace(tiny, seeds=2)
-    shown = run(config)
+    printed = run(config)
     for text in ("STL", "DB-MTL", "EW, paper", "Δp (%)", "⟨R²⟩", "guessed from the geometry"):
         assert text in printed
     names = {path.name for path in config.out.iterdir()}
@@ -129,11 +130,11 @@ def test_the_papers_preset_is_the_papers():
 
 def test_the_papers_tables_have_all_methods():
     for table in ("table1", "table2", "table3", "table4_office31", "table4_officehome", "table6"):
-        rows = printed.paper_table(table)
+        rows = paper_table(table)
         assert len(rows) == 22, table
         assert {methods.DISPLAY_NAMES[m] for m in ("stl", "ew", "db_mtl")} <= rows.keys()
         assert all(len(set(rows[m])) == len(rows["STL"]) for m in rows)
-    assert list(printed.paper_table("table3")["STL"])[1:12] == list(qm9.TASKS)
+    assert list(paper_table("table3")["STL"])[1:12] == list(qm9.TASKS)
 
 
 def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
