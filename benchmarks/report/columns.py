@@ -166,24 +166,27 @@ def agreed(found: Mapping[str, Columns]) -> Columns:
     if not found:
         return QM9
     (first_run, first), *others = found.items()
+    named, network = first_run, first.network
     for run, columns in others:
-        if first.network is None:
-            first, first_run = dataclasses.replace(first, network=columns.network), run
+        if network is None:
+            named, network = run, columns.network
+        expected = dataclasses.replace(first, network=columns.network and network)
         for field in dataclasses.fields(Columns):
-            ours, theirs = getattr(first, field.name), getattr(columns, field.name)
-            if ours != theirs and not (field.name == "network" and theirs is None):
+            theirs, ours = getattr(columns, field.name), getattr(expected, field.name)
+            if theirs != ours:
+                other = named if field.name == "network" else first_run
                 raise UserError(
-                    f"{run}: {field.name} is {theirs!r} there and {ours!r} in {first_run}; "
+                    f"{run}: {field.name} is {theirs!r} there and {ours!r} in {other}; "
                     "the runs of one folder must be of the same"
                 )
-    return first
+    return dataclasses.replace(first, network=network)
 
 
 def marked(text: str, columns: Columns) -> str:
     """The text; of sample data it says so, if it did not already."""
     if not columns.sample_data or SAMPLE in text.lower():
         return text
-    return f"{text} ({SAMPLE})"
+    return f"{text.rstrip('.')} ({SAMPLE})".strip()
 
 
 def with_unit(title: str, unit: str) -> str:

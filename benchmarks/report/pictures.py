@@ -55,7 +55,7 @@ def write(
       predictions: by task.
       class_names: of the classes, in their order; None: they are numbered.
       depth_label: what depth is, with its unit.
-      note: stands below.
+      note: stands above.
       sample_data: the note says so, if it does not already.
     """
     figure = (
@@ -64,10 +64,11 @@ def write(
         else dense(image, targets, predictions, class_names, depth_label)
     )
     if sample_data and SAMPLE not in note.lower():
-        note = f"{note} Sample data." if note else "Sample data"
-    lines = textwrap.wrap(note, int(13 * figure.get_size_inches()[0]))
-    figure.supxlabel("\n".join(lines), fontsize=8, color="0.35")
-    figure.savefig(path, dpi=110)
+        note = f"{note.rstrip('.')} ({SAMPLE})".strip()
+    if note:
+        lines = textwrap.wrap(note, int(11 * figure.get_size_inches()[0]))
+        figure.suptitle("\n".join(lines), fontsize=10)
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # images of fixed shape leave margins
     return path
 
 
@@ -115,7 +116,7 @@ def dense(
     height, width = images.shape[1:3]
     cell = 2.5 if height < width else 2.0
     size = (cell * len(shown), cell * height / width * len(images) + 1.1)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="compressed")
     axes = figure.subplots(len(images), len(shown), squeeze=False)
     for column, (title, pictures) in enumerate(shown):
         axes[0, column].set_title(title, fontsize=9)
@@ -124,9 +125,9 @@ def dense(
             axes[row, column].axis("off")
     if norm is not None:
         depth = ScalarMappable(norm, _DEPTH_MAP)
-        beside = axes[:, [i for i, (title, _) in enumerate(shown) if title.startswith("depth")]]
+        # Below all pictures: beside a few only, it would make those smaller than the others.
         bar = figure.colorbar(
-            depth, ax=beside, location="bottom", extend="both", fraction=0.05, pad=0.01, aspect=40
+            depth, ax=axes, location="bottom", extend="both", shrink=0.4, pad=0.02, aspect=40
         )
         bar.set_label(depth_label, fontsize=8)
         bar.ax.tick_params(labelsize=7)
