@@ -6,11 +6,13 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks.config import PRESETS, Compare, Perf
+from benchmarks.config import PRESETS, Compare, ConvertCityscapes, MakeSample, Perf, Prepare
 from benchmarks.errors import UserError
 
+Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
 
-def parse(arguments: list[str]) -> Compare | Perf:
+
+def parse(arguments: list[str]) -> Command:
     """The command line as a configuration; the defaults are those of the preset it names."""
     preset = "quick"
     for position, argument in enumerate(arguments):
@@ -21,26 +23,38 @@ def parse(arguments: list[str]) -> Compare | Perf:
     default = Compare(dataset="qm9", qm9=qm9, train=train)
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
-        | Annotated[Perf, tyro.conf.subcommand("perf")],
+        | Annotated[Perf, tyro.conf.subcommand("perf")]
+        | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+        | Annotated[ConvertCityscapes, tyro.conf.subcommand("convert-cityscapes")]
+        | Annotated[MakeSample, tyro.conf.subcommand("make-sample")],
         args=arguments,
         prog="python -m benchmarks",
         description=__doc__,
     )
 
 
+def _run(config: Command, console: Console) -> None:
+    # Imported only now: `--help` need not import JAX, nor training what reads images.
+    if isinstance(config, Compare):
+        from benchmarks.compare import compare
+
+        compare(config, console)
+    elif isinstance(config, Perf):
+        from benchmarks.perf import perf
+
+        perf(config, console)
+    else:
+        from benchmarks.data.vision import commands
+
+        commands.run(config, console)
+
+
 def main() -> None:
     """Runs a command; what the user can mend is one line and exit status 2."""
     console = Console(markup=False, highlight=False)
     config = parse(sys.argv[1:])
-    # After parsing: `--help` need not import JAX.
-    from benchmarks.compare import compare
-    from benchmarks.perf import perf
-
     try:
-        if isinstance(config, Compare):
-            compare(config, console)
-        else:
-            perf(config, console)
+        _run(config, console)
     except UserError as error:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")
         sys.exit(2)

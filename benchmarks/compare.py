@@ -48,8 +48,7 @@ def compare(config: Compare, console: Console) -> None:
     console.print(tables.terminal(outcomes, setting))
     for note in notes:
         console.print(note, style="italic")
-    title = f"## {setting}\n\n"
-    run_log.write_file(config.out / "table.md", title + tables.markdown(outcomes, notes))
+    run_log.write_file(config.out / "table.md", tables.markdown(outcomes, setting, notes))
     written = plots.write(outcomes, config.out, f"{setting}. {NOTES[config.preset]}")
     names = ", ".join(["table.md", *(path.name for path in written)])
     console.print(f"written to {config.out}: {names}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from benchmarks.data.batching import BUCKET_SIZES
+from benchmarks.data.vision.specs import Name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +128,47 @@ class Perf:
     torchjd_python: pathlib.Path | None = None
     """a Python that has torch and torchjd: times TorchJD's Gramian methods in the same run"""
     out: pathlib.Path = pathlib.Path("runs/perf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Check a folder of images and write it in the format that training reads."""
+
+    dataset: Annotated[Name, tyro.conf.Positional]
+    source: pathlib.Path
+    """the folder: pre-processed npy files (NYUv2, Cityscapes) or the official images (Office)"""
+    out: pathlib.Path = pathlib.Path("data")
+    """folder of all prepared data sets"""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertCityscapes:
+    """Make the npy files that `prepare cityscapes` reads out of the official, unpacked archives.
+
+    Needed are leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip and
+    disparity_trainvaltest.zip, unpacked into one folder.
+    """
+
+    source: pathlib.Path
+    """folder with leftImg8bit/, gtFine/ and disparity/"""
+    out: pathlib.Path
+    """new folder of the npy files"""
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeSample:
+    """Render a small data set in the real one's format on disk, to try things out without it."""
+
+    dataset: Annotated[Name, tyro.conf.Positional]
+    out: pathlib.Path
+    """new folder of the files"""
+    train: int = 64
+    """images of the training set; Office has no such sets, there each domain gets train + test"""
+    test: int = 16
+    seed: int = 0
+    height: int | None = None
+    """of the images; None: as in the real data set"""
+    width: int | None = None
 
 
 def _jsonable(config: Any) -> dict[str, Any]:

@@ -1,13 +1,22 @@
 """How far a long run is: a bar in a terminal, a line now and then elsewhere."""
 
+import contextlib
+import itertools
 import time
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 
 _LINES_PER_RUN = 10
@@ -74,3 +83,28 @@ class Progress:
     def note(self, text: str) -> None:
         """Prints a line that stays."""
         self._console.print(f"{self._name}: {text}")
+
+
+@contextlib.contextmanager
+def counting(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
+    """Shows how many of `total` things are done; what it gives is called after each."""
+    bar = RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(name, total=total)
+    every = max(1, total // _LINES_PER_RUN)
+    done = itertools.count(1)
+
+    def tick() -> None:
+        bar.advance(task)
+        if (count := next(done)) % every == 0 and not console.is_terminal:
+            console.print(f"{name}: {count:,} of {total:,}")
+
+    with bar:
+        yield tick

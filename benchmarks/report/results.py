@@ -1,17 +1,19 @@
 """What the tables and plots show, computed from the records of a folder's runs."""
 
-import csv
 import dataclasses
-import importlib.resources
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import dbmtl_jax as dbmtl
 from benchmarks import run_log, step_times
-from benchmarks.data import qm9
 from benchmarks.methods import BASELINE, display_name, order
+from benchmarks.report import columns as columns_
+from benchmarks.report.columns import Columns
+
+Records = list[dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Outcome:
     """One method over its seeds."""
 
     method: str
-    test: np.ndarray  # [seeds, T], the metrics of the tasks in their units
+    columns: Columns  # the same for all outcomes of a folder
+    test: np.ndarray  # [seeds, M], all metrics of all tasks, as in `columns.flat`
     delta_p: np.ndarray  # [seeds], percent; NaN without the baseline of that seed
     delta_p_per_task: np.ndarray  # [seeds, T]
     steps_per_second: float  # of its runs, or where all were timed in turns, from that
@@ -31,16 +34,48 @@ class Outcome:
         """As the paper writes it."""
         return display_name(self.method)
 
+    @property
+    def shown(self) -> np.ndarray:
+        """[seeds, M'], the test metrics in the units of their headings, and their average if any.
+
+        M' is M, or M + 1 where the columns have an average.
+        """
+        values = self.test * [metric.scale for metric in self.columns.flat]
+        if not self.columns.has_average:
+            return values
+        return np.column_stack([values, values.mean(axis=1)])
+
+
+def columns_of(outcomes: Sequence[Outcome]) -> Columns:
+    """What the outcomes' figures are of; QM9's columns where there are none."""
+    return outcomes[0].columns if outcomes else columns_.QM9
+
 
 def load(folder: pathlib.Path) -> list[Outcome]:
-    """The outcomes of all methods with at least one run that came to an end, baseline first."""
+    """The outcomes of all methods with at least one run that came to an end, baseline first.
+
+    Raises:
+      UserError: naming the run whose first record disagrees with the others.
+    """
     runs = run_log.read_folder(folder)
-    baseline = {
-        seed: np.array(records[-1]["test"], float)
-        for seed, records in runs.get(BASELINE, {}).items()
-        if records[-1]["kind"] == "result"
+    methods = sorted(runs, key=order)
+    columns = columns_.agreed(
+        {
+            _name(method, seed): columns_.read(_start(records), _name(method, seed))
+            for method in methods
+            for seed, records in sorted(runs[method].items())
+        }
+    )
+    test = {
+        method: {
+            seed: columns.flatten(records[-1]["test"], _name(method, seed))
+            for seed, records in sorted(runs[method].items())
+            if records[-1]["kind"] == "result"
+        }
+        for method in methods
     }
-    outcomes = [_outcome(method, runs[method], baseline) for method in sorted(runs, key=order)]
+    baseline = test.get(BASELINE, {})
+    outcomes = [_outcome(m, columns, runs[m], test[m], baseline) for m in methods]
     times = step_times.read(folder)
     return [
         dataclasses.replace(o, steps_per_second=1e3 / times[o.method]["milliseconds"])
@@ -50,35 +85,37 @@ def load(folder: pathlib.Path) -> list[Outcome]:
     ]
 
 
+def _name(method: str, seed: int) -> str:
+    """How messages call a run."""
+    return run_log.run_path(pathlib.Path(), method, seed).name
+
+
+def _start(records: Records) -> dict[str, Any]:
+    return next((record for record in records if record["kind"] == "start"), {})
+
+
 def _outcome(
-    method: str, runs: dict[int, list[dict[str, Any]]], baseline: dict[int, np.ndarray]
+    method: str,
+    columns: Columns,
+    runs: dict[int, Records],
+    test: dict[int, np.ndarray],
+    baseline: dict[int, np.ndarray],
 ) -> Outcome:
-    finished = {seed: r for seed, r in sorted(runs.items()) if r[-1]["kind"] == "result"}
-    test = [np.array(records[-1]["test"], float) for records in finished.values()]
-    per_task = []
-    for seed, values in zip(finished, test, strict=True):
-        reference = baseline.get(seed, np.full_like(values, np.nan))
-        per_task.append(
-            [
-                dbmtl.delta_p([v], [r], [[False] * len(v)])
-                for v, r in zip(values, reference, strict=True)
-            ]
-        )
-    deltas = np.array(per_task).reshape(len(test), -1)
+    num_tasks, num_metrics = len(columns.tasks), len(columns.flat)
+    unknown = np.full(num_metrics, np.nan)
+    deltas = np.array(
+        [_improvements(columns, row, baseline.get(seed, unknown)) for seed, row in test.items()]
+    ).reshape(len(test), num_tasks)
+    finished = [runs[seed] for seed in test]
+    speeds = [records[-1]["steps_per_second"] for records in finished]
     return Outcome(
         method=method,
-        test=np.array([values[:, 0] for values in test]),
-        delta_p=deltas.mean(axis=1) if test else np.empty(0),
+        columns=columns,
+        test=np.array(list(test.values())).reshape(len(test), num_metrics),
+        delta_p=deltas.mean(axis=1),
         delta_p_per_task=deltas,
-        steps_per_second=float(
-            np.median([records[-1]["steps_per_second"] for records in finished.values()])
-        )
-        if test
-        else float("nan"),
-        epochs=[
-            [record for record in records if record["kind"] == "epoch"]
-            for records in finished.values()
-        ],
+        steps_per_second=float(np.median(speeds)) if speeds else float("nan"),
+        epochs=[[r for r in records if r["kind"] == "epoch"] for records in finished],
         failed=[
             f"seed {seed} at step {records[-1]['step']}"
             for seed, records in sorted(runs.items())
@@ -87,23 +124,9 @@ def _outcome(
     )
 
 
-def paper_table(name: str) -> dict[str, dict[str, str]]:
-    """A table of the paper as printed: method -> column -> text."""
-    resource = importlib.resources.files("benchmarks.report") / "paper" / f"{name}.csv"
-    with resource.open(encoding="utf-8") as file:
-        return {row["method"]: row for row in csv.DictReader(file)}
-
-
-SYMBOLS = {"mu": "μ", "alpha": "α", "eps_HOMO": "ε HOMO", "eps_LUMO": "ε LUMO", "R2": "⟨R²⟩"}
-_UNIT_SYMBOLS = {"a0^3": "a₀³", "a0^2": "a₀²"}
-
-
-def task_symbols() -> list[str]:
-    """The tasks as the paper writes them."""
-    return [SYMBOLS.get(task, task) for task in qm9.TASKS]
-
-
-def task_titles() -> list[str]:
-    """The tasks with their units, for headings."""
-    units = [_UNIT_SYMBOLS.get(unit, unit) for unit in qm9.UNITS]
-    return [f"{task} ({unit})" for task, unit in zip(task_symbols(), units, strict=True)]
+def _improvements(columns: Columns, row: np.ndarray, reference: np.ndarray) -> list[float]:
+    """Every task's Δp; NaN where the baseline is not known, or 0: nothing is relative to that."""
+    tasks = zip(
+        columns.per_task(row), columns.per_task(reference), columns.higher_is_better, strict=True
+    )
+    return [dbmtl.delta_p([v], [r], [h]) if all(r) else float("nan") for v, r, h in tasks]

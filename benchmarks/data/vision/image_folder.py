@@ -1,0 +1,105 @@
+"""The official folders of Office-31 and Office-Home: `{domain}/[images/]{class}/*.jpg`."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.data.vision import mark, specs
+from benchmarks.errors import UserError
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class OfficeFolder(NamedTuple):
+    """A folder whose domains and classes are all there."""
+
+    name: str
+    size: tuple[int, int]
+    is_sample: bool
+    root: pathlib.Path
+    classes: list[str]
+    """in the order of their labels, which is that of the alphabet"""
+    files: dict[str, list[pathlib.Path]]
+    """domain -> images, ordered by class and name"""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Images by domain."""
+        return {domain: len(files) for domain, files in self.files.items()}
+
+    def label(self, path: pathlib.Path) -> int:
+        """The class of an image."""
+        return self.classes.index(path.parent.name)
+
+    def relative(self, path: pathlib.Path) -> str:
+        """An image's path as list files name it."""
+        return path.relative_to(self.root).as_posix()
+
+    def read(self, path: pathlib.Path) -> NDArray[np.uint8]:
+        """An image [height, width, 3], resized as the protocol does, without keeping its aspect."""
+        height, width = self.size
+        try:
+            with Image.open(path) as image:
+                resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path}: damaged ({error})") from error
+        return np.asarray(resized)
+
+
+def check(root: pathlib.Path, name: str) -> OfficeFolder:
+    """Finds all images and checks that each domain has the same classes.
+
+    Only the heads of the images are read.
+    """
+    spec = specs.OFFICE[name]
+    found = mark.read(root, name)
+    classes: dict[str, set[str]] = {}
+    files = {}
+    for domain in spec.counts:
+        folder = _domain_folder(root, domain, spec)
+        classes[domain] = {p.name for p in folder.iterdir() if p.is_dir()}
+        images = (p for p in folder.glob("*/*") if p.suffix.lower() in _SUFFIXES)
+        files[domain] = sorted(images, key=lambda p: (p.parent.name, p.name))
+        if not files[domain]:
+            raise UserError(f"no images in {folder}: expected {_expected(spec)}")
+        if len(classes[domain]) != spec.num_classes:
+            raise UserError(
+                f"{folder}: {len(classes[domain])} folders of classes, expected {spec.num_classes}"
+            )
+    first = next(iter(spec.counts))
+    for domain, names in classes.items():
+        if odd := sorted(names ^ classes[first]):
+            raise UserError(
+                f"class {odd[0]} is in only one of {first} and {domain} in {root}, expected the "
+                "same classes in all domains"
+            )
+    for paths in files.values():
+        for path in paths:
+            _open(path)
+    size = found.size if found else spec.size
+    return OfficeFolder(name, size, found is not None, root, sorted(classes[first]), files)
+
+
+def _domain_folder(root: pathlib.Path, domain: str, spec: specs.Office) -> pathlib.Path:
+    # The official archive says "Real World", the community's list files "Real_World".
+    for name in (domain, domain.replace("_", " ")):
+        if (root / name / spec.images_folder).is_dir():
+            return root / name / spec.images_folder
+    missing = root / domain / spec.images_folder
+    raise UserError(f"{missing} is not there: expected {_expected(spec)} in {root}, {spec.where}")
+
+
+def _expected(spec: specs.Office) -> str:
+    middle = f"{spec.images_folder}/" if spec.images_folder else ""
+    return f"{{{','.join(spec.counts)}}}/{middle}CLASS/*.jpg with {spec.num_classes} classes"
+
+
+def _open(path: pathlib.Path) -> None:
+    try:
+        with Image.open(path):
+            pass
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: damaged, or not an image ({error})") from error

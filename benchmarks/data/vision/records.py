@@ -1,0 +1,87 @@
+"""Random access to the records of a prepared data set."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from benchmarks.data.vision import specs
+from benchmarks.errors import UserError
+
+
+class Records:
+    """The splits of a prepared data set, laid end to end.
+
+    Reading is safe from several threads.
+
+    Args:
+      data_dir: folder of the prepared data sets.
+      name: which of them.
+      parts: its splits, each of one or more of TFDS's (see `builders.PART_BYTES`).
+    """
+
+    def __init__(self, data_dir: pathlib.Path, name: str, parts: Sequence[str]) -> None:
+        self._folder = data_dir / name / specs.VERSION
+        if not self._folder.is_dir():
+            raise UserError(
+                f"no prepared {name} in {data_dir}: run "
+                f"`python -m benchmarks prepare {name} --source FOLDER --out {data_dir}` first"
+            )
+        try:
+            import tensorflow_datasets as tfds  # here, so that other data sets do without it
+
+            raw = tfds.decode.DeserializeMethod.RAW_BYTES
+            builder = tfds.builder_from_directory(self._folder)
+            names = {p: [n for n in builder.info.splits if n.startswith(f"{p}_")] for p in parts}
+            self._sources = [
+                builder.as_data_source(name, deserialize_method=raw)
+                for part in parts
+                for name in sorted(names[part])
+            ]
+            splits = builder.info.splits
+            self.counts = [sum(splits[n].num_examples for n in names[part]) for part in parts]
+            if not all(self.counts):
+                raise ValueError(f"no records of {parts[self.counts.index(0)]}")
+            self.metadata: dict[str, Any] = dict(builder.info.metadata)
+            self.is_sample = bool(self.metadata["is_sample"])
+        except ImportError as error:
+            raise UserError(
+                f"{name} needs the package {error.name}, which is not installed: {specs.INSTALL}"
+            ) from error
+        except Exception as error:  # which ones TFDS raises for damaged data is not documented
+            raise self._damaged(error) from error
+        self._features = builder.info.features
+        self.shapes = {key: feature.shape for key, feature in self._features.items()}
+        self._starts = np.cumsum([0, *map(len, self._sources)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def read(self, indices: ArrayLike) -> dict[str, NDArray[Any]]:
+        """The fields of records; the shape of `indices` leads that of every array."""
+        indices = np.asarray(indices)
+        if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"indices must be from 0 to {len(self) - 1}")
+        arrays = {
+            key: np.empty((indices.size, *feature.shape), feature.np_dtype)
+            for key, feature in self._features.items()
+        }
+        for row, index in enumerate(indices.ravel()):
+            k = int(np.searchsorted(self._starts, index, side="right")) - 1
+            try:
+                raw = self._sources[k][int(index - self._starts[k])]
+                record = self._features.deserialize_example_np(raw)
+            except Exception as error:  # as above
+                raise self._damaged(error) from error
+            for key, array in arrays.items():
+                array[row] = record[key]
+        return {key: a.reshape(indices.shape + a.shape[1:]) for key, a in arrays.items()}
+
+    def _damaged(self, error: Exception) -> UserError:
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        return UserError(
+            f"the data in {self._folder} cannot be read ({line}): delete that folder and prepare "
+            "them again"
+        )

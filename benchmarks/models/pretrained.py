@@ -1,0 +1,167 @@
+"""ImageNet weights of torchvision's ResNets, from a `.safetensors` or `.npz` file.
+
+The files hold arrays by torchvision's names (`layer1.0.conv1.weight`, …), as timm's `tv_in1k`
+checkpoints do, or as made from a state dict by `numpy.savez(path, **arrays)`. A convolution is
+OIHW there and HWIO here.
+"""
+
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from benchmarks.errors import UserError
+from benchmarks.models.functional import Arrays
+
+_SHOWN = 8  # names of each kind in an error
+
+_PARAMETERS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
+_STATISTICS = {"mean": "running_mean", "var": "running_var"}
+
+_Path = tuple[str, ...]
+
+
+def load_backbones(
+    path: str | pathlib.Path,
+    params: Arrays,
+    batch_stats: Arrays,
+    backbones: Iterable[_Path] = ((),),
+) -> tuple[Arrays, Arrays]:
+    """Loads a file's weights into the ResNets of a network.
+
+    Args:
+      path: a `.safetensors` or `.npz` file.
+      params, batch_stats: of the whole network, as `functional` gives them; not changed.
+      backbones: where its ResNets are in both trees (`backbones` of every network); by default
+        the network is one.
+
+    Returns:
+      The new `params` and `batch_stats`.
+
+    Raises:
+      UserError: if the file cannot be read, or its names, shapes or values are not those of the
+        ResNet.
+    """
+    weights = read_weights(path)
+    flat = flatten_dict(params), flatten_dict(batch_stats)
+    for at in backbones:
+        parts = [
+            {key[len(at) :]: leaf for key, leaf in tree.items() if key[: len(at)] == at}
+            for tree in flat
+        ]
+        for tree, new in zip(flat, _converted(str(path), weights, *parts), strict=True):
+            tree.update({at + key: leaf for key, leaf in new.items()})
+    return unflatten_dict(flat[0]), unflatten_dict(flat[1])
+
+
+def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, by name, without the classifier and the counts of batches.
+
+    Raises:
+      UserError: if the file is missing, of another kind, or damaged.
+    """
+    path = pathlib.Path(path)
+    readers: dict[str, Callable[[pathlib.Path], Mapping[str, np.ndarray]]] = {
+        ".safetensors": _read_safetensors,
+        ".npz": _read_npz,
+    }
+    if path.suffix not in readers:
+        raise UserError(f"{path}: expected a .safetensors or .npz file of weights")
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file of weights")
+    return {
+        name: array
+        for name, array in readers[path.suffix](path).items()
+        if not name.startswith("fc.") and not name.endswith(".num_batches_tracked")
+    }
+
+
+def _converted(
+    source: str,
+    weights: Mapping[str, np.ndarray],
+    params: dict[_Path, Any],
+    stats: dict[_Path, Any],
+) -> tuple[dict[_Path, Any], dict[_Path, Any]]:
+    """The weights as leaves of a ResNet with these leaves."""
+    leaves = {_name(path, _PARAMETERS): leaf for path, leaf in params.items()}
+    leaves |= {_name(path, _STATISTICS): leaf for path, leaf in stats.items()}
+    expected = {name: _torch_shape(leaf.shape) for name, leaf in leaves.items()}
+    _check(source, weights, expected)
+
+    def convert(path: _Path, names: Mapping[str, str], leaf: Any) -> Any:
+        array = weights[_name(path, names)]
+        return jnp.asarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array, leaf.dtype)
+
+    return (
+        {path: convert(path, _PARAMETERS, leaf) for path, leaf in params.items()},
+        {path: convert(path, _STATISTICS, leaf) for path, leaf in stats.items()},
+    )
+
+
+def _check(
+    source: str, weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Names every weight that is not what the ResNet expects."""
+    common = [name for name in expected if name in weights]
+    complaints = {
+        "missing": [name for name in expected if name not in weights],
+        "not in this network": [name for name in weights if name not in expected],
+        "of another shape": [
+            f"{name} (expected {expected[name]}, found {weights[name].shape})"
+            for name in common
+            if weights[name].shape != expected[name]
+        ],
+        "not finite numbers": [name for name in common if not _is_finite(weights[name])],
+    }
+    found = [f"{kind}: {_listed(names)}" for kind, names in complaints.items() if names]
+    if found:
+        raise UserError(f"{source}: these are not the weights of this ResNet; {'; '.join(found)}")
+
+
+def _name(path: _Path, names: Mapping[str, str]) -> str:
+    """torchvision's name of the leaf at a path in a ResNet."""
+    *modules, leaf = path
+    return ".".join([*modules, names[leaf]])
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else tuple(shape)
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    try:
+        return bool(np.isfinite(array).all())
+    except TypeError:  # not numbers at all
+        return False
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        # A file of our own: NumPy leaves the one it opens itself open when it fails.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from error
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import safetensors
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise UserError(
+            f"{path}: reading it needs the package safetensors: pip install 'dbmtl_jax[vision]'"
+        ) from error
+    try:
+        return load_file(path)
+    except (safetensors.SafetensorError, OSError, KeyError) as error:
+        raise UserError(f"{path}: not a readable .safetensors file ({error})") from error

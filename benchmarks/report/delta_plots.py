@@ -1,0 +1,114 @@
+"""Plots of Δp: by task, and against what a step costs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import Normalize, SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter
+
+from benchmarks.report import style
+from benchmarks.report.results import Outcome, columns_of
+
+_LABEL = "improvement over STL (%), higher is better"
+
+
+def by_task(outcomes: Sequence[Outcome]) -> Figure:
+    """Each task's relative improvement over single-task learning, and their mean."""
+    return (_bars if len(outcomes) <= style.FEW else _cells)(outcomes)
+
+
+def _bars(outcomes: Sequence[Outcome]) -> Figure:
+    """A group of bars for each task."""
+    labels = [*columns_of(outcomes).task_titles, "Δp"]
+    figure = Figure(figsize=(max(6.5, 11 / 12 * len(labels)), 4.5), layout="constrained")
+    axis = figure.subplots()
+    width = 0.8 / len(outcomes)
+    for position, outcome in enumerate(outcomes):
+        values = np.column_stack([outcome.delta_p_per_task, outcome.delta_p])
+        x = np.arange(len(labels)) + (position - (len(outcomes) - 1) / 2) * width
+        look = style.of(outcome)
+        axis.bar(
+            x,
+            values.mean(0),
+            width,
+            yerr=values.std(axis=0, ddof=1) if len(values) > 1 else None,
+            capsize=2,
+            color=look["color"],
+            ecolor="0.4",  # seen on black bars, too
+            hatch="//" if "linestyle" in look else "",  # a chain
+            edgecolor="white",
+            linewidth=0.5,
+            label=look["label"],
+        )
+    axis.axhline(0, color="black", linewidth=1)
+    axis.axvline(len(labels) - 1.5, color="0.6", linewidth=1, linestyle=":")
+    axis.set_xticks(range(len(labels)), labels)
+    axis.set_ylabel(_LABEL)
+    axis.grid(alpha=0.25, axis="y")
+    axis.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=len(outcomes), frameon=False)
+    return figure
+
+
+def _cells(outcomes: Sequence[Outcome]) -> Figure:
+    """For more methods than bars could show: a row each, best first, figures in cells."""
+    ordered = sorted(outcomes, key=lambda o: -o.delta_p.mean())
+    labels = [*columns_of(outcomes).task_titles, "Δp"]
+    values = np.array([[*o.delta_p_per_task.mean(0), o.delta_p.mean()] for o in ordered])
+    size = (max(6.0, 2.4 + 0.72 * len(labels)), 1.5 + 0.32 * len(ordered))
+    figure = Figure(figsize=size, layout="constrained")
+    axis = figure.subplots()
+    limit = float(np.abs(values).max()) or 1.0
+    wide = limit > 50  # a few far off would make all others look alike
+    decimals = 0 if wide else 1
+    norm = SymLogNorm(10, vmin=-limit, vmax=limit) if wide else Normalize(-limit, limit)
+    image = axis.imshow(values, cmap="PuOr", norm=norm, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        dark = abs(norm(value) - 0.5) > 0.35
+        axis.text(
+            column,
+            row,
+            f"{round(value, decimals) + 0.0:+.{decimals}f}",  # + 0.0: no -0
+            ha="center",
+            va="center",
+            fontsize=8,
+            color="white" if dark else "black",
+            fontweight="bold" if column == len(labels) - 1 else "normal",
+        )
+    axis.axvline(len(labels) - 1.5, color="black", linewidth=1)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.set_yticks(range(len(ordered)), [o.name for o in ordered])
+    axis.tick_params(length=0)
+    ticks = [t for t in (-1000, -100, -10, 0, 10, 100, 1000) if abs(t) <= limit] if wide else None
+    bar = figure.colorbar(image, ax=axis, ticks=ticks, format="%+g", pad=0.01)
+    bar.minorticks_off()
+    bar.set_label(_LABEL)
+    return figure
+
+
+def against_time(outcomes: Sequence[Outcome]) -> Figure:
+    """What a method gains against what its step costs."""
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axis = figure.subplots()
+    for outcome in outcomes:
+        error = outcome.delta_p.std(ddof=1) if len(outcome.delta_p) > 1 else None
+        look = style.of(outcome) | {"linestyle": "none"}
+        x = 1e3 / outcome.steps_per_second
+        axis.errorbar(x, outcome.delta_p.mean(), yerr=error, markersize=8, capsize=3, **look)
+    lowest = min(o.delta_p.mean() for o in outcomes)
+    if lowest < -100:  # a few far below would press the others together
+        axis.set_yscale("symlog", linthresh=50)
+        highest = max(o.delta_p.mean() for o in outcomes)
+        axis.set_ylim(1.3 * lowest, highest + 8)
+        ticks = (-1000, -500, -200, -100, *range(-50, 51, 10))
+        axis.set_yticks([t for t in ticks if 1.3 * lowest <= t <= highest + 8])
+        axis.yaxis.set_major_formatter(FormatStrFormatter("%d"))
+    # Markers at the edge would be cut.
+    axis.set_xlim(0, 1.05 * max(1e3 / o.steps_per_second for o in outcomes))
+    axis.set_xlabel("time of a training step (ms), median")
+    axis.set_ylabel("Δp on the test set (%), higher is better")
+    axis.grid(alpha=0.25)
+    columns = 1 if len(outcomes) <= 24 else 2
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns, frameon=False)
+    return figure

@@ -1,0 +1,32 @@
+"""A class for every image."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.tasks import segmentation
+from benchmarks.tasks.task import Task, ratio
+
+
+class Totals(NamedTuple):
+    """Over the images that have a label."""
+
+    right: jax.Array
+    images: jax.Array
+
+
+def totals(logits: jax.Array, labels: jax.Array) -> Totals:
+    """Of logits [..., C] and labels [...], of which a negative one does not count."""
+    valid = labels >= 0
+    right = jnp.argmax(logits, axis=-1) == labels  # never where the label is negative
+    return Totals(jnp.sum(right), jnp.sum(valid))
+
+
+def metrics(totals: Any) -> list[float]:
+    """The share of images that are right."""
+    right, images = totals
+    return [ratio(right, images)]
+
+
+CLASSIFICATION = Task("classification", ("Acc",), (True,), segmentation.loss, totals, metrics)

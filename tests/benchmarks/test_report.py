@@ -1,0 +1,269 @@
+"""Tables and plots from fabricated files of runs: nothing is trained here."""
+
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks.errors import UserError
+from benchmarks.report import columns, curves, plots, printed, results, tables
+
+SETS = {
+    "qm9": {
+        "tasks": "mu alpha eps_HOMO eps_LUMO R2 ZPVE U0 U H G c_v".split(),  # noqa: SIM905
+        "metrics": [["MAE"]] * 11,
+        "higher_is_better": [[False]] * 11,
+    },
+    "nyuv2": {
+        "tasks": ["segmentation", "depth", "normals"],
+        "metrics": [
+            ["mIoU", "PAcc"],
+            ["AErr", "RErr"],
+            ["mean", "median", "<11.25", "<22.5", "<30"],
+        ],
+        "higher_is_better": [[True, True], [False, False], [False, False, True, True, True]],
+    },
+    "cityscapes": {
+        "tasks": ["segmentation", "depth"],
+        "metrics": [["mIoU", "PAcc"], ["AErr", "RErr"]],
+        "higher_is_better": [[True, True], [False, False]],
+    },
+    "office31": {
+        "tasks": ["amazon", "dslr", "webcam"],
+        "metrics": [["Acc"]] * 3,
+        "higher_is_better": [[True]] * 3,
+    },
+    "officehome": {
+        "tasks": ["Art", "Clipart", "Product", "Real_World"],
+        "metrics": [["Acc"]] * 4,
+        "higher_is_better": [[True]] * 4,
+    },
+}
+
+
+def write_run(folder, method, seed, start, test, epochs=2):
+    """A finished run with these test metrics, which are also those of every epoch."""
+    tasks = len(test)
+    epoch = {
+        "kind": "epoch",
+        "losses": [0.5] * tasks,
+        "validation": test,
+        "gradient_norms": [1.0] * tasks,
+    }
+    records = [
+        {"kind": "start", "seed": seed, **start},
+        *[epoch] * epochs,
+        {"kind": "result", "validation": test, "test": test, "steps_per_second": 4.0},
+    ]
+    path = folder / f"{method}-seed{seed}.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def metrics(dataset, seed):
+    rng = np.random.default_rng(seed)
+    return [list(rng.uniform(0.2, 0.9, len(names))) for names in SETS[dataset]["metrics"]]
+
+
+def write_folder(folder, dataset, methods=("stl", "ew", "db_mtl"), seeds=2, **start):
+    """Runs with random metrics; returns those: method -> seeds -> tasks -> metrics."""
+    test = {
+        method: [metrics(dataset, [k, seed]) for seed in range(seeds)]
+        for k, method in enumerate(methods)
+    }
+    for method, runs in test.items():
+        for seed, values in enumerate(runs):
+            start_record = {"dataset": dataset, **SETS[dataset], **start}
+            write_run(folder, method, seed, start_record, values)
+    return test
+
+
+def delta_p(dataset, values, reference):
+    """As in the paper, written out."""
+    tasks = zip(values, reference, SETS[dataset]["higher_is_better"], strict=True)
+    return np.mean(
+        [
+            np.mean([(1 if h else -1) * 100 * (v - r) / r for v, r, h in zip(*task, strict=True)])
+            for task in tasks
+        ]
+    )
+
+
+def table_rows(markdown):
+    """Method -> cells without marks; and the headings."""
+    lines = [line for line in markdown.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    plain = [[re.sub(r"\*\*|</?u>", "", cell) for cell in row] for row in rows]
+    return plain[0], {row[0]: row[1:] for row in plain[1:]}, {row[0]: row[1:] for row in rows[1:]}
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_figures_are_those_of_the_files(tmp_path, dataset):
+    test = write_folder(tmp_path, dataset)
+    outcomes = results.load(tmp_path)
+    assert [outcome.method for outcome in outcomes] == ["stl", "ew", "db_mtl"]
+    headings, rows, _ = table_rows(tables.markdown(outcomes, "title", []))
+    flat = np.array([[v for task in run for v in task] for run in test["db_mtl"]])
+    office = dataset.startswith("office")
+    if office:
+        flat = np.column_stack([flat, flat.mean(axis=1)])
+    assert len(headings) == 1 + flat.shape[1] + 2
+    for heading, cell, column in zip(headings[1:], rows["DB-MTL"], flat.T, strict=False):
+        scaled = 100 * column if "%" in heading else column
+        mean, spread = map(float, cell.split(" ± "))
+        half = 0.51 * 10.0 ** -len(cell.split(" ")[0].partition(".")[2])
+        np.testing.assert_allclose(mean, scaled.mean(), atol=half)
+        np.testing.assert_allclose(spread, scaled.std(ddof=1), atol=half)
+    deltas = [delta_p(dataset, v, r) for v, r in zip(test["db_mtl"], test["stl"], strict=True)]
+    np.testing.assert_allclose(outcomes[2].delta_p, deltas, rtol=1e-6)
+    assert rows["DB-MTL"][-2] == f"{np.mean(deltas):.2f} ± {np.std(deltas, ddof=1):.2f}"
+    np.testing.assert_allclose(outcomes[2].delta_p_per_task.mean(axis=1), deltas, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_the_papers_figures_stand_in_their_columns(tmp_path, dataset):
+    """The paper's own figures, given as a run's, appear again in the paper's row."""
+    write_folder(tmp_path, dataset)
+    names = {
+        "nyuv2": "table1", "cityscapes": "table2", "qm9": "table3",
+        "office31": "table4_office31", "officehome": "table4_officehome",
+    }  # fmt: skip
+    table = printed.paper_table(names[dataset])
+    headings, rows, _ = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    expected = [v for k, v in table["EW"].items() if k != "method" and not k.endswith("_std")]
+    assert [cell.split(" ")[0] for cell in rows["EW, paper"][:-1]] == expected
+    if dataset == "nyuv2":
+        assert headings[1:4] == ["Segmentation<br>mIoU (%) ↑", "<br>PAcc (%) ↑",
+                                 "Depth<br>AErr (m) ↓"]  # fmt: skip
+        assert rows["EW, paper"][-2] == "-1.78 ± 0.45"
+
+
+def test_segnet_stands_beside_table_6_and_other_networks_alone():
+    def name(network, dataset="nyuv2"):
+        return printed.table_name(
+            columns.read({"dataset": dataset, "network": network} | SETS[dataset], "a run")
+        )
+
+    assert [name(n) for n in (None, "deeplab", "segnet")] == ["table1", "table1", "table6"]
+    assert [name(n) for n in ("segnet_mtan", "cross_stitch", "mtan")] == [None] * 3
+    assert name("segnet", "cityscapes") is None
+
+
+def test_best_and_second_follow_the_direction(tmp_path):
+    values = {"stl": [[0.5, 0.5], [0.2, 0.2]], "ew": [[0.6, 0.4], [0.3, 0.1]],
+              "db_mtl": [[0.4, 0.6], [0.1, 0.3]]}  # fmt: skip
+    for method, test in values.items():
+        write_run(tmp_path, method, 0, {"dataset": "cityscapes"} | SETS["cityscapes"], test)
+    _, _, rows = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    assert rows["EW"][:4] == ["**60.00**", "40.00", "0.3000", "**0.1000**"]
+    assert rows["STL"][:4] == [f"<u>{x}</u>" for x in ("50.00", "50.00", "0.2000", "0.2000")]
+    # mIoU +20, PAcc -20; AErr -50, RErr +50; and the reverse.
+    assert rows["EW"][4] == "**0.00**"
+    assert results.load(tmp_path)[1].delta_p_per_task[0] == pytest.approx([0, 0])
+
+
+def test_sample_data_are_marked_everywhere(tmp_path, monkeypatch):
+    write_folder(tmp_path, "nyuv2", sample_data=True)
+    outcomes = results.load(tmp_path)
+    title = "NYUv2, preset quick"
+    markdown = tables.markdown(outcomes, title, [])
+    assert markdown.startswith("## NYUv2, preset quick (sample data)\n")
+    assert ", paper" not in markdown
+    assert outcomes[0].columns.title == "NYUv2 (sample data)"
+    for some in (outcomes, outcomes * 2):  # both forms of the table
+        console = Console(width=150)
+        with console.capture() as capture:
+            console.print(tables.terminal(some, title))
+        assert "(sample data)" in capture.get()
+        assert "paper" not in capture.get()
+    notes = []
+    monkeypatch.setattr(plots.Figure, "supxlabel", lambda self, text, **_: notes.append(text))
+    assert plots.write(outcomes, tmp_path, "A note.")
+    assert len(notes) == 5
+    assert all("sample data" in note for note in notes)
+    assert columns.marked("Sample data of NYUv2", outcomes[0].columns) == "Sample data of NYUv2"
+
+
+def test_older_files_are_of_qm9(tmp_path):
+    for method in ("stl", "ew"):
+        write_run(tmp_path, method, 0, {}, [[float(k)] for k in range(1, 12)])
+    (outcome, _) = results.load(tmp_path)
+    assert outcome.columns == columns.QM9
+    assert outcome.columns.tasks == tuple(SETS["qm9"]["tasks"])
+    assert "| STL, paper | 0.062 |" in tables.markdown([outcome], "QM9", [])
+    # New runs beside older ones.
+    start = {"dataset": "qm9", "sample_data": False, "network": "mpnn"} | SETS["qm9"]
+    write_run(tmp_path, "uw", 0, start, [[1.0]] * 11)
+    assert results.load(tmp_path)[0].columns.network == "mpnn"
+
+
+def test_runs_that_disagree_are_named(tmp_path):
+    write_folder(tmp_path, "cityscapes", seeds=1)
+    start = {"dataset": "cityscapes"} | SETS["cityscapes"]
+    write_run(tmp_path, "uw", 3, start | {"sample_data": True}, metrics("cityscapes", 0))
+    with pytest.raises(
+        UserError,
+        match=r"uw-seed3.jsonl: sample_data is True there and False in stl-seed0.jsonl",
+    ):
+        results.load(tmp_path)
+    for seed, network in enumerate([None, "deeplab", "segnet"]):
+        write_run(tmp_path, "uw", seed + 1, start | {"network": network}, metrics("cityscapes", 0))
+    (tmp_path / "uw-seed3.jsonl").rename(tmp_path / "uw-seed4.jsonl")
+    with pytest.raises(
+        UserError, match=r"uw-seed4.jsonl: network is 'segnet' there and 'deeplab' in uw-seed2"
+    ):
+        results.load(tmp_path)
+    (tmp_path / "uw-seed4.jsonl").unlink()
+    write_run(tmp_path, "uw", 3, start, [[0.5], [0.5, 0.5]])
+    with pytest.raises(UserError, match=r"uw-seed3.jsonl: expected \[2, 2\] metrics .*\[1, 2\]"):
+        results.load(tmp_path)
+    write_run(tmp_path, "uw", 3, {"dataset": "cityscapes"}, metrics("cityscapes", 0))
+    with pytest.raises(UserError, match=r"uw-seed3.jsonl: its first record has no 'tasks'"):
+        results.load(tmp_path)
+    write_run(tmp_path, "uw", 3, start | {"higher_is_better": [[True], [False, False]]}, [[1.0]])
+    with pytest.raises(UserError, match=r"uw-seed3.jsonl: expected a metric and its direction"):
+        results.load(tmp_path)
+
+
+def test_a_baseline_of_zero_and_nulls_leave_dashes(tmp_path):
+    start = {"dataset": "office31"} | SETS["office31"]
+    write_run(tmp_path, "stl", 0, start, [[0.0], [0.5], [0.5]])
+    write_run(tmp_path, "ew", 0, start, [[0.1], [None], [0.6]])
+    outcome = results.load(tmp_path)[1]
+    np.testing.assert_allclose(outcome.delta_p_per_task[0], [np.nan, np.nan, 20], rtol=1e-6)
+    _, rows, _ = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    assert rows["EW"] == ["10.00", "–", "60.00", "–", "–", "4.0"]
+    assert {path.name for path in plots.write(results.load(tmp_path), tmp_path, "")} == {
+        "losses.png", "gradient_norms.png", "validation.png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "shape"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (9, (2, 5)),
+                         (11, (3, 4))]
+)  # fmt: skip
+def test_panels_and_legend_stand_apart(tmp_path, count, shape):
+    write_folder(tmp_path, "qm9", seeds=1)
+    titles = [str(k) for k in range(count)]
+    panels = curves.Panels("what", titles, [True] * count, lambda _: np.arange(1.0, count + 1))
+    figure = curves.draw(results.load(tmp_path), panels)
+    grid = figure.axes[0].get_gridspec()
+    assert (grid.nrows, grid.ncols) == shape
+    shown = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title() for axis in shown] == titles
+    figure.draw_without_rendering()
+    legend = [*figure.legends, *[a.get_legend() for a in figure.axes if a.get_legend()]]
+    assert len(legend) == 1
+    box = legend[0].get_window_extent()
+    assert not any(box.overlaps(axis.get_window_extent()) for axis in shown)
+
+
+def test_what_was_not_recorded_is_left_out(tmp_path):
+    write_folder(tmp_path, "cityscapes", seeds=1)
+    for path in pathlib.Path(tmp_path).glob("*.jsonl"):
+        path.write_text(path.read_text().replace('"gradient_norms"', '"other"'))
+    written = plots.write(results.load(tmp_path), tmp_path, "")
+    assert "gradient_norms.png" not in {path.name for path in written}
+    assert len(written) == 4
