@@ -43,6 +43,11 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 1e-3
     """of Adam"""
+    weight_decay: float = 0.0
+    """added to the gradient before Adam, times the parameters (L2, as in torch's Adam)"""
+    schedule: Literal["plateau", "halve", "constant"] = "plateau"
+    """of the learning rate: shrinks when validation stops improving, or is halved once after half
+    of the epochs, or stays"""
     plateau_factor: float = 0.7
     """the learning rate shrinks by this once validation stops improving"""
     plateau_patience: int = 5
