@@ -77,13 +77,15 @@ class Trainer:
 
         @functools.partial(jax.jit, static_argnums=2)
         def totals(variables, data, static, arrays):
-            return model.totals(*variables, problem.load(data, static, arrays))
+            params, batch_stats = variables
+            return model.totals(params, batch_stats, problem.load(data, static, arrays))
 
         @functools.partial(jax.jit, static_argnums=2)
         def probe(variables, data, static, arrays):
             """Norms [T] and cosines [T, T] of the raw task gradients on one batch."""
+            params, batch_stats = variables
             batch = problem.load(data, static, arrays)
-            _, grads = model.task_grads(*variables, batch, jax.random.key(0))
+            _, grads = model.task_grads(params, batch_stats, batch, jax.random.key(0))
             if model.independent == "listed":
                 return jnp.stack([optax.global_norm(own[0]) for own in grads]), None
             return dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
@@ -122,7 +124,8 @@ class Trainer:
     def scores(self, values: Metrics, reference: Metrics) -> np.ndarray:
         """What validation maximises, [num_models]: Δp, or each task's own where independent."""
         deltas = delta_p_per_task(values, reference, self.problem.higher_is_better)
-        return np.float32(deltas if self.model.independent else deltas.mean(keepdims=True))
+        chosen = deltas if self.model.independent else deltas.mean(keepdims=True)
+        return chosen.astype(np.float32)
 
     def run(
         self, seed: int, baseline: Result | None, log: RunLog, progress: Progress
