@@ -90,7 +90,8 @@ DATASETS = ("qm9", *DENSE, *OFFICE)
 def _narrow(data: DataConfig) -> DataConfig:
     """With a small network."""
     if isinstance(data, DenseConfig):
-        return dataclasses.replace(data, width=8, blocks=(2, 2, 2, 2))
+        blocks = 2 if data.network == "mtan" else 1  # it needs two
+        return dataclasses.replace(data, width=8, blocks=(blocks,) * 4)
     if isinstance(data, OfficeConfig):
         return dataclasses.replace(data, width=16, blocks=(1, 1, 1, 1))
     return data

@@ -42,6 +42,7 @@ class Trainer:
       method: the method by its seed; None: the sum of the losses in one backward pass.
       config: the protocol.
       optimizer: what follows the method, without a learning rate; None: Adam.
+      compiler_options: of all programs, see `jax.jit`.
 
     Raises:
       UserError: if the learning rate is to follow a validation that there is not.
@@ -54,6 +55,7 @@ class Trainer:
         method: MethodFactory | None,
         config: TrainConfig,
         optimizer: optax.GradientTransformation | None = None,
+        compiler_options: dict[str, Any] | None = None,
     ) -> None:
         self.problem, self.model, self.config = problem, model, config
         self._validates = bool(problem.batches("validation"))
@@ -64,33 +66,32 @@ class Trainer:
         def update(seed: int) -> Any:
             return make_update(model, None if method is None else method(seed), rest)
 
+        jit = functools.partial(jax.jit, compiler_options=compiler_options)
         _, step = update(seed=0)  # a seed makes a difference to the initial state alone
 
-        @functools.partial(jax.jit, static_argnums=1)
+        @functools.partial(jit, static_argnums=1)
         def init_state(variables, seed):
             key = jax.random.fold_in(jax.random.key(seed), 1)  # `init` has the other one
             return update(seed)[0](*variables, key)
 
-        @functools.partial(jax.jit, static_argnums=2, donate_argnums=0)
+        @functools.partial(jit, static_argnums=2, donate_argnums=0)
         def train_step(state, data, static, arrays, learning_rate):
             return step(state, problem.load(data, static, arrays), learning_rate)
 
-        @functools.partial(jax.jit, static_argnums=2)
+        @functools.partial(jit, static_argnums=2)
         def totals(variables, data, static, arrays):
             params, batch_stats = variables
             return model.totals(params, batch_stats, problem.load(data, static, arrays))
 
-        @functools.partial(jax.jit, static_argnums=2)
+        @functools.partial(jit, static_argnums=2)
         def probe(variables, data, static, arrays):
             """Norms [T] and cosines [T, T] of the raw task gradients on one batch."""
             params, batch_stats = variables
             batch = problem.load(data, static, arrays)
             _, grads = model.task_grads(params, batch_stats, batch, jax.random.key(0))
-            if model.independent == "listed":
-                return jnp.stack([optax.global_norm(own[0]) for own in grads]), None
             return dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
 
-        @functools.partial(jax.jit, donate_argnums=0)
+        @functools.partial(jit, donate_argnums=0)
         def keep_best(best, variables, improved):
             """Every model's best variables so far."""
 
@@ -193,7 +194,10 @@ class Trainer:
             values = self.evaluate(state.variables, "validation")
             reference = reference or values
             scores = self.scores(values, reference)
-            norms, cosines = self._probe(state.variables, data, *probe_batch)
+            norms: Any = np.full(len(problem.tasks), np.nan)
+            cosines = None
+            if self.model.independent != "listed":  # else a program as large as the step's, for T
+                norms, cosines = self._probe(state.variables, data, *probe_batch)
             log.write(
                 "epoch",
                 epoch=epoch,

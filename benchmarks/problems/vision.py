@@ -1,5 +1,6 @@
 """What the problems on images have in common: networks, and single-task models side by side."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -13,6 +14,9 @@ from benchmarks.models.functional import Apply, Arrays, functional
 from benchmarks.models.multi_task import join_tasks, split_tasks
 from benchmarks.models.pretrained import load_backbones
 from benchmarks.problems.problem import Model, Variables
+
+_RUNS_ONCE = {"xla_backend_optimization_level": 0}
+"""To compile the many random numbers of an initialisation in a fifth of the time."""
 
 LossFun = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
 """(params, batch_stats, batch, key) -> loss, new statistics"""
@@ -54,7 +58,7 @@ def network(make: Callable[[nnx.Rngs], nnx.Module], weights: pathlib.Path | None
     skeleton = cast(Any, nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     num_tasks = len(skeleton.heads)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=_RUNS_ONCE)
     def initial(key: jax.Array) -> tuple[Arrays, Arrays]:
         _, params, batch_stats = functional(make(nnx.Rngs(key)))
         return params, batch_stats
@@ -97,10 +101,8 @@ def side_by_side(
     def all_losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
         keys = jax.random.split(key, len(networks))
         rows = [
-            loss(*own, batch, k)
-            for loss, own, k in zip(
-                losses, zip(params, batch_stats, strict=True), keys, strict=True
-            )
+            loss(own, stats, batch, k)
+            for loss, own, stats, k in zip(losses, params, batch_stats, keys, strict=True)
         ]
         return jnp.stack([loss for loss, _ in rows]), [stats for _, stats in rows]
 
