@@ -1,4 +1,4 @@
-"""The four image sets from the rendered sample to finished runs, and what their problems compute."""
+"""The four image sets, from the rendered sample to finished runs."""
 
 import dataclasses
 import functools
@@ -160,7 +160,7 @@ def test_task_grads_are_a_loop_of_grad_and_statistics_move_once(name, networks):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_trains_a_step(name, networks):
     """One step of DB-MTL changes all parameters but what no task's loss depends on."""
-    problem, batch, (params, stats) = networks(name)
+    problem, _, (params, stats) = networks(name)
     config = Compare(
         dataset="cityscapes", data=DenseConfig(), train=TrainConfig(schedule="constant")
     )
