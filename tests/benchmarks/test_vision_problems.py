@@ -157,6 +157,7 @@ def test_task_grads_are_a_loop_of_grad_and_statistics_move_once(name, networks):
         chex.assert_trees_all_close(grads[1][task], row[1][task], rtol=1e-3, atol=1e-4 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_trains_a_step(name, networks):
     """One step of DB-MTL changes all parameters but what no task's loss depends on."""
