@@ -6,7 +6,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from benchmarks.config import PRESETS, Compare, ConvertCityscapes, MakeSample, Perf, Prepare
+from benchmarks import presets
+from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare
 from benchmarks.errors import UserError
 
 Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
@@ -14,13 +15,12 @@ Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
 
 def parse(arguments: list[str]) -> Command:
     """The command line as a configuration; the defaults are those of the preset it names."""
-    preset = "quick"
-    for position, argument in enumerate(arguments):
-        name, separator, value = argument.partition("=")
-        if name == "--preset":
-            preset = value if separator else "".join(arguments[position + 1 : position + 2])
-    qm9, train = PRESETS.get(preset, PRESETS["quick"])  # tyro refuses an unknown one by name
-    default = Compare(dataset="qm9", qm9=qm9, train=train)
+    dataset = next((x for x in arguments if x in presets.DATASETS), "qm9")
+    default = presets.comparison(
+        "paper" if _option(arguments, "--preset") == "paper" else "quick",
+        dataset,
+        _option(arguments, "--network"),
+    )
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | Annotated[Perf, tyro.conf.subcommand("perf")]
@@ -31,6 +31,15 @@ def parse(arguments: list[str]) -> Command:
         prog="python -m benchmarks",
         description=__doc__,
     )
+
+
+def _option(arguments: list[str], name: str) -> str:
+    """What follows an option; empty if it is not there."""
+    for position, argument in enumerate(arguments):
+        found, separator, value = argument.partition("=")
+        if found == name:
+            return value if separator else "".join(arguments[position + 1 : position + 2])
+    return ""
 
 
 def _run(config: Command, console: Console) -> None:

@@ -7,14 +7,16 @@ import optax
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import methods, run_log, step_times
-from benchmarks.config import NOTES, Compare
+from benchmarks import methods, presets, run_log, step_times
+from benchmarks.config import Compare, DenseConfig, QM9Config
+from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
+from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.report import plots, results, tables
-from benchmarks.train import MethodFactory, Problem, Result, Trainer
+from benchmarks.train import MethodFactory, Result, Trainer
 
 FEATURES_NOTE = (
     "Molecules: elements, atomic numbers and distances are exact; bonds, aromaticity and "
@@ -24,6 +26,12 @@ FEATURES_NOTE = (
 
 def compare(config: Compare, console: Console) -> None:
     """Runs what is missing in the folder of results, then renders all that is there."""
+    run_missing(config, console)
+    render(config, console)
+
+
+def run_missing(config: Compare, console: Console) -> None:
+    """Runs what is missing in the folder of results."""
     if "all" in config.methods:
         named = (BASELINE, *dbmtl.METHODS, *(m for m in config.methods if m != "all"))
         config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
@@ -33,25 +41,66 @@ def compare(config: Compare, console: Console) -> None:
     if not missing:
         console.print(f"all runs are complete in {config.out}")
     if missing or config.time_steps:
-        console.print(f"reading QM9 ({config.qm9.source}) ...")
-        problem = QM9Problem(config.qm9, config.train.batch_size)
+        problem = open_problem(config, console)
         for method in missing:
             _run_method(method, missing[method], config, problem, console)
         if config.time_steps:
             _time_steps(config, problem, console)
 
+
+def open_problem(config: Compare, console: Console) -> Problem:
+    """Reads the data set that the configuration names."""
+    data, batch_size = config.data, config.train.batch_size
+    if isinstance(data, QM9Config):
+        console.print(f"reading QM9 ({data.source}) ...")
+        return QM9Problem(data, batch_size)
+    name: Any = config.dataset
+    problem: Problem
+    try:
+        # Imported only now: molecules do without what images need.
+        if isinstance(data, DenseConfig):
+            from benchmarks.problems.dense import DenseProblem
+
+            problem = DenseProblem(name, data, batch_size)
+        else:
+            from benchmarks.problems.office import OfficeProblem
+
+            problem = OfficeProblem(name, data, batch_size)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"image data need the package {error.name}, which is not installed: {specs.INSTALL}"
+        ) from error
+    if problem.is_sample:
+        console.print(f"{name} in {data.data_dir} is sample data, not the real data set")
+    if data.weights is None:
+        console.print(f"{data.network} starts from scratch: no --weights")
+    return problem
+
+
+def render(config: Compare, console: Console) -> None:
+    """Makes the table and the plots out of the folder of results."""
     outcomes = results.load(config.out)
-    notes = [note for note in (NOTES[config.preset], FEATURES_NOTE) if note]
-    setting = f"QM9, preset {config.preset}: {config.train.epochs} epochs"
-    if config.qm9.train_size:
-        setting += f", {config.qm9.train_size:,} training molecules"
+    preset_note = presets.note(config.preset, config.dataset)
+    is_qm9 = isinstance(config.data, QM9Config)
+    notes = [note for note in (preset_note, FEATURES_NOTE if is_qm9 else "") if note]
+    setting = _setting(config)
     console.print(tables.terminal(outcomes, setting))
     for note in notes:
         console.print(note, style="italic")
     run_log.write_file(config.out / "table.md", tables.markdown(outcomes, setting, notes))
-    written = plots.write(outcomes, config.out, f"{setting}. {NOTES[config.preset]}")
+    written = plots.write(outcomes, config.out, f"{setting}. {preset_note}")
     names = ", ".join(["table.md", *(path.name for path in written)])
     console.print(f"written to {config.out}: {names}")
+
+
+def _setting(config: Compare) -> str:
+    """What was trained, in a line."""
+    data, epochs = config.data, f"preset {config.preset}: {config.train.epochs} epochs"
+    if isinstance(data, QM9Config):
+        number = f", {data.train_size:,} training molecules" if data.train_size else ""
+        return f"QM9, {epochs}{number}"
+    title = (specs.DENSE | specs.OFFICE)[config.dataset].title
+    return f"{title}, {data.network}, {epochs}"
 
 
 def _check_methods(config: Compare) -> None:
@@ -83,7 +132,7 @@ def _missing(config: Compare) -> dict[str, list[int]]:
 
 
 def _run_method(
-    method: str, seeds: list[int], config: Compare, problem: QM9Problem, console: Console
+    method: str, seeds: list[int], config: Compare, problem: Problem, console: Console
 ) -> None:
     trainer = _trainer(method, problem, config)
     for seed in seeds:
@@ -102,15 +151,15 @@ def _run_method(
                 progress.note("done")
 
 
-def _trainer(method: str, problem: QM9Problem, config: Compare) -> Trainer:
+def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
     if method == BASELINE:
         return Trainer(problem, problem.single_task, None, config.train)
     factory = make_method(method, problem, config)
-    optimizer = optax.identity() if method in methods.REPLACES_ADAM else optax.scale_by_adam()
+    optimizer = optax.identity() if method in methods.REPLACES_ADAM else None
     return Trainer(problem, problem.multi_task, factory, config.train, optimizer)
 
 
-def _time_steps(config: Compare, problem: QM9Problem, console: Console) -> None:
+def _time_steps(config: Compare, problem: Problem, console: Console) -> None:
     """Times a step of every method in turns; the runs' own speeds are of different hours."""
     console.print(f"timing steps in {config.time_steps} turns ...", style="dim")
     steps = {method: _trainer(method, problem, config).repeated_step() for method in config.methods}
@@ -136,4 +185,9 @@ def _baseline(config: Compare, seed: int) -> Result | None:
     records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
     if not run_log.is_complete(records) or records[-1]["kind"] != "result":
         return None
-    return Result(records[-1]["validation"], records[-1]["test"])
+    return Result(_figures(records[-1]["validation"]), _figures(records[-1]["test"]))
+
+
+def _figures(metrics: list[list[float | None]]) -> Metrics:
+    """Metrics out of JSON, where NaN is null."""
+    return [[float("nan") if x is None else x for x in task] for task in metrics]

@@ -9,6 +9,8 @@ import tyro
 from benchmarks.data.batching import BUCKET_SIZES
 from benchmarks.data.vision.specs import Name
 
+DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
+
 
 @dataclasses.dataclass(frozen=True)
 class QM9Config:
@@ -41,8 +43,14 @@ class TrainConfig:
 
     epochs: int = 300
     batch_size: int = 128
+    """of every task, where tasks have images of their own"""
     learning_rate: float = 1e-3
     """of Adam"""
+    weight_decay: float = 0.0
+    """added to the gradient before Adam, times the parameters (L2, as in torch's Adam)"""
+    schedule: Literal["plateau", "halve", "constant"] = "plateau"
+    """of the learning rate: shrinks when validation stops improving, or is halved once after half
+    of the epochs, or stays"""
     plateau_factor: float = 0.7
     """the learning rate shrinks by this once validation stops improving"""
     plateau_patience: int = 5
@@ -55,54 +63,80 @@ class TrainConfig:
     """steps between two records of the training losses"""
 
 
-PRESETS: dict[str, tuple[QM9Config, TrainConfig]] = {
-    "paper": (QM9Config(), TrainConfig()),
-    "quick": (
-        QM9Config(
-            train_size=1_280,
-            validation_size=500,
-            test_size=1_000,
-            bucket_sizes=(21, 29),
-            width=32,
-            edge_width=32,
-        ),
-        TrainConfig(epochs=10, batch_size=32, log_every=1),
-    ),
-}
-NOTES = {
-    "paper": "",
-    "quick": (
-        "Quick preset: a small subset, a narrower network and minutes of training. It shows that "
-        "everything works, not which method is best: the order can change with longer training."
-    ),
-}
+@dataclasses.dataclass(frozen=True)
+class DenseConfig:
+    """NYUv2 or Cityscapes with a network for dense prediction. The defaults are the paper's."""
+
+    data_dir: pathlib.Path = pathlib.Path("data")
+    """folder of the prepared data sets: the `--out` of `prepare`"""
+    network: DenseNetwork = "deeplab"
+    weights: pathlib.Path | None = None
+    """ImageNet weights of the ResNet-50, .safetensors or .npz by torchvision's names; None: it
+    starts from scratch"""
+    augment: bool = False
+    """crop and flip training images at random"""
+    validation_size: int | None = None
+    """training images that are held out to choose the epoch; None: a tenth; 0: none, the last epoch
+    counts"""
+    split_seed: int = 0
+    """of the hold-out"""
+    width: int = 64
+    """channels of the first layer, which those of all others follow"""
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    """of the ResNet's four layers"""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficeConfig:
+    """Office-31 or Office-Home with a ResNet-18. The defaults are the paper's."""
+
+    data_dir: pathlib.Path = pathlib.Path("data")
+    """folder of the prepared data sets: the `--out` of `prepare`"""
+    network: Literal["resnet18"] = "resnet18"
+    weights: pathlib.Path | None = None
+    """ImageNet weights of the ResNet-18, .safetensors or .npz by torchvision's names; None: it
+    starts from scratch"""
+    lists: pathlib.Path | None = None
+    """folder of {domain}_{train,val,test}.txt; None: 60/20/20"""
+    split_seed: int = 0
+    """of the division 60/20/20"""
+    width: int = 64
+    """channels of the first layer, which those of all others follow"""
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    """of the ResNet's four layers"""
+
+
+DataConfig = QM9Config | DenseConfig | OfficeConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Train several methods on one data set and compare them: a table, plots, and JSON lines."""
+    """Train several methods on one data set and compare them: a table, plots, and JSON lines.
 
-    dataset: Annotated[Literal["qm9"], tyro.conf.Positional]
+    Which options there are besides these depends on the data set: `compare nyuv2 --help`.
+    """
+
+    dataset: Annotated[Literal["qm9", Name], tyro.conf.Positional]
+    data: Annotated[tyro.conf.AvoidSubcommands[DataConfig], tyro.conf.arg(name="")]
+    train: TrainConfig
     methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
     """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, and chains of a loss
     balancer and a method such as log+pcgrad; all: stl and every method"""
     preset: Literal["quick", "paper"] = "quick"
     """the defaults of all other settings: minutes on a laptop, or the paper's"""
-    out: pathlib.Path = pathlib.Path("runs/qm9")
+    out: pathlib.Path = pathlib.Path("runs")
     """folder of the results; runs that are complete there are not repeated"""
     seeds: int = 1
     """how many seeds of initialisation and order of batches"""
     time_steps: int = 0
     """time a step of every method so many times, in turns; 0: the runs' own speeds are shown"""
-    qm9: QM9Config = PRESETS["quick"][0]
-    train: TrainConfig = PRESETS["quick"][1]
 
     def settings(self) -> dict[str, Any]:
         """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
         return {
             "dataset": self.dataset,
             "preset": self.preset,
-            "qm9": _jsonable(self.qm9),
+            "qm9" if isinstance(self.data, QM9Config) else "data": _jsonable(self.data),
             "train": _jsonable(self.train),
         }
 

@@ -100,9 +100,21 @@ def qm9_network(num_tasks: int) -> Network:
     def model(mode):
         return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
 
-    params = model("auto").init(jax.random.key(0))
+    key = jax.random.key(0)  # of the parameters; training draws nothing
+
+    def task_grads(mode):
+        def losses_and_grads(params, batch):
+            (losses, _), grads = model(mode).task_grads(params, {}, batch, key)
+            return losses, grads
+
+        return losses_and_grads
+
     return Network(
-        params, batch, model("auto").losses, lambda mode: model(mode).task_grads, num_tasks
+        model("auto").init(key)[0],
+        batch,
+        lambda params, batch: model("auto").losses(params, {}, batch, key)[0],
+        task_grads,
+        num_tasks,
     )
 
 

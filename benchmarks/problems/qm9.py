@@ -13,7 +13,7 @@ from benchmarks.config import QM9Config
 from benchmarks.data import batching, qm9
 from benchmarks.models.functional import functional
 from benchmarks.models.qm9 import QM9Network
-from benchmarks.train import Metrics, Model
+from benchmarks.problems.problem import Metrics, Model, Problem, stateless
 
 
 class DeviceData(NamedTuple):
@@ -33,7 +33,7 @@ class MoleculeBatch(NamedTuple):
     valid: jax.Array  # [B] bool, False for filling
 
 
-class QM9Problem:
+class QM9Problem(Problem):
     """The data set, split and normalised, with the multi-task and the single-task network.
 
     Args:
@@ -42,7 +42,10 @@ class QM9Problem:
       molecules: instead of those that `config` says where to read.
     """
 
+    name = "qm9"
+    network = "nnconv"
     tasks = qm9.TASKS
+    metric_names = (("MAE",),) * len(qm9.TASKS)
     higher_is_better = ((False,),) * len(qm9.TASKS)
 
     def __init__(
@@ -171,8 +174,8 @@ def models(
         losses, pullback = jax.vjp(lambda p: single_losses(p, batch), params)
         return losses, pullback(jnp.ones_like(losses))[0]
 
-    multi_task = Model(
-        init=functools.partial(initial, num_tasks),
+    multi_task = stateless(
+        init=jax.jit(functools.partial(initial, num_tasks)),
         losses=losses_of(predict),
         task_grads=dbmtl.encoder_value_and_task_grads(
             encode, [head_loss(task) for task in range(num_tasks)], mode=mode
@@ -180,13 +183,15 @@ def models(
         totals=totals_of(predict),
         num_tasks=num_tasks,
     )
-    single_task = Model(
-        init=lambda key: jax.vmap(functools.partial(initial, 1))(jax.random.split(key, num_tasks)),
+    single_task = stateless(
+        init=jax.jit(
+            lambda key: jax.vmap(functools.partial(initial, 1))(jax.random.split(key, num_tasks))
+        ),
         losses=single_losses,
         task_grads=single_task_grads,
         totals=totals_of(predict_single),
         num_tasks=num_tasks,
-        independent=True,
+        independent="stacked",
     )
     return multi_task, single_task
 

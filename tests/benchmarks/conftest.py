@@ -51,7 +51,7 @@ def problem() -> QM9Problem:
 def tiny(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """A comparison that reads the tiny molecules instead of QM9."""
     monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
-    return Compare(dataset="qm9", out=tmp_path / "out", qm9=QM9, train=TRAIN)
+    return Compare(dataset="qm9", data=QM9, train=TRAIN, out=tmp_path / "out")
 
 
 def changed(config: Compare, **train: object) -> Compare:

@@ -13,9 +13,10 @@ import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
 from benchmarks import methods, step_times
 from benchmarks.compare import compare
-from benchmarks.config import PRESETS, Compare, Perf
+from benchmarks.config import Compare, Perf
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
+from benchmarks.presets import preset
 from benchmarks.report import results
 from benchmarks.report.printed import paper_table
 from tests.benchmarks.conftest import changed
@@ -110,15 +111,16 @@ def test_missing_data_ends_the_command_with_one_line(tiny, monkeypatch, capsys):
 def test_the_preset_sets_the_defaults_and_options_override_them():
     command = ["compare", "qm9", "--preset", "paper", "--train.epochs", "7"]
     config = command_line.parse(command)
-    assert config.qm9 == PRESETS["paper"][0]
-    assert config.train == dataclasses.replace(PRESETS["paper"][1], epochs=7)
-    assert command_line.parse(["compare", "qm9", "--preset=quick"]).qm9 == PRESETS["quick"][0]
+    assert config.data == preset("paper", "qm9")[0]
+    assert config.train == dataclasses.replace(preset("paper", "qm9")[1], epochs=7)
+    quick = command_line.parse(["compare", "qm9", "--preset=quick"])
+    assert quick.data == preset("quick", "qm9")[0]
     assert command_line.parse(["compare", "qm9", "--methods", "stl", "ew"]).methods == ("stl", "ew")
     assert isinstance(command_line.parse(["perf", "--rounds", "2"]), Perf)
 
 
 def test_the_papers_preset_is_the_papers():
-    problem, train = PRESETS["paper"]
+    problem, train = preset("paper", "qm9")
     assert (train.epochs, train.batch_size, train.learning_rate) == (300, 128, 1e-3)
     assert (train.plateau_factor, train.plateau_patience, train.min_learning_rate) == (0.7, 5, 1e-5)
     assert (problem.validation_size, problem.test_size, problem.train_size) == (

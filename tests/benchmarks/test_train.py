@@ -14,11 +14,20 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.compare import make_method
 from benchmarks.methods import REPLACES_ADAM
+from benchmarks.problems.problem import Problem, stateless
 from benchmarks.problems.qm9 import MoleculeBatch
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
-from benchmarks.train import Model, Result, Trainer, make_update
+from benchmarks.train import Result, Trainer
+from benchmarks.update import make_update
 from tests.benchmarks.conftest import TRAIN
+
+KEY = jax.random.key(0)
+
+
+def losses_of(model, params, batch) -> jax.Array:
+    """The losses of a model without statistics."""
+    return model.losses(params, {}, batch, KEY)[0]
 
 
 def first_batch(problem) -> MoleculeBatch:
@@ -29,10 +38,10 @@ def first_batch(problem) -> MoleculeBatch:
 def test_single_task_models_are_separate_trainings(problem):
     """Eleven models in one program end where each one ends that is trained alone."""
     model, batch = problem.single_task, first_batch(problem)
-    params = model.init(jax.random.key(1))
+    params, _ = model.init(KEY)
     init, step = make_update(model, None, optax.scale_by_adam())
     rates = jnp.linspace(1e-3, 1e-2, 11)
-    state = init(params)
+    state = init(params, {}, KEY)
     for _ in range(3):
         state, losses = jax.jit(step)(state, batch, rates)
 
@@ -42,7 +51,7 @@ def test_single_task_models_are_separate_trainings(problem):
 
         def loss(own):
             everyone = jax.tree.map(lambda full, row: full.at[task].set(row), params, own)
-            return model.losses(everyone, batch)[task]
+            return losses_of(model, everyone, batch)[task]
 
         own = jax.tree.map(lambda leaf: leaf[task], params)
         opt_state = adam.init(own)
@@ -63,10 +72,10 @@ def test_single_task_models_are_separate_trainings(problem):
 @pytest.mark.parametrize("kind", ["multi_task", "single_task"])
 def test_task_grads_are_those_of_the_losses(problem, kind):
     model, batch = getattr(problem, kind), first_batch(problem)
-    params = model.init(jax.random.key(0))
-    losses, grads = jax.jit(model.task_grads)(params, batch)
-    np.testing.assert_allclose(losses, model.losses(params, batch), rtol=1e-5)
-    rows = jax.jacrev(lambda p: model.losses(p, batch))(params)
+    params, _ = model.init(KEY)
+    (losses, _), grads = jax.jit(model.task_grads)(params, {}, batch, KEY)
+    np.testing.assert_allclose(losses, losses_of(model, params, batch), rtol=1e-5)
+    rows = jax.jacrev(lambda p: losses_of(model, p, batch))(params)
     for task in (0, 4, 10):
         if kind == "multi_task":
             expected = jax.tree.map(lambda r, task=task: r[task], rows)
@@ -82,20 +91,22 @@ def test_task_grads_are_those_of_the_losses(problem, kind):
 def test_filling_has_no_influence(problem):
     """A batch of five among eight slots has the losses of its five molecules."""
     model = problem.multi_task
-    params = model.init(jax.random.key(0))
+    params, _ = model.init(KEY)
     index = np.arange(8)
     full = problem.load(problem.data, 6, (index[:5], np.ones(5, bool)))
     filled = problem.load(problem.data, 6, (index * (index < 5), index < 5))
-    np.testing.assert_allclose(model.losses(params, full), model.losses(params, filled), rtol=1e-5)
     np.testing.assert_allclose(
-        model.totals(params, full)[0], model.totals(params, filled)[0], rtol=1e-5
+        losses_of(model, params, full), losses_of(model, params, filled), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        model.totals(params, {}, full)[0], model.totals(params, {}, filled)[0], rtol=1e-5
     )
 
 
 def test_metrics_are_mean_absolute_errors_in_units(problem):
     trainer = Trainer(problem, problem.multi_task, None, TRAIN)
-    params = problem.multi_task.init(jax.random.key(0))
-    got = np.array(trainer.evaluate(params, "test"))[:, 0]
+    params, _ = problem.multi_task.init(KEY)
+    got = np.array(trainer.evaluate((params, {}), "test"))[:, 0]
     train = slice(0, 16)  # the order in which the problem keeps its split
     test = slice(24, 34)
     molecules = problem.data
@@ -104,7 +115,7 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
     np.testing.assert_allclose(targets[train].std(0), 1, rtol=1e-4)
     indices = np.arange(test.start, test.stop)
     batch = problem.load(molecules, 6, (indices, np.ones(len(indices), bool)))
-    errors, count = problem.multi_task.totals(params, batch)
+    errors, count = problem.multi_task.totals(params, {}, batch)
     assert count == 10
     np.testing.assert_allclose(got, np.array(problem.metrics((errors, count)))[:, 0], rtol=1e-5)
     scales = 10.0 ** np.arange(-2, 9)
@@ -142,10 +153,12 @@ def test_a_method_trains_and_logs(problem, tiny, method, tmp_path):
     np.testing.assert_array_equal(best, scores.argmax(axis=0))
 
 
-class LinearProblem:
+class LinearProblem(Problem):
     """Two noisy linear regressions on one representation: a network that compiles quickly."""
 
+    name, network = "regression", "linear"
     tasks = ("a", "b")
+    metric_names = (("MSE",), ("MSE",))
     higher_is_better = ((False,), (False,))
 
     def __init__(self):
@@ -160,7 +173,7 @@ class LinearProblem:
             predictions = jnp.stack([x @ encoder @ head for head in heads], axis=1)
             return jnp.mean((predictions - y) ** 2, axis=0)
 
-        self.multi_task = Model(
+        self.multi_task = stateless(
             init=lambda key: (jax.random.normal(key, (3, 4)), [jnp.ones(4), jnp.ones(4)]),
             losses=losses,
             task_grads=dbmtl.value_and_task_grads(losses, labels=("shared", [0, 1])),

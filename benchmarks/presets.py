@@ -1,0 +1,97 @@
+"""The defaults of every data set: the paper's, and those that take minutes on a laptop."""
+
+import dataclasses
+import pathlib
+from typing import Any, get_args
+
+from benchmarks.config import (
+    Compare,
+    DataConfig,
+    DenseConfig,
+    DenseNetwork,
+    OfficeConfig,
+    QM9Config,
+    TrainConfig,
+)
+from benchmarks.data.vision.specs import DENSE, OFFICE
+
+_DENSE_TRAIN = TrainConfig(
+    epochs=200, batch_size=8, learning_rate=1e-4, weight_decay=1e-5, schedule="halve", log_every=10
+)
+_OFFICE = (
+    OfficeConfig(),
+    dataclasses.replace(_DENSE_TRAIN, epochs=100, batch_size=64, schedule="constant"),
+)
+_PAPER: dict[str, tuple[DataConfig, TrainConfig]] = {
+    "qm9": (QM9Config(), TrainConfig()),
+    "nyuv2": (DenseConfig(), _DENSE_TRAIN),
+    "cityscapes": (DenseConfig(), dataclasses.replace(_DENSE_TRAIN, batch_size=64)),
+    "office31": _OFFICE,
+    "officehome": _OFFICE,
+}
+_QUICK_QM9 = (
+    QM9Config(
+        train_size=1_280,
+        validation_size=500,
+        test_size=1_000,
+        bucket_sizes=(21, 29),
+        width=32,
+        edge_width=32,
+    ),
+    TrainConfig(epochs=10, batch_size=32, log_every=1),
+)
+
+_QUICK_NOTE = (
+    "Quick preset: {what}, a narrower network and minutes of training. It shows that "
+    "everything works, not which method is best: the order can change with longer training."
+)
+
+
+def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, TrainConfig]:
+    """The settings of a preset.
+
+    Args:
+      name: "paper" or "quick".
+      dataset: which one.
+      network: for NYUv2 and Cityscapes; unknown ones are left to the command line to refuse.
+    """
+    if dataset == "qm9" and name == "quick":
+        return _QUICK_QM9
+    data, train = _PAPER[dataset]
+    if isinstance(data, DenseConfig) and network in get_args(DenseNetwork):
+        data = dataclasses.replace(data, network=network)  # type: ignore[arg-type]
+        if dataset == "nyuv2" and network.startswith("segnet"):  # Table 6
+            data = dataclasses.replace(data, augment=True)
+            train = dataclasses.replace(train, batch_size=2)
+    if name == "quick":
+        data = _narrow(data)
+        train = dataclasses.replace(train, epochs=10, batch_size=8, learning_rate=1e-3, log_every=1)
+    return data, train
+
+
+def note(name: str, dataset: str) -> str:
+    """What a table made with a preset must say; empty for the paper's."""
+    if name == "paper":
+        return ""
+    return _QUICK_NOTE.format(what="a small subset" if dataset == "qm9" else "few epochs")
+
+
+def comparison(name: str, dataset: str, network: str = "") -> Compare:
+    """The command with all of a preset's defaults."""
+    data, train = preset(name, dataset, network)
+    folder = f"{dataset}-{data.network}" if isinstance(data, DenseConfig) else dataset
+    settings: Any = {"dataset": dataset, "out": pathlib.Path("runs") / folder}
+    return Compare(data=data, train=train, **settings)
+
+
+DATASETS = ("qm9", *DENSE, *OFFICE)
+
+
+def _narrow(data: DataConfig) -> DataConfig:
+    """With a small network."""
+    if isinstance(data, DenseConfig):
+        blocks = 2 if data.network == "mtan" else 1  # it needs two
+        return dataclasses.replace(data, width=8, blocks=(blocks,) * 4)
+    if isinstance(data, OfficeConfig):
+        return dataclasses.replace(data, width=16, blocks=(1, 1, 1, 1))
+    return data

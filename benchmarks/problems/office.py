@@ -1,0 +1,161 @@
+"""Office-31 and Office-Home: the same classes in several domains, each a task with own images."""
+
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dbmtl_jax as dbmtl
+from benchmarks.config import OfficeConfig
+from benchmarks.data.vision import source
+from benchmarks.data.vision.specs import OfficeName
+from benchmarks.models.batch_norm import in_turn
+from benchmarks.models.office import OfficeNetwork
+from benchmarks.problems.problem import Metrics, Model, Problem, Variables
+from benchmarks.problems.vision import LossFun, Network, check_batch_size, network, side_by_side
+from benchmarks.tasks import CLASSIFICATION
+
+
+class OfficeProblem(Problem):
+    """The data set with the multi-task network and T single-task ones.
+
+    Batches are dicts `image` [T, B, H, W, 3] and `label` [T, B]. An epoch is one pass over the
+    largest domain; the others start over, for single-task networks too.
+
+    Args:
+      name: which data set.
+      config: the data, their split, and the network.
+      batch_size: images of each task in a batch.
+
+    Raises:
+      UserError: if the data are missing.
+    """
+
+    network = "resnet18"
+
+    def __init__(self, name: OfficeName, config: OfficeConfig, batch_size: int) -> None:
+        self.name, self._batch_size = name, batch_size
+        check_batch_size(batch_size)
+        opened = cast(
+            source.OfficeSource,
+            source.load(name, config.data_dir, split_seed=config.split_seed, lists=config.lists),
+        )
+        self._source, self.is_sample = opened, opened.is_sample
+        self.tasks = opened.domains
+        self.metric_names = [CLASSIFICATION.metric_names] * len(self.tasks)
+        self.higher_is_better = [CLASSIFICATION.higher_is_better] * len(self.tasks)
+        self.multi_task, self.single_task = models(config, len(self.tasks), opened.num_classes)
+
+    def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
+        """Pairs (None, (indices [T, B], which count [T, B]))."""
+        if split == "train":
+            rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
+            valid = np.ones_like(rows, bool)
+        else:
+            rows, valid = self._source.evaluation_batches(split, self._batch_size)
+        return [(None, pair) for pair in zip(rows, valid, strict=True)]
+
+    def read(self, static: None, arrays: Any) -> Any:
+        """The images and labels."""
+        return self._source.batch(*arrays)
+
+    def load(self, data: Any, static: None, arrays: Any) -> Any:
+        """The same."""
+        return arrays
+
+    def metrics(self, totals: Any) -> Metrics:
+        """The accuracy in every domain."""
+        return [CLASSIFICATION.metrics(own) for own in totals]
+
+
+def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Model, Model]:
+    """The multi-task network, and as many of one task each."""
+
+    def make(tasks: int) -> Network:
+        return network(
+            lambda rngs: OfficeNetwork(
+                tasks,
+                num_classes,
+                blocks=config.blocks,
+                width=config.width,
+                hidden=8 * config.width,
+                rngs=rngs,
+            ),
+            config.weights,
+        )
+
+    whole, single = make(num_tasks), make(1)
+
+    def loss_of(net: Network, t: int) -> Any:
+        def loss(params: Any, batch_stats: Any, images: Any, labels: Any, key: jax.Array) -> Any:
+            features, new = net.encoder(params[0], batch_stats[0], images, train=True, rng=key)
+            logits, _ = net.heads[t](params[1][t], batch_stats[1][t], features, train=True)
+            return CLASSIFICATION.loss(logits, labels), new
+
+        return loss
+
+    task_losses = [loss_of(whole, t) for t in range(num_tasks)]
+
+    def after(before: Any, encoders: Any) -> Any:
+        """The statistics, as if the tasks had run one after the other."""
+        return in_turn(before[0], encoders), before[1]
+
+    def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        keys = jax.random.split(key, num_tasks)
+        rows = [
+            loss(params, batch_stats, *own)
+            for loss, *own in zip(task_losses, batch["image"], batch["label"], keys, strict=True)
+        ]
+        encoders = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(new for _, new in rows))
+        return jnp.stack([loss for loss, _ in rows]), after(batch_stats, encoders)
+
+    def task_grads(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        def fun(t: int) -> Any:
+            return lambda p, *own: task_losses[t](p, batch_stats, *own)
+
+        value_and_grads = dbmtl.per_task_value_and_grads(
+            [fun(t) for t in range(num_tasks)],
+            labels=("shared", list(range(num_tasks))),
+            has_aux=True,
+        )
+        keys = jax.random.split(key, num_tasks)
+        (values, encoders), grads = value_and_grads(params, batch["image"], batch["label"], keys)
+        return (values, after(batch_stats, encoders)), grads
+
+    def predict(net: Network, variables: Variables, images: Any, t: int) -> jax.Array:
+        (encoder, heads), (encoder_stats, head_stats) = variables
+        features, _ = net.encoder(encoder, encoder_stats, images)
+        return net.heads[t](heads[t], head_stats[t], features)[0]
+
+    def totals(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
+        return [
+            CLASSIFICATION.totals(predict(whole, (params, batch_stats), images, t), labels)
+            for t, (images, labels) in enumerate(zip(batch["image"], batch["label"], strict=True))
+        ]
+
+    def single_loss(t: int) -> LossFun:
+        loss = loss_of(single, 0)
+
+        def of_batch(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+            value, new = loss(params, batch_stats, batch["image"][t], batch["label"][t], key)
+            return value, (new, batch_stats[1])
+
+        return of_batch
+
+    def single_totals(variables: list[Variables], batch: Any) -> list[Any]:
+        return [
+            CLASSIFICATION.totals(predict(single, own, images, 0), labels)
+            for own, images, labels in zip(variables, batch["image"], batch["label"], strict=True)
+        ]
+
+    multi_task = Model(
+        init=whole.init,
+        losses=losses,
+        task_grads=task_grads,
+        totals=totals,
+        num_tasks=num_tasks,
+    )
+    return multi_task, side_by_side(
+        [single] * num_tasks, [single_loss(t) for t in range(num_tasks)], single_totals
+    )

@@ -1,0 +1,123 @@
+"""What the training loop takes: a data set with what is to be learnt from it."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+
+Metrics = list[list[float]]
+"""One list of metrics per task."""
+
+Variables = tuple[Any, Any]
+"""What defines a network's output: its parameters and its batch statistics."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network with its losses, as functions of its parameters and batch statistics.
+
+    The parameters of a network are a pair (encoder, list of T heads). Where T single-task
+    networks are trained at once, `independent` says how they lie in one tree: "stacked", every
+    array having a leading axis T whose row t is task t's, or "listed", a list of T pairs, for
+    networks of different shapes.
+
+    Where training draws random numbers, they come from `key`; `stateless` makes a model out of
+    functions that know neither keys nor statistics.
+    """
+
+    init: Callable[[jax.Array], Variables]
+    """PRNG key -> parameters and statistics; not traced, so that it may read files"""
+    losses: Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
+    """(params, batch_stats, batch, key) -> losses [T], new statistics; in training mode"""
+    task_grads: Callable[[Any, Any, Any, jax.Array], tuple[tuple[jax.Array, Any], Any]]
+    """the same arguments -> (losses [T], new statistics), task gradients"""
+    totals: Callable[[Any, Any, Any], Any]
+    """(params, batch_stats, batch) -> what metrics are made of, summable; in evaluation mode"""
+    num_tasks: int
+    independent: Literal["", "stacked", "listed"] = ""
+
+    @property
+    def labels(self) -> Any:
+        """For `dbmtl_jax`: the encoder is shared, head t is task t's."""
+        return "shared", list(range(self.num_tasks))
+
+    @property
+    def num_models(self) -> int:
+        """How many models are trained: each has a learning rate and a best epoch of its own."""
+        return self.num_tasks if self.independent else 1
+
+
+def stateless(
+    *,
+    init: Callable[[jax.Array], Any],
+    losses: Callable[[Any, Any], jax.Array],
+    task_grads: Callable[[Any, Any], tuple[jax.Array, Any]],
+    totals: Callable[[Any, Any], Any],
+    num_tasks: int,
+    independent: Literal["", "stacked", "listed"] = "",
+) -> Model:
+    """A `Model` without batch statistics or dropout.
+
+    Args:
+      init: PRNG key -> params.
+      losses: (params, batch) -> losses [T].
+      task_grads: (params, batch) -> losses [T], task gradients.
+      totals: (params, batch) -> what metrics are made of.
+      num_tasks, independent: as in `Model`.
+    """
+
+    def task_grads_and_statistics(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
+        values, grads = task_grads(params, batch)
+        return (values, {}), grads
+
+    return Model(
+        init=lambda key: (init(key), {}),
+        losses=lambda params, _, batch, key: (losses(params, batch), {}),
+        task_grads=task_grads_and_statistics,
+        totals=lambda params, _, batch: totals(params, batch),
+        num_tasks=num_tasks,
+        independent=independent,
+    )
+
+
+class Problem(abc.ABC):
+    """A data set with what is to be learnt from it."""
+
+    name: str
+    """as on the command line"""
+    network: str
+    """as on the command line; of the multi-task model"""
+    tasks: Sequence[str]
+    """the names of the tasks"""
+    metric_names: Sequence[Sequence[str]]
+    """of every task"""
+    higher_is_better: Sequence[Sequence[bool]]
+    """for every metric of every task"""
+    is_sample: bool = False
+    """rendered data: results must say so"""
+    multi_task: Model
+    single_task: Model
+    data: Any = ()
+    """arrays on the device, passed to every step"""
+
+    @abc.abstractmethod
+    def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
+        """The batches of "train", "validation" or "test", as pairs (static, arrays).
+
+        Seed and epoch determine those of "train". An empty validation split means that the last
+        epoch counts.
+        """
+
+    def read(self, static: Any, arrays: Any) -> Any:
+        """What else of a batch lies on the host; runs ahead, in threads. By default nothing."""
+        return arrays
+
+    @abc.abstractmethod
+    def load(self, data: Any, static: Any, arrays: Any) -> Any:
+        """Makes a batch out of `data` and what was read; on the device, inside the step."""
+
+    @abc.abstractmethod
+    def metrics(self, totals: Any) -> Metrics:
+        """Every task's metrics from the totals summed over a split."""

@@ -1,0 +1,83 @@
+"""One step of training, whatever the network and the method."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from benchmarks.config import TrainConfig
+from benchmarks.problems.problem import Model, Variables
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    key: jax.Array  # of the next step's dropout
+
+    @property
+    def variables(self) -> Variables:
+        """The network as it is now."""
+        return self.params, self.batch_stats
+
+
+def make_update(
+    model: Model,
+    method: optax.GradientTransformationExtraArgs | None,
+    optimizer: optax.GradientTransformation,
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The optimizer as (init, step).
+
+    Args:
+      model: what is trained.
+      method: merges the task gradients, a member of `dbmtl_jax.METHODS`; None: the gradient of
+        the sum of the losses, in one backward pass.
+      optimizer: what follows, without a learning rate.
+
+    Returns:
+      `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
+      [num_models]) -> (state, losses [T])`.
+    """
+    tx = optimizer if method is None else optax.chain(method, optimizer)
+
+    def init(params: Any, batch_stats: Any, key: jax.Array) -> TrainState:
+        return TrainState(params, batch_stats, tx.init(params), key)
+
+    def step(state: TrainState, batch: Any, learning_rate: jax.Array) -> Any:
+        params, batch_stats, opt_state, key = state
+        key, own = jax.random.split(key)
+        if method is None:
+
+            def total(params):
+                losses, batch_stats = model.losses(params, state.batch_stats, batch, own)
+                return losses.sum(), (losses, batch_stats)
+
+            (_, (losses, batch_stats)), grads = jax.value_and_grad(total, has_aux=True)(params)
+            updates, opt_state = tx.update(grads, opt_state, params)
+        else:
+            (losses, batch_stats), grads = model.task_grads(params, batch_stats, batch, own)
+            updates, opt_state = tx.update(grads, opt_state, params, losses=losses)
+        rates = per_model(model, learning_rate, updates)
+        params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)
+        return TrainState(params, batch_stats, opt_state, key), losses
+
+    return init, step
+
+
+def per_model(model: Model, values: jax.Array, tree: Any) -> Any:
+    """Values [num_models] as a tree like `tree`, to multiply or select each model's arrays."""
+    if model.independent == "stacked":
+        return jax.tree.map(lambda x: values.reshape(values.shape + (1,) * (x.ndim - 1)), tree)
+    if model.independent == "listed":
+        return [jax.tree.map(lambda _, v=v: v, own) for v, own in zip(values, tree, strict=True)]
+    return jax.tree.map(lambda _: values[0], tree)
+
+
+def adam(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam without a learning rate; weight decay is a part of the gradient, as in torch's."""
+    if not config.weight_decay:
+        return optax.scale_by_adam()
+    return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.scale_by_adam())
