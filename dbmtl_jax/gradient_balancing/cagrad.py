@@ -84,7 +84,7 @@ def _weights(gramian: jax.Array, present: jax.Array, c: Any) -> jax.Array:
     def derivatives(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         w, lam = x[:-1], x[-1]
         direction = gramian @ w / lam
-        # The ε, far below what the Gramian can resolve, keeps λ off zero.
+        # The ε, about what a Gramian of trace 1 can resolve, keeps λ off zero.
         square = (w @ direction + eps / lam) / lam
         gradient = jnp.append(slopes + direction, (radius**2 - square) / 2)
         hessian = jnp.block(
