@@ -61,21 +61,22 @@ def run(tx, params, batches, update=None):
     return jax.tree.map(lambda *xs: jnp.stack(xs), *updates), state
 
 
-def assert_close(actual, expected):
-    """Up to what the order of additions changes; the Gramian's small eigenvalues magnify it."""
-    chex.assert_trees_all_close(actual, expected, rtol=1e-4, atol=1e-5)
+def assert_close(actual, expected, name=""):
+    """Up to what the order of additions changes, which small eigenvalues magnify."""
+    magnified = 10 if name in ("aligned_mtl", "cagrad") else 1
+    chex.assert_trees_all_close(actual, expected, rtol=1e-5 * magnified, atol=1e-6 * magnified)
 
 
-def test_one_compilation_for_many_steps(tx):
+def test_one_compilation_for_many_steps(tx, name):
     params = samplers.params_like()
     chex.clear_trace_counter()
     update = jax.jit(chex.assert_max_traces(tx.update, n=1))
     jitted, state = run(tx, params, inputs(), update)
     plain, plain_state = run(tx, params, inputs(), tx.update)
-    assert_close((jitted, state), (plain, plain_state))
+    assert_close((jitted, state), (plain, plain_state), name)
 
 
-def test_scan_vmap_and_donation_change_nothing(tx):
+def test_scan_vmap_and_donation_change_nothing(tx, name):
     params = samplers.params_like()
     batches = inputs()
 
@@ -90,12 +91,12 @@ def test_scan_vmap_and_donation_change_nothing(tx):
 
     expected, expected_state = run(tx, params, batches)
     state, updates = scanned(tx.init(params), batches)
-    assert_close((updates, state), (expected, expected_state))
+    assert_close((updates, state), (expected, expected_state), name)
 
     twice = jax.tree.map(lambda x: jnp.stack([x, x]), tx.init(params))
     first = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), batches)
     _, batched = jax.vmap(body)(twice, first)
-    assert_close(batched, jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), expected))
+    assert_close(batched, jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), expected), name)
 
 
 def test_state_is_stable_under_cond(tx):
@@ -126,7 +127,7 @@ def test_the_tree_does_not_matter(tx, name):
     params = samplers.params_like()
     expected, _ = run(tx, params, nested)
     got, _ = run(tx, tuple(jax.tree.leaves(params)), flat)
-    assert_close(jax.tree.leaves(expected), list(got))
+    assert_close(jax.tree.leaves(expected), list(got), name)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -181,7 +182,7 @@ def test_aggregates_within_optaxs_own_process(tx, name):
     params = samplers.params_like()
     got, _ = run(processed, params, inputs(2))
     expected, _ = run(optax.chain(tx, optax.sgd(0.1)), params, inputs(2))
-    assert_close(got, expected)
+    assert_close(got, expected, name)
 
 
 def test_params_like_parts_of_the_state_are_found(tx):
