@@ -155,7 +155,8 @@ def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
     if method == BASELINE:
         return Trainer(problem, problem.single_task, None, config.train)
     factory = make_method(method, problem, config)
-    optimizer = optax.identity() if method in methods.REPLACES_ADAM else None
+    own = methods.parse(method).method in methods.REPLACES_ADAM
+    optimizer = optax.identity() if own else None
     return Trainer(problem, problem.multi_task, factory, config.train, optimizer)
 
 
@@ -176,8 +177,6 @@ def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory |
         "steps_per_epoch": len(problem.batches("train")),
         "weight_optimizer": optax.adam(train.learning_rate),
     }
-    if name == "db_mtl":
-        options["beta"] = dbmtl.inverse_power_schedule(train.beta, train.beta_power)
     return lambda seed: methods.build(name, model.num_tasks, seed=seed, **options)
 
 

@@ -56,9 +56,6 @@ class TrainConfig:
     plateau_patience: int = 5
     """epochs without improvement that are let pass"""
     min_learning_rate: float = 1e-5
-    beta: float = 0.9
-    """DB-MTL's forgetting rate is beta / k^beta_power at step k"""
-    beta_power: float = 0.5
     log_every: int = 100
     """steps between two records of the training losses"""
 
@@ -120,8 +117,9 @@ class Compare:
     data: Annotated[tyro.conf.AvoidSubcommands[DataConfig], tyro.conf.arg(name="")]
     train: TrainConfig
     methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
-    """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, and chains of a loss
-    balancer and a method such as log+pcgrad; all: stl and every method"""
+    """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, chains of a loss
+    balancer and a method such as log+pcgrad, and options such as db_mtl@beta=0.1 or
+    db_mtl@scale=min; all: stl and every method"""
     preset: Literal["quick", "paper"] = "quick"
     """the defaults of all other settings: minutes on a laptop, or the paper's"""
     out: pathlib.Path = pathlib.Path("runs")

@@ -1,9 +1,16 @@
-"""Methods by name: stl, those of `METHODS`, and chains such as log+pcgrad."""
+"""Methods by name: stl, those of `METHODS`, chains of them, and methods with options.
+
+A name is `[BALANCER+…]METHOD[@OPTION=VALUE,…]`: `log+pcgrad` takes the logarithm of the losses in
+front of PCGrad, `cagrad@c=0.4` sets a keyword of the factory. DB-MTL's forgetting rate is
+beta / k^sigma: `db_mtl@beta=0.9,sigma=0.5`, which is also what `db_mtl` alone means, and constant
+where sigma is not given.
+"""
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import optax
 
@@ -54,10 +61,42 @@ REPLACES_ADAM = frozenset({"scale_by_mtadam"})
 """Methods that are an optimizer themselves."""
 
 
+_OF_THE_RUN = ("seed", "steps_per_epoch")
+"""Arguments of factories that a run sets."""
+
+DB_MTL_DEFAULTS = MappingProxyType({"beta": 0.9, "sigma": 0.5})
+"""The forgetting rate of the paper's grid that it recommends: insensitive, no bias in the limit."""
+
+
+class Spec(NamedTuple):
+    """A name taken apart."""
+
+    balancers: tuple[str, ...]
+    method: str
+    options: Mapping[str, Any]
+
+
+def parse(name: str) -> Spec:
+    """Takes a name apart.
+
+    Raises:
+      UserError: if its options are not `OPTION=VALUE,…`.
+    """
+    chain, at, text = name.partition("@")
+    *balancers, method = chain.split("+")
+    options = {}
+    for part in text.split(",") if at else ():
+        option, equals, value = part.partition("=")
+        if not (option and equals and value):
+            raise UserError(f"--methods: {name!r}: expected OPTION=VALUE after @, found {part!r}")
+        options[option] = _value(value)
+    return Spec(tuple(balancers), method, options)
+
+
 def check(name: str) -> None:
     """Raises UserError unless `name` is a method or a chain of loss balancers and a method."""
-    *balancers, method = name.split("+")
-    if method not in dbmtl.METHODS and name != BASELINE:
+    balancers, method, options = parse(name)
+    if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         known = ", ".join((BASELINE, *dbmtl.METHODS))
         raise UserError(f"--methods: unknown {method!r}, expected some of {known}")
     for balancer in balancers:
@@ -66,19 +105,44 @@ def check(name: str) -> None:
                 f"--methods: {name!r} has {balancer!r} before a +, expected one of "
                 f"{', '.join(LOSS_BALANCERS)}"
             )
+    taken = _options_of(method)
+    for option in options:
+        if option not in taken:
+            raise UserError(
+                f"--methods: {name!r}: {method} has no option {option!r}, expected "
+                f"{'one of ' + ', '.join(taken) if taken else 'none'}"
+            )
+    if options:
+        try:
+            build(name, 2)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"--methods: {name!r}: {error}") from error
 
 
 def display_name(name: str) -> str:
-    """As the paper writes it; for a chain, `log + PCGrad`."""
-    *balancers, method = name.split("+")
+    """As the paper writes it: `log + PCGrad`, `DB-MTL (β = 0.9/√k)`."""
+    balancers, method, options = parse(name)
     first = ["log" if b == "log" else DISPLAY_NAMES[b] for b in balancers if b in LOSS_BALANCERS]
-    return " + ".join([*first, DISPLAY_NAMES.get(method, method)])
+    text = " + ".join([*first, DISPLAY_NAMES.get(method, method)])
+    shown = dict(options)
+    said = []
+    if method == "db_mtl" and "beta" in shown:
+        sigma = shown.pop("sigma", 0)
+        power = {0: "", 0.5: "/√k", 1: "/k"}.get(sigma, f"/k^{sigma}")
+        said.append(f"β = {shown.pop('beta')}{power}")
+    if method == "db_mtl" and "scale" in shown:
+        said.append(f"α = {shown.pop('scale')}")
+    if shown.get("log_losses") is False:
+        shown.pop("log_losses")
+        said.append("no log")
+    said += [f"{option} = {value}" for option, value in shown.items()]
+    return f"{text} ({', '.join(said)})" if said else text
 
 
 def order(name: str) -> tuple[int, str]:
     """A key that sorts methods in the paper's order, a chain after its last method."""
     names = list(DISPLAY_NAMES)
-    method = name.split("+")[-1]
+    method = parse(name).method
     return names.index(method) if method in names else len(names), name
 
 
@@ -91,16 +155,45 @@ def build(
       name: see `check`.
       num_tasks: T.
       seed: of the methods that draw random numbers.
-      **options: given to those factories that have an argument of that name.
+      **options: given to those factories that have an argument of that name; for the method
+        itself, what its name says comes first.
     """
-    *balancers, method = name.split("+")
+    balancers, method, own = parse(name)
     factories = [*(LOSS_BALANCERS[b] for b in balancers), dbmtl.METHODS[method]]
     offered = options | {"seed": seed}
-    made = [
-        factory(
-            num_tasks,
-            **{k: v for k, v in offered.items() if k in inspect.signature(factory).parameters},
-        )
+    arguments = [
+        {k: v for k, v in offered.items() if k in inspect.signature(factory).parameters}
         for factory in factories
     ]
+    arguments[-1] |= own
+    if method == "db_mtl":
+        rate = own if "beta" in own else DB_MTL_DEFAULTS | own
+        sigma = rate.get("sigma", 0)
+        arguments[-1].pop("sigma", None)
+        arguments[-1]["beta"] = (
+            dbmtl.inverse_power_schedule(rate["beta"], sigma) if sigma else rate["beta"]
+        )
+    made = [factory(num_tasks, **own) for factory, own in zip(factories, arguments, strict=True)]
     return made[0] if len(made) == 1 else optax.chain(*made)
+
+
+def _options_of(method: str) -> list[str]:
+    """The keywords of a method's factory that a name can set: plain values, which have defaults."""
+    if method == BASELINE:
+        return []
+    parameters = inspect.signature(dbmtl.METHODS[method]).parameters.values()
+    plain = [
+        p.name
+        for p in parameters
+        if isinstance(p.default, bool | int | float | str) and p.name not in _OF_THE_RUN
+    ]
+    return ["sigma", *plain] if method == "db_mtl" else plain
+
+
+def _value(text: str) -> Any:
+    """A number or a bool where it reads as one."""
+    try:
+        value = json.loads(text.lower())
+    except json.JSONDecodeError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

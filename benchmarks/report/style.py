@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from benchmarks import methods
 from benchmarks.methods import DISPLAY_NAMES
 from benchmarks.report.results import Outcome
 
@@ -16,8 +17,8 @@ _ORDER = (*_FIRST, *(name for name in DISPLAY_NAMES if name not in _FIRST))
 
 
 def of(outcome: Outcome) -> dict[str, Any]:
-    """A chain looks like its last method, with an open marker and a dashed line."""
-    *balancers, method = outcome.method.split("+")
+    """A chain or a variant looks like its method, with an open marker and a dashed line."""
+    balancers, method, options = methods.parse(outcome.method)
     position = _ORDER.index(method) if method in _ORDER else len(_ORDER)
     # Seven steps in the markers for each of eight colours: pairs repeat after 56 methods.
     style = {
@@ -25,7 +26,8 @@ def of(outcome: Outcome) -> dict[str, Any]:
         "marker": _MARKERS[(position + position // len(_PALETTE)) % len(_MARKERS)],
         "label": outcome.name,
     }
-    return style | {"markerfacecolor": "white", "linestyle": "--"} if balancers else style
+    varied = {"markerfacecolor": "white", "linestyle": "--"} if balancers or options else {}
+    return style | varied
 
 
 FEW = 6

@@ -16,6 +16,15 @@ def test_every_method_has_the_papers_name():
     assert methods.display_name("log+pcgrad") == "log + PCGrad"
     assert methods.display_name("uw+imtl_g") == "UW + IMTL-G"
     assert methods.display_name("mine") == "mine"
+    for name, shown in {
+        "db_mtl@beta=0.5": "DB-MTL (β = 0.5)",
+        "db_mtl@beta=0.1,sigma=0.5": "DB-MTL (β = 0.1/√k)",
+        "db_mtl@scale=min": "DB-MTL (α = min)",
+        "db_mtl@log_losses=false": "DB-MTL (no log)",
+        "log+cagrad@c=0.4": "log + CAGrad (c = 0.4)",
+    }.items():
+        methods.check(name)
+        assert methods.display_name(name) == shown
 
 
 def test_unknown_names_are_refused():
@@ -25,6 +34,16 @@ def test_unknown_names_are_refused():
         methods.check("log+sgd")
     with pytest.raises(UserError, match=r"'mgda' before a \+, expected one of log, gls"):
         methods.check("mgda+pcgrad")
+    with pytest.raises(UserError, match="unknown 'stl'"):
+        methods.check("log+stl")
+    with pytest.raises(UserError, match="expected OPTION=VALUE after @, found 'c'"):
+        methods.check("cagrad@c")
+    with pytest.raises(UserError, match="cagrad has no option 'seed', expected one of c, rescale"):
+        methods.check("cagrad@seed=3")
+    with pytest.raises(UserError, match="stl has no option 'c', expected none"):
+        methods.check("stl@c=3")
+    with pytest.raises(UserError, match=r"'db_mtl@scale=big': scale: expected a number or one of"):
+        methods.check("db_mtl@scale=big")
 
 
 def test_chains_stand_after_their_last_method():
@@ -50,3 +69,29 @@ def test_options_reach_the_factories_that_have_them():
     other = dbmtl.pcgrad(3, seed=5)
     keys = [optax.tree.get(t.init(samplers.params_like()), "key") for t in (tx, other)]
     np.testing.assert_array_equal(*keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("db_mtl", lambda: dbmtl.db_mtl(3, dbmtl.inverse_power_schedule(0.9, 0.5))),
+        ("db_mtl@beta=0.5", lambda: dbmtl.db_mtl(3, 0.5)),
+        (
+            "db_mtl@beta=0.5,sigma=1",
+            lambda: dbmtl.db_mtl(3, dbmtl.inverse_power_schedule(0.5, 1.0)),
+        ),
+        ("db_mtl@beta=0,scale=min", lambda: dbmtl.db_mtl(3, 0.0, scale="min")),
+        ("cagrad@c=0.2", lambda: dbmtl.cagrad(3, c=0.2)),
+    ],
+)
+def test_options_in_a_name_reach_its_method(name, expected):
+    params = samplers.params_like()
+    updates = []
+    for tx in (methods.build(name, 3, seed=1), expected()):
+        state = tx.init(params)
+        for seed in (0, 1, 2):  # a schedule shows from the second step
+            update, state = tx.update(
+                samplers.task_grads(3, seed=seed), state, params, losses=samplers.losses(3)
+            )
+        updates.append(update)
+    jax.tree.map(np.testing.assert_array_equal, *updates)
