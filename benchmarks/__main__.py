@@ -1,13 +1,13 @@
 """`python -m benchmarks`: the command line of the experiments."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 from rich.console import Console
 
 from benchmarks import presets
-from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare
+from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare, Preset
 from benchmarks.errors import UserError
 
 Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
@@ -16,10 +16,9 @@ Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
 def parse(arguments: list[str]) -> Command:
     """The command line as a configuration; the defaults are those of the preset it names."""
     dataset = next((x for x in arguments if x in presets.DATASETS), "qm9")
+    preset = _option(arguments, "--preset")
     default = presets.comparison(
-        "paper" if _option(arguments, "--preset") == "paper" else "quick",
-        dataset,
-        _option(arguments, "--network"),
+        preset if preset in get_args(Preset) else "quick", dataset, _option(arguments, "--network")
     )
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
@@ -61,8 +60,8 @@ def _run(config: Command, console: Console) -> None:
 def main() -> None:
     """Runs a command; what the user can mend is one line and exit status 2."""
     console = Console(markup=False, highlight=False)
-    config = parse(sys.argv[1:])
     try:
+        config = parse(sys.argv[1:])
         _run(config, console)
     except UserError as error:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")

@@ -9,6 +9,7 @@ import tyro
 from benchmarks.data.batching import BUCKET_SIZES
 from benchmarks.data.vision.specs import Name
 
+Preset = Literal["quick", "small", "paper"]
 DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
 
 
@@ -120,8 +121,9 @@ class Compare:
     """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, chains of a loss
     balancer and a method such as log+pcgrad, and options such as db_mtl@beta=0.1 or
     db_mtl@scale=min; all: stl and every method"""
-    preset: Literal["quick", "paper"] = "quick"
-    """the defaults of all other settings: minutes on a laptop, or the paper's"""
+    preset: Preset = "quick"
+    """the defaults of all other settings: minutes on a laptop, an hour or two there for all methods
+    (QM9 alone), or the paper's"""
     out: pathlib.Path = pathlib.Path("runs")
     """folder of the results; runs that are complete there are not repeated"""
     seeds: int = 1
