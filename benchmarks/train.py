@@ -81,7 +81,8 @@ class Trainer:
         @functools.partial(jit, static_argnums=2)
         def totals(variables, data, static, arrays):
             params, batch_stats = variables
-            return model.totals(params, batch_stats, problem.load(data, static, arrays))
+            batch = problem.load(data, static, arrays)
+            return problem.totals(model.predict(params, batch_stats, batch), batch)
 
         @functools.partial(jit, static_argnums=2)
         def probe(variables, data, static, arrays):

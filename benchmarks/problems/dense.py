@@ -15,7 +15,14 @@ from benchmarks.data.vision.specs import DenseName
 from benchmarks.errors import UserError
 from benchmarks.models import cross_stitch, deeplab, mtan, segnet, segnet_mtan
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
-from benchmarks.problems.vision import LossFun, Network, check_batch_size, network, side_by_side
+from benchmarks.problems.vision import (
+    NUM_EXAMPLES,
+    LossFun,
+    Network,
+    check_batch_size,
+    network,
+    side_by_side,
+)
 from benchmarks.tasks import DEPTH, NORMALS, SEGMENTATION, Task
 
 FIELDS = {"segmentation": "label", "depth": "depth", "normals": "normal"}
@@ -99,6 +106,25 @@ class DenseProblem(Problem):
         batch, number = arrays
         return augment.augment(jax.random.key(number), batch) if static else batch
 
+    def totals(self, predictions: list[jax.Array], batch: Any) -> list[Any]:
+        """Every task's own."""
+        return [
+            task.totals(output, batch[FIELDS[task.name]])
+            for task, output in zip(self._tasks, predictions, strict=True)
+        ]
+
+    def examples(self, predictions: list[jax.Array], batch: Any) -> dict[str, Any]:
+        """Images with the maps of every task."""
+        few = slice(NUM_EXAMPLES)
+        arrays = {"image": np.asarray(batch["image"][few], np.float32)}
+        for task, output in zip(self._tasks, predictions, strict=True):
+            shown = np.asarray(output[few])
+            if task is SEGMENTATION:
+                shown = shown.argmax(-1).astype(np.int8)
+            arrays[f"target.{task.name}"] = np.asarray(batch[FIELDS[task.name]][few])
+            arrays[f"prediction.{task.name}"] = shown
+        return arrays
+
     def metrics(self, totals: Any) -> Metrics:
         """Every task's figures."""
         return [task.metrics(own) for task, own in zip(self._tasks, totals, strict=True)]
@@ -132,24 +158,22 @@ def models(
     build = _shared if config.network in _SHARED_REPRESENTATION else _joint
     losses, task_grads = build(whole, tasks)
 
-    def totals(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
-        outputs, _ = whole.outputs(params, batch_stats, batch["image"])
-        return _totals(tasks, outputs, batch)
+    def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
+        return whole.outputs(params, batch_stats, batch["image"])[0]
 
-    def single_totals(variables: list[Variables], batch: Any) -> list[Any]:
-        outputs = [
+    def predict_single(variables: list[Variables], batch: Any) -> list[Any]:
+        return [
             single.outputs(*own, batch["image"])[0][0]
             for single, own in zip(singles, variables, strict=True)
         ]
-        return _totals(tasks, outputs, batch)
 
     multi_task = Model(
-        init=whole.init, losses=losses, task_grads=task_grads, totals=totals, num_tasks=len(tasks)
+        init=whole.init, losses=losses, task_grads=task_grads, predict=predict, num_tasks=len(tasks)
     )
     single_losses = [
         _single_loss(single, task) for single, task in zip(singles, tasks, strict=True)
     ]
-    return multi_task, side_by_side(singles, single_losses, single_totals)
+    return multi_task, side_by_side(singles, single_losses, predict_single)
 
 
 def _check_size(name: str, size: tuple[int, int]) -> None:
@@ -224,10 +248,3 @@ def _single_loss(net: Network, task: Task) -> LossFun:
 
 def _loss(task: Task, output: jax.Array, batch: Any) -> jax.Array:
     return task.loss(output, batch[FIELDS[task.name]])
-
-
-def _totals(tasks: Sequence[Task], outputs: Sequence[jax.Array], batch: Any) -> list[Any]:
-    return [
-        task.totals(output, batch[FIELDS[task.name]])
-        for task, output in zip(tasks, outputs, strict=True)
-    ]

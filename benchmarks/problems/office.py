@@ -13,7 +13,14 @@ from benchmarks.data.vision.specs import OfficeName
 from benchmarks.models.batch_norm import in_turn
 from benchmarks.models.office import OfficeNetwork
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
-from benchmarks.problems.vision import LossFun, Network, check_batch_size, network, side_by_side
+from benchmarks.problems.vision import (
+    NUM_EXAMPLES,
+    LossFun,
+    Network,
+    check_batch_size,
+    network,
+    side_by_side,
+)
 from benchmarks.tasks import CLASSIFICATION
 
 
@@ -62,6 +69,23 @@ class OfficeProblem(Problem):
 
     def load(self, data: Any, static: None, arrays: Any) -> Any:
         """The same."""
+        return arrays
+
+    def totals(self, predictions: list[jax.Array], batch: Any) -> list[Any]:
+        """Every domain's own."""
+        return [
+            CLASSIFICATION.totals(logits, labels)
+            for logits, labels in zip(predictions, batch["label"], strict=True)
+        ]
+
+    def examples(self, predictions: list[jax.Array], batch: Any) -> dict[str, Any]:
+        """Images of every domain with their classes."""
+        few = slice(NUM_EXAMPLES)
+        arrays: dict[str, Any] = {"class_names": np.array(self._source.classes)}
+        for t, (domain, logits) in enumerate(zip(self.tasks, predictions, strict=True)):
+            arrays[f"image.{domain}"] = batch["image"][t][few]
+            arrays[f"target.{domain}"] = batch["label"][t][few]
+            arrays[f"prediction.{domain}"] = np.asarray(logits[few]).argmax(-1)
         return arrays
 
     def metrics(self, totals: Any) -> Metrics:
@@ -128,10 +152,10 @@ def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Mode
         features, _ = net.encoder(encoder, encoder_stats, images)
         return net.heads[t](heads[t], head_stats[t], features)[0]
 
-    def totals(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
+    def predict_all(params: Any, batch_stats: Any, batch: Any) -> list[jax.Array]:
         return [
-            CLASSIFICATION.totals(predict(whole, (params, batch_stats), images, t), labels)
-            for t, (images, labels) in enumerate(zip(batch["image"], batch["label"], strict=True))
+            predict(whole, (params, batch_stats), images, t)
+            for t, images in enumerate(batch["image"])
         ]
 
     def single_loss(t: int) -> LossFun:
@@ -143,19 +167,19 @@ def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Mode
 
         return of_batch
 
-    def single_totals(variables: list[Variables], batch: Any) -> list[Any]:
+    def predict_single(variables: list[Variables], batch: Any) -> list[jax.Array]:
         return [
-            CLASSIFICATION.totals(predict(single, own, images, 0), labels)
-            for own, images, labels in zip(variables, batch["image"], batch["label"], strict=True)
+            predict(single, own, images, 0)
+            for own, images in zip(variables, batch["image"], strict=True)
         ]
 
     multi_task = Model(
         init=whole.init,
         losses=losses,
         task_grads=task_grads,
-        totals=totals,
+        predict=predict_all,
         num_tasks=num_tasks,
     )
     return multi_task, side_by_side(
-        [single] * num_tasks, [single_loss(t) for t in range(num_tasks)], single_totals
+        [single] * num_tasks, [single_loss(t) for t in range(num_tasks)], predict_single
     )

@@ -33,8 +33,9 @@ class Model:
     """(params, batch_stats, batch, key) -> losses [T], new statistics; in training mode"""
     task_grads: Callable[[Any, Any, Any, jax.Array], tuple[tuple[jax.Array, Any], Any]]
     """the same arguments -> (losses [T], new statistics), task gradients"""
-    totals: Callable[[Any, Any, Any], Any]
-    """(params, batch_stats, batch) -> what metrics are made of, summable; in evaluation mode"""
+    predict: Callable[[Any, Any, Any], Any]
+    """(params, batch_stats, batch) -> predictions, as `Problem.totals` takes them; in evaluation
+    mode"""
     num_tasks: int
     independent: Literal["", "stacked", "listed"] = ""
 
@@ -54,7 +55,7 @@ def stateless(
     init: Callable[[jax.Array], Any],
     losses: Callable[[Any, Any], jax.Array],
     task_grads: Callable[[Any, Any], tuple[jax.Array, Any]],
-    totals: Callable[[Any, Any], Any],
+    predict: Callable[[Any, Any], Any],
     num_tasks: int,
     independent: Literal["", "stacked", "listed"] = "",
 ) -> Model:
@@ -64,7 +65,7 @@ def stateless(
       init: PRNG key -> params.
       losses: (params, batch) -> losses [T].
       task_grads: (params, batch) -> losses [T], task gradients.
-      totals: (params, batch) -> what metrics are made of.
+      predict: (params, batch) -> predictions.
       num_tasks, independent: as in `Model`.
     """
 
@@ -76,7 +77,7 @@ def stateless(
         init=lambda key: (init(key), {}),
         losses=lambda params, _, batch, key: (losses(params, batch), {}),
         task_grads=task_grads_and_statistics,
-        totals=lambda params, _, batch: totals(params, batch),
+        predict=lambda params, _, batch: predict(params, batch),
         num_tasks=num_tasks,
         independent=independent,
     )
@@ -119,5 +120,16 @@ class Problem(abc.ABC):
         """Makes a batch out of `data` and what was read; on the device, inside the step."""
 
     @abc.abstractmethod
+    def totals(self, predictions: Any, batch: Any) -> Any:
+        """What metrics are made of, arrays to be summed over batches; on the device."""
+
+    @abc.abstractmethod
     def metrics(self, totals: Any) -> Metrics:
         """Every task's metrics from the totals summed over a split."""
+
+    def examples(self, predictions: Any, batch: Any) -> dict[str, Any]:
+        """A few inputs with what is right and what was predicted, for people to look at.
+
+        In the form of `benchmarks.examples_file`; empty where there is nothing to see.
+        """
+        return {}

@@ -98,6 +98,11 @@ class QM9Problem(Problem):
             valid,
         )
 
+    def totals(self, predictions: jax.Array, batch: MoleculeBatch) -> Any:
+        """The sum of absolute errors of every task, and the number of molecules."""
+        errors = jnp.abs(predictions - batch.targets)
+        return jnp.sum(errors, axis=0, where=batch.valid[:, None]), jnp.sum(batch.valid)
+
     def metrics(self, totals: tuple[np.ndarray, np.ndarray]) -> Metrics:
         """The mean absolute error of every task, in its unit."""
         absolute_errors, count = totals
@@ -160,13 +165,6 @@ def models(
 
         return losses
 
-    def totals_of(predict: Any) -> Any:
-        def totals(params: Any, batch: MoleculeBatch) -> Any:
-            errors = jnp.abs(predict(params, batch) - batch.targets[:, :num_tasks])
-            return jnp.sum(errors, axis=0, where=batch.valid[:, None]), jnp.sum(batch.valid)
-
-        return totals
-
     single_losses = losses_of(predict_single)
 
     def single_task_grads(params: Any, batch: MoleculeBatch) -> tuple[jax.Array, Any]:
@@ -180,7 +178,7 @@ def models(
         task_grads=dbmtl.encoder_value_and_task_grads(
             encode, [head_loss(task) for task in range(num_tasks)], mode=mode
         ),
-        totals=totals_of(predict),
+        predict=predict,
         num_tasks=num_tasks,
     )
     single_task = stateless(
@@ -189,7 +187,7 @@ def models(
         ),
         losses=single_losses,
         task_grads=single_task_grads,
-        totals=totals_of(predict_single),
+        predict=predict_single,
         num_tasks=num_tasks,
         independent="stacked",
     )

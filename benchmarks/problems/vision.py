@@ -18,6 +18,9 @@ from benchmarks.problems.problem import Model, Variables
 _RUNS_ONCE = {"xla_backend_optimization_level": 0}
 """To compile the many random numbers of an initialisation in a fifth of the time."""
 
+NUM_EXAMPLES = 4
+"""Images of the test set that are kept with their predictions (of each task, where it has its own)."""
+
 LossFun = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
 """(params, batch_stats, batch, key) -> loss, new statistics"""
 
@@ -80,7 +83,7 @@ def network(make: Callable[[nnx.Rngs], nnx.Module], weights: pathlib.Path | None
 def side_by_side(
     networks: Sequence[Network],
     losses: Sequence[LossFun],
-    totals: Callable[[list[Variables], Any], Any],
+    predict: Callable[[list[Variables], Any], Any],
 ) -> Model:
     """T single-task networks as one model, trained in the same steps.
 
@@ -90,7 +93,7 @@ def side_by_side(
     Args:
       networks: one per task, each with one head.
       losses: (params, batch_stats, batch, key) of task t's network -> its loss, new statistics.
-      totals: (variables of all networks, batch) -> what metrics are made of.
+      predict: (variables of all networks, batch) -> predictions.
     """
 
     def init(key: jax.Array) -> Variables:
@@ -119,7 +122,7 @@ def side_by_side(
         init=init,
         losses=all_losses,
         task_grads=task_grads,
-        totals=lambda params, stats, batch: totals(list(zip(params, stats, strict=True)), batch),
+        predict=lambda params, stats, batch: predict(list(zip(params, stats, strict=True)), batch),
         num_tasks=len(networks),
         independent="listed",
     )
