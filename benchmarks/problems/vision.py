@@ -19,7 +19,7 @@ _RUNS_ONCE = {"xla_backend_optimization_level": 0}
 """To compile the many random numbers of an initialisation in a fifth of the time."""
 
 NUM_EXAMPLES = 4
-"""Images of the test set that are kept with their predictions (of each task, where it has its own)."""
+"""Images of the test set that are kept with their predictions (of each task that has its own)."""
 
 LossFun = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
 """(params, batch_stats, batch, key) -> loss, new statistics"""
