@@ -7,10 +7,18 @@ import tyro
 from rich.console import Console
 
 from benchmarks import presets
-from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare, Preset
+from benchmarks.config import (
+    Compare,
+    ConvertCityscapes,
+    MakeSample,
+    Perf,
+    Prepare,
+    Preset,
+    Reproduce,
+)
 from benchmarks.errors import UserError
 
-Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
+Command = Compare | Reproduce | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
 def parse(arguments: list[str]) -> Command:
@@ -22,6 +30,7 @@ def parse(arguments: list[str]) -> Command:
     )
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+        | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
         | Annotated[Perf, tyro.conf.subcommand("perf")]
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[ConvertCityscapes, tyro.conf.subcommand("convert-cityscapes")]
@@ -47,6 +56,10 @@ def _run(config: Command, console: Console) -> None:
         from benchmarks.compare import compare
 
         compare(config, console)
+    elif isinstance(config, Reproduce):
+        from benchmarks.reproduce import reproduce
+
+        reproduce(config, console)
     elif isinstance(config, Perf):
         from benchmarks.perf import perf
 

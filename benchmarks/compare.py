@@ -45,7 +45,13 @@ def run_missing(config: Compare, console: Console) -> None:
         for method in missing:
             _run_method(method, missing[method], config, problem, console)
         if config.time_steps:
-            _time_steps(config, problem, console)
+            _time_steps(config, config.time_steps, problem, console)
+
+
+def time_steps(config: Compare, rounds: int, console: Console) -> None:
+    """Times a step of every method in turns, and records it in the folder of results."""
+    run_log.open_folder(config.out, config.settings())
+    _time_steps(config, rounds, open_problem(config, console), console)
 
 
 def open_problem(config: Compare, console: Console) -> Problem:
@@ -160,11 +166,12 @@ def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
     return Trainer(problem, problem.multi_task, factory, config.train, optimizer)
 
 
-def _time_steps(config: Compare, problem: Problem, console: Console) -> None:
-    """Times a step of every method in turns; the runs' own speeds are of different hours."""
-    console.print(f"timing steps in {config.time_steps} turns ...", style="dim")
+def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console) -> None:
+    """The runs' own speeds are of different hours, and cannot be compared."""
+    console.print(f"timing a step of every method, in {rounds} turns ...", style="dim")
     steps = {method: _trainer(method, problem, config).repeated_step() for method in config.methods}
-    step_times.write(config.out, step_times.measure(steps, config.time_steps), config.time_steps)
+    times = step_times.measure(steps, rounds)
+    step_times.write(config.out, times, rounds, len(problem.batches("train")))
 
 
 def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory | None:

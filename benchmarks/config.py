@@ -133,12 +133,44 @@ class Compare:
 
     def settings(self) -> dict[str, Any]:
         """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
+        data = _jsonable(self.data)
+        del data["data_dir"]  # where they lie makes no difference
         return {
             "dataset": self.dataset,
             "preset": self.preset,
-            "qm9" if isinstance(self.data, QM9Config) else "data": _jsonable(self.data),
+            "data": data,
             "train": _jsonable(self.train),
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce:
+    """Make tables and figures of the paper: run what is missing, then render them.
+
+    Without its data set prepared in --data-dir, an exhibit is made from QM9, or from rendered
+    samples where it is about the data set itself; it says so.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """table1 ... table6, figure1 ... figure10, or all"""
+    preset: Preset = "quick"
+    """quick: minutes for each method; small: longer, QM9 alone; paper: the paper's setting"""
+    seeds: int = 3
+    data_dir: pathlib.Path = pathlib.Path("data")
+    """folder of the prepared data sets: the `--out` of `prepare`"""
+    weights: pathlib.Path | None = None
+    """ImageNet weights of the ResNets, see `compare`"""
+    out: pathlib.Path = pathlib.Path("runs/reproduce")
+    """folder of the runs, a folder for each data set and network, and of what is rendered"""
+    list: bool = False
+    """only tell what would run, what is done, and about how long the rest takes"""
+    measure: int = 0
+    """time so many steps first, for --list to estimate from"""
+    search_beta: bool = False
+    """let validation choose DB-MTL's forgetting rate from the paper's six; always with the paper's
+    preset"""
+    rounds: int = 9
+    """timed steps of every method, in turns, where times are shown"""
 
 
 @dataclasses.dataclass(frozen=True)

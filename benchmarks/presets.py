@@ -43,7 +43,7 @@ _QUICK_QM9 = (
 )
 _SMALL_QM9 = (
     dataclasses.replace(_QUICK_QM9[0], width=24, edge_width=24),
-    TrainConfig(epochs=40, batch_size=16, log_every=80),
+    TrainConfig(epochs=30, batch_size=16, log_every=80),
 )
 
 _NOTES = {

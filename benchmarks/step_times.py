@@ -33,9 +33,19 @@ def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, di
     return record
 
 
-def write(folder: pathlib.Path, times: Mapping[str, Mapping[str, float]], rounds: int) -> None:
+def write(
+    folder: pathlib.Path,
+    times: Mapping[str, Mapping[str, float]],
+    rounds: int,
+    steps_per_epoch: int,
+) -> None:
     """Records the times, and what they were measured on, beside the runs."""
-    record = {"environment": run_log.environment(), "rounds": rounds, "methods": times}
+    record = {
+        "environment": run_log.environment(),
+        "rounds": rounds,
+        "steps_per_epoch": steps_per_epoch,
+        "methods": times,
+    }
     run_log.write_file(folder / FILE, json.dumps(record, indent=2) + "\n")
 
 

@@ -1,0 +1,136 @@
+"""The paper's tables and figures: which runs each of them is made of."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
+
+import dbmtl_jax as dbmtl
+from benchmarks.config import DenseNetwork
+from benchmarks.methods import BASELINE
+
+
+class Study(NamedTuple):
+    """A data set with a network: the runs of one folder."""
+
+    dataset: str
+    network: str = ""
+    """of NYUv2 and Cityscapes; the others have one"""
+
+    @property
+    def key(self) -> str:
+        """The name of its folder."""
+        return f"{self.dataset}-{self.network}" if self.network else self.dataset
+
+
+class Exhibit(NamedTuple):
+    """A table or figure."""
+
+    title: str
+    methods: tuple[str, ...]
+    studies: tuple[Study, ...]
+    offline: tuple[Study, ...]
+    """what stands in where the data sets are not there: QM9, which can be installed, where what is
+    shown does not depend on the data set, else a rendered sample of the same"""
+    timed: bool = False
+    """it shows the time of steps, and no trained network"""
+    searched: bool = False
+    """DB-MTL's forgetting rate is searched, as in the paper"""
+
+
+QM9 = Study("qm9")
+NYUV2 = Study("nyuv2", "deeplab")
+CITYSCAPES = Study("cityscapes", "deeplab")
+OFFICE31 = Study("office31")
+OFFICEHOME = Study("officehome")
+IMAGES = (NYUV2, CITYSCAPES, OFFICE31, OFFICEHOME)
+
+BETA_GRID = (
+    "db_mtl@beta=0.1",
+    "db_mtl@beta=0.5",
+    "db_mtl@beta=0.9",
+    "db_mtl@beta=0.1,sigma=0.5",
+    "db_mtl@beta=0.5,sigma=0.5",
+)
+"""What the paper searches (Section 4.1) besides `db_mtl`, which is 0.9/√k."""
+
+_TENTHS = [f"0.{tenth}" for tenth in range(1, 10)]
+_BETAS = (
+    "db_mtl@beta=0",
+    *(f"db_mtl@beta={beta}" for beta in _TENTHS),
+    *(f"db_mtl@beta={beta},sigma=0.5" for beta in _TENTHS[:-1]),
+    "db_mtl",
+)
+_BALANCERS = ("pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl")
+_ALPHAS = tuple(f"db_mtl@scale={scale}" for scale in ("1.0", "min", "mean", "median"))
+_METHODS = tuple(dbmtl.METHODS)
+_NO_LOG = "db_mtl@log_losses=false"
+
+
+def _table(title: str, *studies: Study) -> Exhibit:
+    return Exhibit(title, (BASELINE, *_METHODS), studies, studies, searched=True)
+
+
+def _figure(
+    title: str,
+    methods: tuple[str, ...],
+    *studies: Study,
+    offline: Any = (QM9,),
+    timed: bool = False,
+) -> Exhibit:
+    return Exhibit(title, (BASELINE, *methods), studies, offline, timed)
+
+
+_ARCHITECTURES = (Study("nyuv2", "cross_stitch"), Study("nyuv2", "mtan"))
+
+CATALOGUE: Mapping[str, Exhibit] = MappingProxyType(
+    {
+        "table1": _table("NYUv2", NYUV2),
+        "table2": _table("Cityscapes", CITYSCAPES),
+        "table3": _table("QM9", QM9),
+        "table4": _table("Office-31 and Office-Home", OFFICE31, OFFICEHOME),
+        "table5": _figure(
+            "Components of DB-MTL",
+            ("ew", "log+ew", _NO_LOG, "db_mtl"),
+            *IMAGES,
+            QM9,
+            offline=(*IMAGES, QM9),
+        ),
+        "table6": _table("NYUv2 with SegNet", Study("nyuv2", "segnet_mtan")),
+        "figure1": _figure(
+            "Gradient balancing with and without the logarithm",
+            (*_BALANCERS, *(f"log+{method}" for method in _BALANCERS), "db_mtl"),
+            NYUV2,
+        ),
+        "figure2": _figure("The logarithm and IMTL-L", ("imtl_l", "log+ew"), *IMAGES),
+        "figure3": _figure("Magnitude balancing and GradNorm", ("grad_norm", _NO_LOG), *IMAGES),
+        "figure4": _figure(
+            "Other architectures",
+            ("gls", "igbv2", "db_mtl"),
+            *_ARCHITECTURES,
+            offline=_ARCHITECTURES,
+        ),
+        "figure5": _figure("The forgetting rate β", _BETAS, OFFICE31),
+        "figure6": _figure("The magnitude α", ("db_mtl", *_ALPHAS), NYUV2),
+        "figure7": _figure("Time per epoch", _METHODS, NYUV2, timed=True),
+        "figure8": _figure("Gradient norms", ("ew", "db_mtl"), NYUV2),
+        "figure9": _figure("Training losses", ("ew", "db_mtl"), NYUV2),
+        "figure10": _figure("Cosine similarity of gradients", ("ew", "db_mtl"), OFFICE31),
+    }
+)
+
+STUDIES = MappingProxyType(
+    {
+        study.key: study
+        for study in (
+            QM9,
+            OFFICE31,
+            OFFICEHOME,
+            *(
+                Study(dataset, network)
+                for dataset in ("nyuv2", "cityscapes")
+                for network in get_args(DenseNetwork)
+            ),
+        )
+    }
+)
+"""Every study by the name of its folder."""

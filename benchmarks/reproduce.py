@@ -1,0 +1,238 @@
+"""`python -m benchmarks reproduce`: the paper's tables and figures, from runs that are resumed."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import compare, presets, run_log, step_times
+from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
+from benchmarks.config import Compare, MakeSample, Prepare, QM9Config, Reproduce
+from benchmarks.data.vision import specs
+from benchmarks.errors import UserError
+from benchmarks.methods import BASELINE
+from benchmarks.report import exhibits
+
+SAMPLE_SIZES = {
+    "nyuv2": (64, 16, 96, 128),
+    "cityscapes": (64, 16, 96, 128),
+    "office31": (120, 40, 64, 64),
+    "officehome": (120, 40, 64, 64),
+}
+"""Images for training and test, height and width of the samples that are rendered for want of the
+real data: small enough for minutes on two cores."""
+
+_MEASURED = (BASELINE, "ew", "db_mtl")
+"""What `--measure` times: every method that takes task gradients costs about what DB-MTL does."""
+
+
+class Part(NamedTuple):
+    """The runs of one exhibit in one study."""
+
+    study: Study
+    methods: tuple[str, ...]
+    timed: bool
+
+
+def reproduce(config: Reproduce, console: Console) -> None:
+    """Runs what is missing for every exhibit that is named, and renders them.
+
+    Raises:
+      UserError: for an unknown name, or if data are missing and no sample may stand in.
+    """
+    plans = plan(config)
+    if config.measure:
+        for study in {part.study: None for parts in plans.values() for part in parts}:
+            _measure(study, config, console)
+    if config.list:
+        console.print(listing(config, plans))
+        return
+    for name, parts in plans.items():
+        console.print(f"{name}: {CATALOGUE[name].title}", style="bold")
+        for part in parts:
+            _run(part, config, console)
+        written = exhibits.write(name, _folders(parts, config), config.out)
+        console.print(f"{name}: written to {', '.join(str(path) for path in written)}")
+
+
+def plan(config: Reproduce) -> dict[str, list[Part]]:
+    """What every exhibit is made of.
+
+    The real data set where it is prepared; without it QM9 or a rendered sample, except under the
+    paper's preset.
+    """
+    names = list(CATALOGUE) if "all" in config.names else list(dict.fromkeys(config.names))
+    for name in names:
+        if name not in CATALOGUE:
+            raise UserError(f"unknown {name!r}: expected all or some of {', '.join(CATALOGUE)}")
+    if config.seeds < 1:
+        raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
+    plans = {name: _parts(name, config) for name in names}
+    if "all" in config.names:
+        plans = {name: parts for name, parts in plans.items() if parts}
+    for name, parts in plans.items():
+        if not parts:
+            raise UserError(f"{name}: the preset {config.preset} has QM9 alone, which it is not of")
+    return plans
+
+
+def _parts(name: str, config: Reproduce) -> list[Part]:
+    exhibit = CATALOGUE[name]
+    missing = [s for s in exhibit.studies if not _prepared(s, config.data_dir)]
+    if config.preset == "paper" and missing:
+        raise UserError(
+            f"{name} needs {missing[0].dataset}, which is not prepared in {config.data_dir}: run "
+            f"`python -m benchmarks prepare {missing[0].dataset} --source FOLDER --out "
+            f"{config.data_dir}` first; --preset quick does without"
+        )
+    studies: Iterable[Study] = exhibit.offline if missing else exhibit.studies
+    if config.preset == "small":
+        studies = [study for study in exhibit.offline if study.dataset == "qm9"]
+    search = exhibit.searched and (config.preset == "paper" or config.search_beta)
+    methods = exhibit.methods + (BETA_GRID if search else ())
+    if exhibit.timed:
+        methods = tuple(method for method in methods if method != BASELINE)
+    return [Part(study, methods, exhibit.timed) for study in studies]
+
+
+def _prepared(study: Study, data_dir: pathlib.Path) -> bool:
+    return study.dataset == "qm9" or (data_dir / study.dataset / specs.VERSION).is_dir()
+
+
+def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> Compare:
+    """The study's runs as a command."""
+    data, train = presets.preset(config.preset, study.dataset, study.network)
+    if not isinstance(data, QM9Config):
+        found = _prepared(study, config.data_dir)
+        data = dataclasses.replace(data, data_dir=config.data_dir if found else _samples(config))
+        if config.weights is not None:
+            data = dataclasses.replace(data, weights=config.weights)
+    settings: Any = {"dataset": study.dataset, "preset": config.preset, "methods": tuple(methods)}
+    return Compare(
+        data=data, train=train, out=config.out / study.key, seeds=config.seeds, **settings
+    )
+
+
+def _samples(config: Reproduce) -> pathlib.Path:
+    return config.out / "samples"
+
+
+def _run(part: Part, config: Reproduce, console: Console) -> None:
+    """Runs what is missing."""
+    _make_sample(part.study, config, console)
+    command = comparison(part.study, config, part.methods)
+    if not part.timed:
+        compare.run_missing(command, console)
+    elif any(method not in step_times.read(command.out) for method in part.methods):
+        compare.time_steps(command, config.rounds, console)
+
+
+def _make_sample(study: Study, config: Reproduce, console: Console) -> None:
+    """Renders and prepares a sample where the study has no data."""
+    if _prepared(study, config.data_dir) or _prepared(study, _samples(config)):
+        return
+    from benchmarks.data.vision import commands
+
+    name: Any = study.dataset
+    train, test, height, width = SAMPLE_SIZES[name]
+    files = _samples(config) / "files" / name
+    if not files.exists():
+        commands.run(MakeSample(name, files, train, test, height=height, width=width), console)
+    commands.run(Prepare(name, files, _samples(config)), console)
+
+
+def _folders(parts: Iterable[Part], config: Reproduce) -> dict[str, pathlib.Path]:
+    return {part.study.key: config.out / part.study.key for part in parts}
+
+
+def _measure(study: Study, config: Reproduce, console: Console) -> None:
+    """Times a step of single-task training, of equal weighting and of DB-MTL."""
+    command = comparison(study, config, _MEASURED)
+    if all(method in step_times.read(command.out) for method in _MEASURED):
+        return
+    _make_sample(study, config, console)
+    compare.time_steps(command, config.measure, console)
+
+
+def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
+    """What each exhibit would run, what is done, and how long the rest takes."""
+    table = Table(title=f"preset {config.preset}, {config.seeds} seeds, in {config.out}")
+    for heading, side in (("", "left"), ("shows", "left"), ("data", "left"), ("runs done", "right"),
+                          ("time left", "right")):  # fmt: skip
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for name, parts in plans.items():
+        for i, part in enumerate(parts):
+            done, total, seconds = _progress(part, config)
+            real = _prepared(part.study, config.data_dir)
+            table.add_row(
+                *((name, CATALOGUE[name].title) if i == 0 else ("", "")),
+                part.study.key if real else f"{part.study.key} (sample data)",
+                f"{done}/{total}",
+                _duration(seconds),
+                end_section=i == len(parts) - 1,
+            )
+    table.caption = (
+        "Runs that several exhibits share are trained once. A ? is not known yet: --measure 3 times "
+        "steps."
+    )
+    return table
+
+
+def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
+    """Runs that are done, all runs, and the seconds that the others take; NaN if not known."""
+    folder = config.out / part.study.key
+    if part.timed:
+        times = step_times.read(folder)
+        done = sum(method in times for method in part.methods)
+        return done, len(part.methods), 0.0 if done == len(part.methods) else math.nan
+    ends: dict[str, list[dict[str, Any]]] = {}
+    for method in part.methods:
+        for seed in range(config.seeds):
+            records = run_log.read_run(run_log.run_path(folder, method, seed))
+            if run_log.is_complete(records):
+                ends.setdefault(method, []).append(records[-1])
+    done = sum(map(len, ends.values()))
+    costs = _costs(folder, ends, comparison(part.study, config).train.epochs)
+    seconds = sum(
+        (config.seeds - len(ends.get(method, ()))) * costs.get(method, costs.get("", math.nan))
+        for method in part.methods
+        if len(ends.get(method, ())) < config.seeds
+    )
+    return done, config.seeds * len(part.methods), seconds
+
+
+def _costs(
+    folder: pathlib.Path, ends: dict[str, list[dict[str, Any]]], epochs: int
+) -> dict[str, float]:
+    """Seconds of a run by method, from finished runs and timed steps; "" of any other method."""
+    costs = {
+        method: statistics.fmean(r["seconds"] for r in records if r["kind"] == "result")
+        for method, records in ends.items()
+        if any(r["kind"] == "result" for r in records)
+    }
+    trained = [cost for method, cost in costs.items() if method not in (BASELINE, "ew")]
+    path = folder / step_times.FILE
+    if path.exists():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        steps = epochs * record["steps_per_epoch"]
+        timed = {m: steps * t["milliseconds"] / 1e3 for m, t in record["methods"].items()}
+        costs = timed | costs
+        trained = trained or [timed[m] for m in ("db_mtl",) if m in timed]
+    if trained:
+        costs[""] = statistics.median(trained)
+    return costs
+
+
+def _duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
