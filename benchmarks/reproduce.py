@@ -178,8 +178,8 @@ def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
                 end_section=i == len(parts) - 1,
             )
     table.caption = (
-        "Runs that several exhibits share are trained once. A ? is not known yet: --measure 3 times "
-        "steps."
+        "Runs that several exhibits share are trained once. A ? is not known yet: --measure 3 "
+        "times three steps."
     )
     return table
 
