@@ -22,8 +22,8 @@ from benchmarks.report import exhibits
 SAMPLE_SIZES = {
     "nyuv2": (64, 16, 96, 128),
     "cityscapes": (64, 16, 96, 128),
-    "office31": (120, 40, 64, 64),
-    "officehome": (120, 40, 64, 64),
+    "office31": (480, 120, 64, 64),
+    "officehome": (480, 120, 64, 64),
 }
 """Images for training and test, height and width of the samples that are rendered for want of the
 real data: small enough for minutes on two cores."""

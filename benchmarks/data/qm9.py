@@ -12,47 +12,35 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from benchmarks.data.molecules import (
+    ELEMENTS,
+    INSTALL,
+    MAX_ATOMS,
+    TASKS,
+    UNITS,
+    Molecules,
+    to_units,
+)
 from benchmarks.errors import UserError
 
-TASKS = ("mu", "alpha", "eps_HOMO", "eps_LUMO", "R2", "ZPVE", "U0", "U", "H", "G", "c_v")
-"""The targets, in the order of the paper's Table 3."""
-
-UNITS = ("D", "a0^3", "meV", "meV", "a0^2", "meV", "meV", "meV", "meV", "meV", "cal/mol/K")
-"""The unit of each target."""
-
-ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
-"""The elements that occur, with their atomic numbers."""
+__all__ = [
+    "ELEMENTS",
+    "INSTALL",
+    "MAX_ATOMS",
+    "NUM_MOLECULES",
+    "TASKS",
+    "UNITS",
+    "Molecules",
+    "Normalizer",
+    "Split",
+    "load",
+    "split",
+    "to_units",
+]
 
 NUM_MOLECULES = 130_831
-MAX_ATOMS = 29
-INSTALL = 'pip install "dbmtl_jax[qm9]"'
-
-_MEV_PER_HARTREE = 27211.3825435
-_UNIT_PER_SOURCE_UNIT = np.array([_MEV_PER_HARTREE if unit == "meV" else 1.0 for unit in UNITS])
-
-
-class Molecules(NamedTuple):
-    """N molecules, padded to the data set's largest number of atoms."""
-
-    charges: NDArray[np.int8]
-    """[N, 29] atomic numbers; the atoms come first, 0 is padding."""
-    positions: NDArray[np.float32]
-    """[N, 29, 3] in Angstrom; 0 where padded."""
-    targets: NDArray[np.float64]
-    """[N, 11] in the order of `TASKS` and the units of `UNITS`. U0, U, H and G are energies of
-    atomisation: the energies of the free atoms are subtracted."""
-
-    @property
-    def num_atoms(self) -> NDArray[np.int32]:
-        """[N] without padding."""
-        num_atoms: NDArray[np.int32] = (self.charges > 0).sum(axis=1, dtype=np.int32)
-        return num_atoms
-
-    def select(self, indices: ArrayLike) -> "Molecules":
-        """The molecules at `indices`, in their order."""
-        return Molecules(*(array[np.asarray(indices)] for array in self))
 
 
 def load(
@@ -89,12 +77,6 @@ def load(
             f"QM9 from {source} is incomplete: {found:,} molecules, expected {NUM_MOLECULES:,}"
         )
     return molecules
-
-
-def to_units(source_targets: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Converts targets [N, 11] to `UNITS` from those of both sources: Hartree for energies."""
-    targets: NDArray[np.float64] = source_targets.astype(np.float64) * _UNIT_PER_SOURCE_UNIT
-    return targets
 
 
 class Split(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from benchmarks.data.qm9 import ELEMENTS, INSTALL, MAX_ATOMS, TASKS, Molecules, to_units
+from benchmarks.data.molecules import ELEMENTS, INSTALL, MAX_ATOMS, TASKS, Molecules, to_units
 from benchmarks.errors import UserError
 
 _FILES = ("qm9_part1.csv", "qm9_part2.csv", "qm9_part3.csv")

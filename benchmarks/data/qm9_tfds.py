@@ -11,7 +11,7 @@ import requests
 import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 
-from benchmarks.data.qm9 import MAX_ATOMS, Molecules, to_units
+from benchmarks.data.molecules import MAX_ATOMS, Molecules, to_units
 from benchmarks.errors import UserError
 
 _HOST = "https://springernature.figshare.com"

@@ -18,6 +18,7 @@ from rich.console import Console
 pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
 
+import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
 from benchmarks import compare, presets
 from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Prepare, TrainConfig
@@ -104,6 +105,17 @@ def test_from_sample_to_finished_runs(name, prepared, tmp_path, monkeypatch):
             assert [len(own) for own in result[split]] == lengths
         assert np.isfinite(step["losses"]).all()
         assert len(epoch["learning_rate"]) == (tasks if method == "stl" else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", specs.NAMES)
+def test_every_method_runs_on_every_set(name, prepared, tmp_path, monkeypatch):
+    config = comparison(name, prepared, tmp_path / "out")
+    config = dataclasses.replace(config, methods=("all", "log+pcgrad"))
+    run(config, monkeypatch)
+    ends = {path.name: read_run(path)[-1] for path in sorted(config.out.glob("*.jsonl"))}
+    assert len(ends) == 2 + len(dbmtl.METHODS)
+    assert {name for name, end in ends.items() if end["kind"] != "result"} == set()
 
 
 @pytest.fixture(scope="module")
