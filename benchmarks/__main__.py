@@ -7,10 +7,10 @@ import tyro
 from rich.console import Console
 
 from benchmarks import presets
-from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare
+from benchmarks.config import Compare, ConvertCityscapes, MakeSample, Perf, Prepare, Report
 from benchmarks.errors import UserError
 
-Command = Compare | Perf | Prepare | ConvertCityscapes | MakeSample
+Command = Compare | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
 def parse(arguments: list[str]) -> Command:
@@ -23,6 +23,7 @@ def parse(arguments: list[str]) -> Command:
     )
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+        | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Perf, tyro.conf.subcommand("perf")]
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[ConvertCityscapes, tyro.conf.subcommand("convert-cityscapes")]
@@ -48,6 +49,10 @@ def _run(config: Command, console: Console) -> None:
         from benchmarks.compare import compare
 
         compare(config, console)
+    elif isinstance(config, Report):
+        from benchmarks.report import command
+
+        command.report(config.folder, console)
     elif isinstance(config, Perf):
         from benchmarks.perf import perf
 

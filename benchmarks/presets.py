@@ -41,11 +41,6 @@ _QUICK_QM9 = (
     TrainConfig(epochs=10, batch_size=32, log_every=1),
 )
 
-_QUICK_NOTE = (
-    "Quick preset: {what}, a narrower network and minutes of training. It shows that "
-    "everything works, not which method is best: the order can change with longer training."
-)
-
 
 def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, TrainConfig]:
     """The settings of a preset.
@@ -67,13 +62,6 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
         data = _narrow(data)
         train = dataclasses.replace(train, epochs=10, batch_size=8, learning_rate=1e-3, log_every=1)
     return data, train
-
-
-def note(name: str, dataset: str) -> str:
-    """What a table made with a preset must say; empty for the paper's."""
-    if name == "paper":
-        return ""
-    return _QUICK_NOTE.format(what="a small subset" if dataset == "qm9" else "few epochs")
 
 
 def comparison(name: str, dataset: str, network: str = "") -> Compare:
