@@ -23,16 +23,18 @@ def db_mtl(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, list[str]]:
     finished = [o for o in candidates if len(o.test)]
     if not candidates:
         return None, []
-    notes = [f"DB-MTL with {_rate(o)} failed: {f}." for o in candidates[1:] for f in o.failed]
+    notes = [
+        f"DB-MTL with {rate_title(o.method)} failed: {f}." for o in candidates[1:] for f in o.failed
+    ]
     scores = [_mean(o.validation_delta_p) for o in finished]
     best = int(np.nanargmax(scores)) if np.isfinite(scores).any() else 0
     chosen = candidates[best]
     if len(finished) > 1 and np.isfinite(scores).any():
         why = f"of {len(finished)} forgetting rates the best mean validation Δp"
-        notes = [f"DB-MTL has {_rate(chosen)}, {why} ({scores[best]:.2f} %).", *notes]
+        notes = [f"DB-MTL has {rate_title(chosen.method)}, {why} ({scores[best]:.2f} %).", *notes]
     elif len(finished) > 1 or chosen.method != DB_MTL:
         why = ": nothing was held out to choose by" if len(finished) > 1 else ""
-        notes = [f"DB-MTL has {_rate(chosen)}{why}.", *notes]
+        notes = [f"DB-MTL has {rate_title(chosen.method)}{why}.", *notes]
     return dataclasses.replace(chosen, method=DB_MTL), notes
 
 
@@ -60,9 +62,9 @@ def rate(method: str) -> tuple[float, float]:
     return found["beta"], found.get("sigma", 0)
 
 
-def _rate(outcome: Outcome) -> str:
+def rate_title(method: str) -> str:
     """As in `β = 0.9/√k`."""
-    beta, sigma = rate(outcome.method)
+    beta, sigma = rate(method)
     shown = methods.display_name(f"{DB_MTL}@beta={beta},sigma={sigma}")
     return shown.partition("(")[2].rstrip(")")
 

@@ -58,12 +58,14 @@ def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathli
     sections, absent = [], []
     for name in exhibits.KINDS:
         try:
-            sections.append(page.Section(exhibits.make(name, studies), folder, name))
+            shown = exhibits.make(name, studies)
         except UserError as error:
-            absent.append(str(error))
-    sections += [
-        page.Section(study_exhibit.make(study), study.folder, key) for key, study in studies.items()
-    ]
+            absent.append(f"{name}: {error}")
+        else:
+            sections.append(page.Section(shown, folder, name, "As in the paper"))
+    for key, study in studies.items():
+        shown = study_exhibit.make(study)
+        sections.append(page.Section(shown, study.folder, key, "All runs of each study"))
     written = [path for s in sections for path in exhibit.write(s.exhibit, s.folder)]
     return [*written, page.write(folder / PAGE, "Experiments", sections, absent)]
 

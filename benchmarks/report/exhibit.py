@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
@@ -55,8 +56,9 @@ def markdown(exhibit: Exhibit) -> str:
 
 
 def latex(exhibit: Exhibit) -> str:
-    """The table with title, caption and notes as its caption."""
+    """The table, its caption without the paper's number: LaTeX has its own."""
     if exhibit.table is None:
         return ""
-    caption = " ".join([f"{exhibit.title}.", exhibit.caption, *exhibit.notes, *exhibit.settings])
-    return table_formats.latex(exhibit.table, caption, exhibit.name)
+    title = re.sub(r"^(Table|Figure) \d+\. ", "", exhibit.title)
+    notes = [*exhibit.notes, *exhibit.settings]
+    return table_formats.latex(exhibit.table, f"{title}. {exhibit.caption}", notes)

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from benchmarks import methods
 from benchmarks.report import bars, style
-from benchmarks.report.choice import DB_MTL
+from benchmarks.report.choice import DB_MTL, rate_title
 from benchmarks.report.parts import Make, Parts, Studies, delta_table, need, select
 from benchmarks.report.results import Outcome
 
@@ -24,12 +24,13 @@ def with_log(studies: Studies) -> Parts:
     (study,) = studies.values()
     names = [n for method in _WITH_LOG for n in (method, f"log+{method}")]
     found, notes = select(study, [*names, DB_MTL])
-    need(found, studies, ", ".join([*_WITH_LOG, "their chains log+…"]))
+    chained = [n for n in found if n.startswith("log+")]
+    need(chained, studies, " or ".join(f"log+{m}" for m in _WITH_LOG))
     shown = [m for m in _WITH_LOG if m in found or f"log+{m}" in found]
     labels = [*(methods.DISPLAY_NAMES[m] for m in shown), *["DB-MTL"] * (DB_MTL in found)]
     colours = [style.colour(m) for m in [*shown, DB_MTL]][: len(labels)]
     figure, axis = _figure(labels)
-    vanilla, chained = (
+    vanilla, logged = (
         [found[n].delta_p if (n := before + m) in found else np.array([]) for m in shown]
         for before in ("", "log+")
     )
@@ -39,7 +40,7 @@ def with_log(studies: Studies) -> Parts:
         labels,
         [
             bars.Series("", colours, "", vanilla + only),
-            bars.Series("", colours, bars.CHAIN_HATCH, chained + only),
+            bars.Series("", colours, bars.CHAIN_HATCH, logged + only),
         ],
     )
     if DB_MTL in found:
@@ -78,7 +79,8 @@ def pair(names: Sequence[str], caption: str) -> Make:
             notes += said
             if here:
                 found[study.title] = here
-        need(found, studies, " or ".join(names))
+        both = [here for here in found.values() if len(here) == len(names)]
+        need(both, studies, " and ".join(names))
         figure, axis = _figure(list(found), wide=2.0)
         outcomes = {n: next((f[n] for f in found.values() if n in f), None) for n in names}
         series = [
@@ -134,7 +136,7 @@ def strategies(studies: Studies) -> Parts:
     (study,) = studies.values()
     variants = [o.method for o in study.outcomes if _scale(o) is not None]
     found, notes = select(study, [*variants, DB_MTL], tuned=False)
-    need(found, studies, f"{DB_MTL} or {DB_MTL}@scale=…")
+    need(len(found) > 1, studies, f"{DB_MTL} and {DB_MTL}@scale=…")
     by_scale = {_scale(o) or "max": o for o in found.values()}
     lacking = [s for s in _STRATEGIES if s not in by_scale]
     if lacking:
@@ -149,7 +151,8 @@ def strategies(studies: Studies) -> Parts:
     rows = {label: {"": value} for label, value in zip(labels, values, strict=True)}
     caption = (
         "DB-MTL by the norm that it scales every task's averaged gradient to: their minimum, "
-        f"mean, median or maximum, or a constant; {_SPREAD}."
+        f"mean, median or maximum, or a constant; all with {rate_title(DB_MTL)} unless a note says "
+        f"otherwise; {_SPREAD}."
     )
     return Parts(caption, delta_table("α", rows, "Δp (%)"), {"": figure}, notes)
 

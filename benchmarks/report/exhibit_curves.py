@@ -53,7 +53,7 @@ def forgetting_rates(studies: Studies) -> Parts:
     rates = [o.method for o in study.outcomes if choice.is_rate(o.method) and o.method != DB_MTL]
     plain = study.find(DB_MTL)
     found, notes = select(study, [*rates, *[DB_MTL] * (plain is not None)], tuned=False)
-    need(found, studies, f"{DB_MTL}@beta=…")
+    need(len(found) > 1, studies, f"{DB_MTL}@beta=… with more than one rate")
     by_rate = {choice.rate(o.method): o for o in found.values()}
     still = next((o for (beta, _), o in by_rate.items() if beta == 0), None)
     sigmas = sorted({sigma for beta, sigma in by_rate if beta != 0})

@@ -68,7 +68,8 @@ def ablation(studies: Studies) -> Parts:
     caption = (
         "Δp on the test set, mean ± standard deviation over seeds, without (✗) and with (✓) the "
         "balancing of the losses' scales and of the gradients' magnitudes; best in bold, second "
-        "best underlined; beside it the paper's figure as printed."
+        "best underlined; beside it the paper's figure as printed. DB-MTL and its variant have "
+        f"{choice.rate_title(choice.DB_MTL)} unless a note says otherwise."
     )
     return Parts(caption, Table(tuple(headings), tuple(rows)), notes=notes)
 

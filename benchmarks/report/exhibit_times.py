@@ -44,7 +44,7 @@ def times(studies: Studies) -> Parts:
     colours = [_KINDS[_kind(o)] for o in ordered]
     bars = axis.barh(range(len(ordered)), shown, color=colours, edgecolor="0.3", linewidth=0.5)
     ratios = ["" if math.isnan(ew) else f" ({s / ew:.2f} × EW)" for s in seconds]
-    texts = [f"{value:#.3g} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
+    texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
     axis.set_yticks(range(len(ordered)), [o.name for o in ordered])
@@ -60,7 +60,7 @@ def times(studies: Studies) -> Parts:
         frameon=False,
     )
     rows = [
-        [o.name, _kind(o), f"{value:#.3g}", *([] if math.isnan(ew) else [f"{s / ew:.2f}"])]
+        [o.name, _kind(o), _short(value), *([] if math.isnan(ew) else [f"{s / ew:.2f}"])]
         for o, value, s in zip(ordered, shown, seconds, strict=True)
     ]
     headings = ["method", "kind", f"time of an epoch ({unit})" if by_epoch else f"step ({unit})"]
@@ -85,3 +85,8 @@ def _kind(outcome: Outcome) -> str:
 def _steps_per_epoch(outcome: Outcome) -> int:
     """0 where the records do not tell."""
     return next((int(e[0].get("step", 0)) for e in outcome.epochs if e), 0)
+
+
+def _short(value: float) -> str:
+    """Three digits."""
+    return f"{value:#.3g}".rstrip(".")

@@ -2,6 +2,7 @@
 
 import html
 import importlib.resources
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +20,8 @@ class Section(NamedTuple):
     """of its files"""
     key: str
     """unlike those of the page's others"""
+    group: str = ""
+    """of the table of contents"""
 
 
 def write(
@@ -33,8 +36,6 @@ def write(
       absent: what is not shown, and why.
     """
     style = (importlib.resources.files("benchmarks.report") / "page.css").read_text("utf-8")
-    entries = (f'<li><a href="#{_id(s)}">{html.escape(s.exhibit.title)}</a></li>' for s in sections)
-    contents = f"<nav><h2>Contents</h2><ul>{''.join(entries)}</ul></nav>"
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en">',
@@ -43,7 +44,7 @@ def write(
         f"<title>{html.escape(title)}</title>",
         f"<style>{style}</style></head>",
         f"<body><main><h1>{html.escape(title)}</h1>",
-        *[contents] * (len(sections) > 1),
+        *[_contents(sections)] * (len(sections) > 1),
         *map(_section, sections),
         *[_details("Not shown", absent)] * bool(absent),
         "</main></body></html>",
@@ -51,6 +52,16 @@ def write(
     ]
     run_log.write_file(path, "\n".join(parts))
     return path
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    parts = []
+    for group, members in itertools.groupby(sections, key=lambda section: section.group):
+        entries = (
+            f'<li><a href="#{_id(s)}">{html.escape(s.exhibit.title)}</a></li>' for s in members
+        )
+        parts.append(f"<h2>{html.escape(group)}</h2><ul>{''.join(entries)}</ul>")
+    return f"<nav>{''.join(parts)}</nav>"
 
 
 def _section(section: Section) -> str:

@@ -14,13 +14,13 @@ def title(study: Study) -> str:
     return marked(setting.title(study.settings) if study.settings else study.title, study.columns)
 
 
-def make(study: Study) -> Exhibit:
+def make(study: Study, *, figures: bool = True) -> Exhibit:
     """The table of all runs, all plots, and a picture for every method that has examples."""
-    figures = plots.draw(study.outcomes)
+    drawn = plots.draw(study.outcomes) if figures else {}
     captions = dict(plots.CAPTIONS)
-    for method, path in study.examples().items():
+    for method, path in study.examples().items() if figures else ():
         stem = f"examples-{method}"
-        figures[stem] = _picture(study, examples_file.read(path))
+        drawn[stem] = _picture(study, examples_file.read(path))
         captions[stem] = (
             f"{methods.display_name(method)}: images of the test set, the truth and the prediction."
         )
@@ -31,8 +31,7 @@ def make(study: Study) -> Exhibit:
         notes=tuple(study.notes),
         table=tables.comparison(study.outcomes, speed=True),
         figures={
-            stem: figure_files.footnote(figure, study.provenance)
-            for stem, figure in figures.items()
+            stem: figure_files.footnote(figure, study.provenance) for stem, figure in drawn.items()
         },
         figure_captions=captions,
         settings=(study.provenance,),

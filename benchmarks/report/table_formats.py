@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 from itertools import groupby
 
 from benchmarks.report.table import Cell, Heading, Table
@@ -26,12 +27,18 @@ def markdown(table: Table) -> str:
 LATEX_PACKAGES = "amssymb, booktabs, graphicx, xcolor"
 
 
-def latex(table: Table, caption: str = "", label: str = "") -> str:
-    """A `table` with booktabs' rules, shrunk to the text's width where it is wider."""
+def latex(table: Table, caption: str = "", notes: Sequence[str] = ()) -> str:
+    """A `table` with booktabs' rules, shrunk to the text's width where it is wider.
+
+    Args:
+      table: what it shows.
+      caption: plain text, as are the notes; "": none.
+      notes: stand below in small print, a line each.
+    """
     width = len(table.headings)
     lines = [f"% needs \\usepackage{{{LATEX_PACKAGES}}}", r"\begin{table}", r"\centering"]
     lines += [rf"\caption{{{latex_text(caption)}}}"] if caption else []
-    lines += [rf"\label{{tab:{label}}}"] if label else []
+    lines += [r"\smallskip"] if caption else []
     lines += [
         r"\sbox0{\begin{tabular}{l" + "r" * (width - 1) + "}",
         r"\toprule",
@@ -46,6 +53,9 @@ def latex(table: Table, caption: str = "", label: str = "") -> str:
             lines.append(" & ".join(_latex_cell(*pair) for pair in cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}}%"]
     lines += [r"\ifdim\wd0>\textwidth\resizebox{\textwidth}{!}{\usebox0}\else\usebox0\fi"]
+    if notes:
+        small = r" \\ ".join(map(latex_text, notes))
+        lines.append(rf"\par\smallskip\parbox{{\textwidth}}{{\footnotesize {small}}}")
     return "\n".join([*lines, r"\end{table}", ""])
 
 

@@ -64,9 +64,12 @@ def legend(outcomes: Sequence[Outcome]) -> str:
     if seeds and seeds[-1] > 1:
         text += f", mean ± standard deviation over {' or '.join(map(str, seeds))} seeds"
     text += "; arrows point to the better side; best in bold, second best underlined"
-    return text + (
-        "; beside them the paper's figures as printed." if paper_figures(columns) else "."
+    if not paper_figures(columns):
+        return f"{text}."
+    beside = (
+        "Δp the paper's, which is of the real data" if columns.sample_data else "them the paper's"
     )
+    return f"{text}; beside {beside}, as printed."
 
 
 def figure(values: np.ndarray, decimals: int | None = None, digits: int = 3) -> str:
