@@ -14,11 +14,12 @@ from benchmarks.config import (
     Perf,
     Prepare,
     Preset,
+    Report,
     Reproduce,
 )
 from benchmarks.errors import UserError
 
-Command = Compare | Reproduce | Perf | Prepare | ConvertCityscapes | MakeSample
+Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
 def parse(arguments: list[str]) -> Command:
@@ -31,6 +32,7 @@ def parse(arguments: list[str]) -> Command:
     return tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
+        | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Perf, tyro.conf.subcommand("perf")]
         | Annotated[Prepare, tyro.conf.subcommand("prepare")]
         | Annotated[ConvertCityscapes, tyro.conf.subcommand("convert-cityscapes")]
@@ -60,6 +62,10 @@ def _run(config: Command, console: Console) -> None:
         from benchmarks.reproduce import reproduce
 
         reproduce(config, console)
+    elif isinstance(config, Report):
+        from benchmarks.report import command
+
+        command.report(config.folder, console)
     elif isinstance(config, Perf):
         from benchmarks.perf import perf
 

@@ -84,37 +84,39 @@ _ARCHITECTURES = (Study("nyuv2", "cross_stitch"), Study("nyuv2", "mtan"))
 
 CATALOGUE: Mapping[str, Exhibit] = MappingProxyType(
     {
-        "table1": _table("NYUv2", NYUV2),
-        "table2": _table("Cityscapes", CITYSCAPES),
-        "table3": _table("QM9", QM9),
-        "table4": _table("Office-31 and Office-Home", OFFICE31, OFFICEHOME),
+        "table1": _table("All methods on NYUv2", NYUV2),
+        "table2": _table("All methods on Cityscapes", CITYSCAPES),
+        "table3": _table("All methods on QM9", QM9),
+        "table4": _table("All methods on Office-31 and Office-Home", OFFICE31, OFFICEHOME),
         "table5": _figure(
-            "Components of DB-MTL",
+            "The components of DB-MTL",
             ("ew", "log+ew", _NO_LOG, "db_mtl"),
             *IMAGES,
             QM9,
             offline=(*IMAGES, QM9),
         ),
-        "table6": _table("NYUv2 with SegNet", Study("nyuv2", "segnet_mtan")),
+        "table6": _table("All methods on NYUv2 with SegNet", Study("nyuv2", "segnet_mtan")),
         "figure1": _figure(
-            "Gradient balancing with and without the logarithm",
+            "Gradient balancing on the logarithm of the losses",
             (*_BALANCERS, *(f"log+{method}" for method in _BALANCERS), "db_mtl"),
             NYUV2,
         ),
-        "figure2": _figure("The logarithm and IMTL-L", ("imtl_l", "log+ew"), *IMAGES),
-        "figure3": _figure("Magnitude balancing and GradNorm", ("grad_norm", _NO_LOG), *IMAGES),
+        "figure2": _figure("The logarithm of the losses and IMTL-L", ("imtl_l", "log+ew"), *IMAGES),
+        "figure3": _figure(
+            "DB-MTL's gradient balancing and GradNorm", ("grad_norm", _NO_LOG), *IMAGES
+        ),
         "figure4": _figure(
-            "Other architectures",
+            "Other networks",
             ("gls", "igbv2", "db_mtl"),
             *_ARCHITECTURES,
             offline=_ARCHITECTURES,
         ),
-        "figure5": _figure("The forgetting rate β", _BETAS, OFFICE31),
-        "figure6": _figure("The magnitude α", ("db_mtl", *_ALPHAS), NYUV2),
-        "figure7": _figure("Time per epoch", _METHODS, NYUV2, timed=True),
-        "figure8": _figure("Gradient norms", ("ew", "db_mtl"), NYUV2),
-        "figure9": _figure("Training losses", ("ew", "db_mtl"), NYUV2),
-        "figure10": _figure("Cosine similarity of gradients", ("ew", "db_mtl"), OFFICE31),
+        "figure5": _figure("The forgetting rate", _BETAS, OFFICE31),
+        "figure6": _figure("What the gradients are scaled to", ("db_mtl", *_ALPHAS), NYUV2),
+        "figure7": _figure("What training costs", _METHODS, NYUV2, timed=True),
+        "figure8": _figure("The tasks' gradients over training", ("ew", "db_mtl"), NYUV2),
+        "figure9": _figure("The tasks' losses over training", ("ew", "db_mtl"), NYUV2),
+        "figure10": _figure("The agreement of the tasks' gradients", ("ew", "db_mtl"), OFFICE31),
     }
 )
 

@@ -7,7 +7,7 @@ import optax
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import methods, presets, run_log, step_times
+from benchmarks import methods, run_log, step_times
 from benchmarks.config import Compare, DenseConfig, QM9Config
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
@@ -15,13 +15,9 @@ from benchmarks.methods import BASELINE
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
-from benchmarks.report import plots, results, tables
+from benchmarks.report import command as report
+from benchmarks.report import terminal
 from benchmarks.train import MethodFactory, Result, Trainer
-
-FEATURES_NOTE = (
-    "Molecules: elements, atomic numbers and distances are exact; bonds, aromaticity and "
-    "hybridisation are guessed from the geometry, where the paper's code asks RDKit."
-)
 
 
 def compare(config: Compare, console: Console) -> None:
@@ -84,29 +80,12 @@ def open_problem(config: Compare, console: Console) -> Problem:
 
 
 def render(config: Compare, console: Console) -> None:
-    """Makes the table and the plots out of the folder of results."""
-    outcomes = results.load(config.out)
-    preset_note = presets.note(config.preset, config.dataset)
-    is_qm9 = isinstance(config.data, QM9Config)
-    notes = [note for note in (preset_note, FEATURES_NOTE if is_qm9 else "") if note]
-    setting = _setting(config)
-    console.print(tables.terminal(outcomes, setting))
-    for note in notes:
+    """Makes the report of the folder of results."""
+    study = report.load(config.out)
+    console.print(terminal.table(study.outcomes, report.title(study)))
+    for note in study.notes:
         console.print(note, style="italic")
-    run_log.write_file(config.out / "table.md", tables.markdown(outcomes, setting, notes))
-    written = plots.write(outcomes, config.out, f"{setting}. {preset_note}")
-    names = ", ".join(["table.md", *(path.name for path in written)])
-    console.print(f"written to {config.out}: {names}")
-
-
-def _setting(config: Compare) -> str:
-    """What was trained, in a line."""
-    data, epochs = config.data, f"preset {config.preset}: {config.train.epochs} epochs"
-    if isinstance(data, QM9Config):
-        number = f", {data.train_size:,} training molecules" if data.train_size else ""
-        return f"QM9, {epochs}{number}"
-    title = (specs.DENSE | specs.OFFICE)[config.dataset].title
-    return f"{title}, {data.network}, {epochs}"
+    report.print_written(report.write_study(study), console)
 
 
 def _check_methods(config: Compare) -> None:

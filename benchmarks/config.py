@@ -174,6 +174,14 @@ class Reproduce:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Make tables, plots and a page out of folders of results, without data or training."""
+
+    folder: Annotated[pathlib.Path, tyro.conf.Positional]
+    """of one comparison, or of folders of comparisons; the files are written there"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Perf:
     """Time DB-MTL's step against equal weighting's, for every mode of the engine.
 

@@ -46,18 +46,6 @@ _SMALL_QM9 = (
     TrainConfig(epochs=30, batch_size=16, log_every=80),
 )
 
-_NOTES = {
-    "quick": (
-        "Quick preset: {what}, a narrower network and minutes of training. It shows that "
-        "everything works, not which method is best: the order can change with longer training."
-    ),
-    "small": (
-        "Small preset: {what} and a narrower network, trained for thousands of steps. That is long "
-        "enough for the methods to differ, and far from the paper's training set and epochs."
-    ),
-    "paper": "",
-}
-
 
 def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, TrainConfig]:
     """The settings of a preset.
@@ -84,11 +72,6 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
         data = _narrow(data)
         train = dataclasses.replace(train, epochs=10, batch_size=8, learning_rate=1e-3, log_every=1)
     return data, train
-
-
-def note(name: str, dataset: str) -> str:
-    """What a table made with a preset must say; empty for the paper's."""
-    return _NOTES[name].format(what="a small subset" if dataset == "qm9" else "few epochs")
 
 
 def comparison(name: str, dataset: str, network: str = "") -> Compare:

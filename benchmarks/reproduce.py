@@ -17,7 +17,8 @@ from benchmarks.config import Compare, MakeSample, Prepare, QM9Config, Reproduce
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
-from benchmarks.report import exhibits
+from benchmarks.report import exhibit, exhibits
+from benchmarks.report.command import print_written
 
 SAMPLE_SIZES = {
     "nyuv2": (64, 16, 96, 128),
@@ -57,8 +58,8 @@ def reproduce(config: Reproduce, console: Console) -> None:
         console.print(f"{name}: {CATALOGUE[name].title}", style="bold")
         for part in parts:
             _run(part, config, console)
-        written = exhibits.write(name, _folders(parts, config), config.out)
-        console.print(f"{name}: written to {', '.join(str(path) for path in written)}")
+        shown = exhibits.render(name, {p.study.key: config.out / p.study.key for p in parts})
+        print_written(exhibit.write(shown, config.out), console)
 
 
 def plan(config: Reproduce) -> dict[str, list[Part]]:
@@ -145,10 +146,6 @@ def _make_sample(study: Study, config: Reproduce, console: Console) -> None:
     if not files.exists():
         commands.run(MakeSample(name, files, train, test, height=height, width=width), console)
     commands.run(Prepare(name, files, _samples(config)), console)
-
-
-def _folders(parts: Iterable[Part], config: Reproduce) -> dict[str, pathlib.Path]:
-    return {part.study.key: config.out / part.study.key for part in parts}
 
 
 def _measure(study: Study, config: Reproduce, console: Console) -> None:

@@ -13,6 +13,7 @@ from benchmarks.config import DenseConfig
 from benchmarks.data.vision import augment, source
 from benchmarks.data.vision.specs import DenseName
 from benchmarks.errors import UserError
+from benchmarks.examples_file import Examples
 from benchmarks.models import cross_stitch, deeplab, mtan, segnet, segnet_mtan
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.problems.vision import (
@@ -113,17 +114,16 @@ class DenseProblem(Problem):
             for task, output in zip(self._tasks, predictions, strict=True)
         ]
 
-    def examples(self, predictions: list[jax.Array], batch: Any) -> dict[str, Any]:
+    def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
         """Images with the maps of every task."""
         few = slice(NUM_EXAMPLES)
-        arrays = {"image": np.asarray(batch["image"][few], np.float32)}
-        for task, output in zip(self._tasks, predictions, strict=True):
-            shown = np.asarray(output[few])
-            if task is SEGMENTATION:
-                shown = shown.argmax(-1).astype(np.int8)
-            arrays[f"target.{task.name}"] = np.asarray(batch[FIELDS[task.name]][few])
-            arrays[f"prediction.{task.name}"] = shown
-        return arrays
+        shown = {
+            name: np.asarray(output[few])
+            for name, output in zip(self.tasks, predictions, strict=True)
+        }
+        shown["segmentation"] = shown["segmentation"].argmax(-1).astype(np.int8)
+        targets = {name: np.asarray(batch[FIELDS[name]][few]) for name in self.tasks}
+        return Examples(np.asarray(batch["image"][few]), targets, shown, None)
 
     def metrics(self, totals: Any) -> Metrics:
         """Every task's figures."""

@@ -10,6 +10,7 @@ import dbmtl_jax as dbmtl
 from benchmarks.config import OfficeConfig
 from benchmarks.data.vision import source
 from benchmarks.data.vision.specs import OfficeName
+from benchmarks.examples_file import Examples
 from benchmarks.models.batch_norm import in_turn
 from benchmarks.models.office import OfficeNetwork
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
@@ -78,15 +79,20 @@ class OfficeProblem(Problem):
             for logits, labels in zip(predictions, batch["label"], strict=True)
         ]
 
-    def examples(self, predictions: list[jax.Array], batch: Any) -> dict[str, Any]:
+    def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
         """Images of every domain with their classes."""
         few = slice(NUM_EXAMPLES)
-        arrays: dict[str, Any] = {"class_names": np.array(self._source.classes)}
-        for t, (domain, logits) in enumerate(zip(self.tasks, predictions, strict=True)):
-            arrays[f"image.{domain}"] = batch["image"][t][few]
-            arrays[f"target.{domain}"] = batch["label"][t][few]
-            arrays[f"prediction.{domain}"] = np.asarray(logits[few]).argmax(-1)
-        return arrays
+
+        def of_each(rows: Any) -> dict[str, Any]:
+            return {name: np.asarray(row[few]) for name, row in zip(self.tasks, rows, strict=True)}
+
+        guesses = {name: logits.argmax(-1) for name, logits in of_each(predictions).items()}
+        return Examples(
+            of_each(source.undo_normalisation(batch["image"])),
+            of_each(batch["label"]),
+            guesses,
+            tuple(self._source.classes),
+        )
 
     def metrics(self, totals: Any) -> Metrics:
         """The accuracy in every domain."""

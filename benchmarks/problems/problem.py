@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import jax
 
+from benchmarks.examples_file import Examples
+
 Metrics = list[list[float]]
 """One list of metrics per task."""
 
@@ -127,9 +129,9 @@ class Problem(abc.ABC):
     def metrics(self, totals: Any) -> Metrics:
         """Every task's metrics from the totals summed over a split."""
 
-    def examples(self, predictions: Any, batch: Any) -> dict[str, Any]:
-        """A few inputs with what is right and what was predicted, for people to look at.
+    def examples(self, predictions: Any, batch: Any) -> Examples | None:
+        """Some inputs with what is right and what was predicted, for people to look at.
 
-        In the form of `benchmarks.examples_file`; empty where there is nothing to see.
+        None where there is nothing to see.
         """
-        return {}
+        return None

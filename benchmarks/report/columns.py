@@ -50,7 +50,7 @@ class Columns:
     @property
     def title(self) -> str:
         """The data set as people write it, marked where it is a sample."""
-        return marked(_DATASETS.get(self.dataset, self.dataset), self)
+        return marked(dataset_title(self.dataset), self)
 
     @functools.cached_property
     def flat(self) -> tuple[Metric, ...]:
@@ -187,6 +187,11 @@ def marked(text: str, columns: Columns) -> str:
     if not columns.sample_data or SAMPLE in text.lower():
         return text
     return f"{text.rstrip('.')} ({SAMPLE})".strip()
+
+
+def dataset_title(name: str) -> str:
+    """A data set as people write it."""
+    return _DATASETS.get(name, name)
 
 
 def with_unit(title: str, unit: str) -> str:

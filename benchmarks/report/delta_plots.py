@@ -7,10 +7,10 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter
 
-from benchmarks.report import style
+from benchmarks.report import bars, style
 from benchmarks.report.results import Outcome, columns_of
 
-_LABEL = "improvement over STL (%), higher is better"
+LABEL = "improvement over STL (%), higher is better"
 
 
 def by_task(outcomes: Sequence[Outcome]) -> Figure:
@@ -23,32 +23,16 @@ def _bars(outcomes: Sequence[Outcome]) -> Figure:
     labels = [*columns_of(outcomes).task_titles, "Δp"]
     figure = Figure(figsize=(max(6.5, 11 / 12 * len(labels)), 4.5), layout="constrained")
     axis = figure.subplots()
-    width = 0.8 / len(outcomes)
-    for position, outcome in enumerate(outcomes):
-        values = np.column_stack([outcome.delta_p_per_task, outcome.delta_p])
-        x = np.arange(len(labels)) + (position - (len(outcomes) - 1) / 2) * width
-        look = style.of(outcome)
-        axis.bar(
-            x,
-            values.mean(0),
-            width,
-            yerr=values.std(axis=0, ddof=1) if len(values) > 1 else None,
-            capsize=2,
-            color=look["color"],
-            ecolor="0.4",  # seen on black bars, too
-            hatch="//" if "linestyle" in look else "",  # a chain
-            edgecolor="white",
-            linewidth=0.5,
-            label=look["label"],
-        )
-    axis.axhline(0, color="black", linewidth=1)
+    bars.grouped(axis, labels, [bars.of(o, _values(o)) for o in outcomes])
     axis.axvline(len(labels) - 1.5, color="0.6", linewidth=1, linestyle=":")
-    axis.set_xticks(range(len(labels)), labels)
-    axis.set_ylabel(_LABEL)
-    axis.grid(alpha=0.25, axis="y")
-    axis.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=len(outcomes), frameon=False)
+    axis.set_ylabel(LABEL)
+    bars.legend(figure, axis)
     return figure
+
+
+def _values(outcome: Outcome) -> list[np.ndarray]:
+    """[seeds] of every task and of their mean."""
+    return [*outcome.delta_p_per_task.T, outcome.delta_p]
 
 
 def _cells(outcomes: Sequence[Outcome]) -> Figure:
@@ -83,7 +67,7 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
     ticks = [t for t in (-1000, -100, -10, 0, 10, 100, 1000) if abs(t) <= limit] if wide else None
     bar = figure.colorbar(image, ax=axis, ticks=ticks, format="%+g", pad=0.01)
     bar.minorticks_off()
-    bar.set_label(_LABEL)
+    bar.set_label(LABEL)
     return figure
 
 

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
-from benchmarks.data.vision import specs
 from benchmarks.report.columns import SAMPLE
 
 Arrays = Mapping[str, ArrayLike]
@@ -153,7 +152,7 @@ def office(
     """A row per task: its images, with the true and the predicted class below each.
 
     Args:
-      images: task -> [N, H, W, 3] in [0, 1], see `undo_normalisation`.
+      images: task -> [N, H, W, 3] in [0, 1].
       targets: task -> [N].
       predictions: task -> [N] classes or [N, C] logits.
       class_names: see `write`.
@@ -177,12 +176,6 @@ def office(
             text = f"✓ {names[0]}" if right else f"✗ {names[1]}\n(true: {names[0]})"
             axis.set_xlabel(text, fontsize=7.5, color="#006d4f" if right else "#b3400b")
     return figure
-
-
-def undo_normalisation(image: ArrayLike) -> Image:
-    """Office's images as they are shown: without ImageNet's mean and standard deviation."""
-    shown: Image = np.asarray(image) * specs.IMAGENET_STD + specs.IMAGENET_MEAN
-    return np.clip(shown, 0, 1)
 
 
 def class_colours(classes: ArrayLike, count: int) -> Image:

@@ -1,7 +1,5 @@
 """All plots of a comparison."""
 
-import pathlib
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,37 +7,44 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.methods import BASELINE
-from benchmarks.report import curves, delta_plots
-from benchmarks.report.columns import Columns, marked, with_unit
+from benchmarks.report import choice, cosines, curves, delta_plots
+from benchmarks.report.columns import Columns, with_unit
 from benchmarks.report.results import Outcome
 
+CAPTIONS = {
+    "losses": "Training loss of every task: means of an epoch.",
+    "gradient_norms": "Norm of every task's gradient, on one fixed training batch.",
+    "validation": "Metrics on the validation set.",
+    "delta_p": "Relative improvement over single-task learning on the test set, by task.",
+    "delta_p_and_time": "What a method gains against what its step costs.",
+    "cosine_similarity": "Cosine similarity of the tasks' gradients, of EW and DB-MTL.",
+}
+"""Of the plots by name."""
 
-def write(outcomes: Sequence[Outcome], folder: pathlib.Path, note: str) -> list[pathlib.Path]:
-    """Writes all plots of a comparison and returns their paths.
+_MOST = 24
+"""More methods than the paper has, and a few: then only those of its tables are drawn."""
 
-    Those of quantities that the runs did not record are left out.
 
-    Args:
-      outcomes: of `results.load`.
-      folder: where the PNG files go.
-      note: stands below every figure; of sample data it says so, if it does not already.
-    """
+def draw(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
+    """All plots of a comparison by name, without those of what the runs did not record."""
     finished = [outcome for outcome in outcomes if len(outcome.test)]
+    if len(finished) > _MOST:
+        finished = [o for o in choice.headline(outcomes)[0] if len(o.test)]
     if not finished:
-        return []
+        return {}
     columns = finished[0].columns
-    figures = {name: curves.draw(finished, panels) for name, panels in _panels(columns).items()}
+    figures = {name: curves.draw(finished, shown) for name, shown in panels(columns).items()}
     compared = [o for o in finished if o.method != BASELINE and np.isfinite(o.delta_p).all()]
     if compared:
-        figures["delta_p.png"] = delta_plots.by_task(compared)
-        figures["delta_p_and_time.png"] = delta_plots.against_time(compared)
-    note = marked(note, columns)
-    return [
-        _save(figure, folder / name, note) for name, figure in figures.items() if figure is not None
-    ]
+        figures["delta_p"] = delta_plots.by_task(compared)
+        figures["delta_p_and_time"] = delta_plots.against_time(compared)
+    pair = [o for o in choice.headline(outcomes)[0] if o.method in ("ew", choice.DB_MTL)]
+    figures["cosine_similarity"] = cosines.draw([o for o in pair if len(o.test)])
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _panels(columns: Columns) -> dict[str, curves.Panels]:
+def panels(columns: Columns) -> dict[str, curves.Panels]:
+    """The curves that every run has: name -> what they show."""
     tasks = len(columns.tasks)
     same_loss = len(set(columns.losses)) == 1
     scales = np.array([metric.scale for metric in columns.flat])
@@ -49,7 +54,7 @@ def _panels(columns: Columns) -> dict[str, curves.Panels]:
         return columns.flatten(values, "validation") * scales if values else None
 
     return {
-        "losses.png": curves.Panels(
+        "losses": curves.Panels(
             with_unit("training loss", columns.losses[0] if same_loss else ""),
             columns.task_titles
             if same_loss
@@ -57,13 +62,13 @@ def _panels(columns: Columns) -> dict[str, curves.Panels]:
             [True] * tasks,
             lambda r: r["losses"],
         ),
-        "gradient_norms.png": curves.Panels(
+        "gradient_norms": curves.Panels(
             "norm of the task's gradient, on one fixed training batch",
             columns.task_titles,
             [True] * tasks,
             lambda r: r.get("gradient_norms"),
         ),
-        "validation.png": curves.Panels(
+        "validation": curves.Panels(
             with_unit("validation", columns.one_metric or ""),
             columns.metric_titles,
             # Errors shrink by factors; what is better higher is a share, and may be 0.
@@ -71,10 +76,3 @@ def _panels(columns: Columns) -> dict[str, curves.Panels]:
             validation,
         ),
     }
-
-
-def _save(figure: Figure, path: pathlib.Path, note: str) -> pathlib.Path:
-    lines = textwrap.wrap(note, int(13 * figure.get_size_inches()[0]))
-    figure.supxlabel("\n".join(lines), fontsize=8, color="0.35")
-    figure.savefig(path, dpi=130)
-    return path

@@ -26,13 +26,10 @@ def paper_table(name: str) -> dict[str, dict[str, str]]:
 
 
 def table_name(columns: Columns) -> str | None:
-    """The table that the runs can stand beside.
+    """The table that the runs can stand beside, sample data's too, of which only Δp does.
 
-    None for sample data, whose figures say nothing about the real data's, and for networks of
-    which the paper prints no figures.
+    None for networks of which the paper prints no figures.
     """
-    if columns.sample_data:
-        return None
     network = (columns.network or "").lower()
     if "mtan" in network or "stitch" in network:  # Figure 4
         return None
@@ -60,11 +57,12 @@ def paper_figures(columns: Columns) -> dict[str, tuple[list[str], str]]:
     wanted = [column_of(columns, metric) for metric in columns.flat]
     wanted += ["average"] * columns.has_average
     return {
-        method: ([_with_spread(row, column) for column in wanted], _with_spread(row, "delta_p"))
+        method: ([with_spread(row, column) for column in wanted], with_spread(row, "delta_p"))
         for method, row in paper_table(name).items()
     }
 
 
-def _with_spread(row: dict[str, str], column: str) -> str:
+def with_spread(row: dict[str, str], column: str) -> str:
+    """A row's figure with its ± where the paper prints one; "–" where there is no figure."""
     spread = row.get(f"{column}_std")
     return (row.get(column) or "–") + (f" ± {spread}" if spread else "")

@@ -2,18 +2,20 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-import dbmtl_jax as dbmtl
 from benchmarks import run_log, step_times
 from benchmarks.methods import BASELINE, display_name, order
 from benchmarks.report import columns as columns_
 from benchmarks.report.columns import Columns
+from benchmarks.scores import delta_p_per_task
 
 Records = list[dict[str, Any]]
+Figures = dict[str, dict[int, np.ndarray]]
+"""Method -> seed -> all metrics."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Outcome:
     test: np.ndarray  # [seeds, M], all metrics of all tasks, as in `columns.flat`
     delta_p: np.ndarray  # [seeds], percent; NaN without the baseline of that seed
     delta_p_per_task: np.ndarray  # [seeds, T]
+    validation_delta_p: np.ndarray  # [seeds], of the chosen epoch; NaN where nothing is held out
     steps_per_second: float  # of its runs, or where all were timed in turns, from that
     epochs: list[list[dict[str, Any]]]  # the "epoch" records of every seed
     failed: list[str]  # for a seed that failed: at which step
@@ -52,12 +55,22 @@ def columns_of(outcomes: Sequence[Outcome]) -> Columns:
 
 
 def load(folder: pathlib.Path) -> list[Outcome]:
+    """The outcomes of a folder, see `outcomes`."""
+    return outcomes(run_log.read_folder(folder), step_times.read(folder))
+
+
+def outcomes(
+    runs: Mapping[str, Mapping[int, Records]], times: Mapping[str, Mapping[str, float]]
+) -> list[Outcome]:
     """The outcomes of all methods with at least one run that came to an end, baseline first.
+
+    Args:
+      runs: of `run_log.read_folder`.
+      times: of `step_times.read`.
 
     Raises:
       UserError: naming the run whose first record disagrees with the others.
     """
-    runs = run_log.read_folder(folder)
     methods = sorted(runs, key=order)
     columns = columns_.agreed(
         {
@@ -66,23 +79,30 @@ def load(folder: pathlib.Path) -> list[Outcome]:
             for seed, records in sorted(runs[method].items())
         }
     )
-    test = {
-        method: {
-            seed: columns.flatten(records[-1]["test"], _name(method, seed))
-            for seed, records in sorted(runs[method].items())
-            if records[-1]["kind"] == "result"
+
+    def figures(split: str) -> Figures:
+        return {
+            method: {
+                seed: _row(columns, records[-1].get(split), _name(method, seed))
+                for seed, records in sorted(runs[method].items())
+                if records[-1]["kind"] == "result"
+            }
+            for method in methods
         }
-        for method in methods
-    }
-    baseline = test.get(BASELINE, {})
-    outcomes = [_outcome(m, columns, runs[m], test[m], baseline) for m in methods]
-    times = step_times.read(folder)
+
+    test, validation = figures("test"), figures("validation")
+    found = [_outcome(m, columns, runs[m], test, validation) for m in methods]
     return [
         dataclasses.replace(o, steps_per_second=1e3 / times[o.method]["milliseconds"])
         if o.method in times
         else o
-        for o in outcomes
+        for o in found
     ]
+
+
+def _row(columns: Columns, values: Any, where: str) -> np.ndarray:
+    """All metrics [M]; NaN where none are recorded."""
+    return np.full(len(columns.flat), np.nan) if values is None else columns.flatten(values, where)
 
 
 def _name(method: str, seed: int) -> str:
@@ -97,23 +117,23 @@ def _start(records: Records) -> dict[str, Any]:
 def _outcome(
     method: str,
     columns: Columns,
-    runs: dict[int, Records],
-    test: dict[int, np.ndarray],
-    baseline: dict[int, np.ndarray],
+    runs: Mapping[int, Records],
+    all_test: Figures,
+    all_validation: Figures,
 ) -> Outcome:
-    num_tasks, num_metrics = len(columns.tasks), len(columns.flat)
-    unknown = np.full(num_metrics, np.nan)
-    deltas = np.array(
-        [_improvements(columns, row, baseline.get(seed, unknown)) for seed, row in test.items()]
-    ).reshape(len(test), num_tasks)
+    test = all_test[method]
+    deltas = _improvements(columns, test, all_test.get(BASELINE, {}))
     finished = [runs[seed] for seed in test]
     speeds = [records[-1]["steps_per_second"] for records in finished]
     return Outcome(
         method=method,
         columns=columns,
-        test=np.array(list(test.values())).reshape(len(test), num_metrics),
+        test=np.array(list(test.values())).reshape(len(test), len(columns.flat)),
         delta_p=deltas.mean(axis=1),
         delta_p_per_task=deltas,
+        validation_delta_p=_improvements(
+            columns, all_validation[method], all_validation.get(BASELINE, {})
+        ).mean(axis=1),
         steps_per_second=float(np.median(speeds)) if speeds else float("nan"),
         epochs=[[r for r in records if r["kind"] == "epoch"] for records in finished],
         failed=[
@@ -124,9 +144,17 @@ def _outcome(
     )
 
 
-def _improvements(columns: Columns, row: np.ndarray, reference: np.ndarray) -> list[float]:
-    """Every task's Δp; NaN where the baseline is not known, or 0: nothing is relative to that."""
-    tasks = zip(
-        columns.per_task(row), columns.per_task(reference), columns.higher_is_better, strict=True
-    )
-    return [dbmtl.delta_p([v], [r], [h]) if all(r) else float("nan") for v, r, h in tasks]
+def _improvements(
+    columns: Columns, rows: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray]
+) -> np.ndarray:
+    """Every seed's Δp of every task, [seeds, T]; NaN without the baseline of that seed."""
+    unknown = np.full(len(columns.flat), np.nan)
+    deltas = [
+        delta_p_per_task(
+            columns.per_task(row),
+            columns.per_task(reference.get(seed, unknown)),
+            columns.higher_is_better,
+        )
+        for seed, row in rows.items()
+    ]
+    return np.array(deltas, float).reshape(len(rows), len(columns.tasks))

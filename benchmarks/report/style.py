@@ -13,16 +13,23 @@ _PALETTE = (
 )  # fmt: skip
 _MARKERS = ("s", "^", "o", "D", "v", "P", "X", "*")
 _FIRST = ("stl", "ew", "db_mtl")
-_ORDER = (*_FIRST, *(name for name in DISPLAY_NAMES if name not in _FIRST))
+_EXCHANGED = {"mgda": "grad_norm", "grad_norm": "mgda"}
+"""GradNorm is compared with DB-MTL, whose colour would come round to it."""
+_ORDER = (*_FIRST, *(_EXCHANGED.get(n, n) for n in DISPLAY_NAMES if n not in _FIRST))
+
+
+def colour(method: str) -> str:
+    """The colour of a method and of its chains and variants."""
+    return _PALETTE[_position(method) % len(_PALETTE)]
 
 
 def of(outcome: Outcome) -> dict[str, Any]:
     """A chain or a variant looks like its method, with an open marker and a dashed line."""
     balancers, method, options = methods.parse(outcome.method)
-    position = _ORDER.index(method) if method in _ORDER else len(_ORDER)
+    position = _position(method)
     # Seven steps in the markers for each of eight colours: pairs repeat after 56 methods.
     style = {
-        "color": _PALETTE[position % len(_PALETTE)],
+        "color": colour(method),
         "marker": _MARKERS[(position + position // len(_PALETTE)) % len(_MARKERS)],
         "label": outcome.name,
     }
@@ -32,3 +39,7 @@ def of(outcome: Outcome) -> dict[str, Any]:
 
 FEW = 6
 """More methods than this do not fit beside each other."""
+
+
+def _position(method: str) -> int:
+    return _ORDER.index(method) if method in _ORDER else len(_ORDER)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks.data.vision import source
 from benchmarks.report import pictures
 
 GREY = (0.6, 0.6, 0.6)
@@ -91,4 +92,4 @@ def test_the_note_of_sample_data_says_so(tmp_path, rooms, monkeypatch):
 def test_normalised_images_are_shown_as_they_were():
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     image = RNG.uniform(size=(3, 4, 3))
-    np.testing.assert_allclose(pictures.undo_normalisation((image - mean) / std), image, atol=1e-6)
+    np.testing.assert_allclose(source.undo_normalisation((image - mean) / std), image, atol=1e-6)

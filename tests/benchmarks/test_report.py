@@ -1,6 +1,5 @@
 """Tables and plots from fabricated files of runs: nothing is trained here."""
 
-import json
 import pathlib
 import re
 
@@ -9,94 +8,41 @@ import pytest
 from rich.console import Console
 
 from benchmarks.errors import UserError
-from benchmarks.report import columns, curves, plots, printed, results, tables
-
-SETS = {
-    "qm9": {
-        "tasks": "mu alpha eps_HOMO eps_LUMO R2 ZPVE U0 U H G c_v".split(),  # noqa: SIM905
-        "metrics": [["MAE"]] * 11,
-        "higher_is_better": [[False]] * 11,
-    },
-    "nyuv2": {
-        "tasks": ["segmentation", "depth", "normals"],
-        "metrics": [
-            ["mIoU", "PAcc"],
-            ["AErr", "RErr"],
-            ["mean", "median", "<11.25", "<22.5", "<30"],
-        ],
-        "higher_is_better": [[True, True], [False, False], [False, False, True, True, True]],
-    },
-    "cityscapes": {
-        "tasks": ["segmentation", "depth"],
-        "metrics": [["mIoU", "PAcc"], ["AErr", "RErr"]],
-        "higher_is_better": [[True, True], [False, False]],
-    },
-    "office31": {
-        "tasks": ["amazon", "dslr", "webcam"],
-        "metrics": [["Acc"]] * 3,
-        "higher_is_better": [[True]] * 3,
-    },
-    "officehome": {
-        "tasks": ["Art", "Clipart", "Product", "Real_World"],
-        "metrics": [["Acc"]] * 4,
-        "higher_is_better": [[True]] * 4,
-    },
-}
+from benchmarks.report import (
+    columns,
+    curves,
+    exhibit,
+    plots,
+    printed,
+    results,
+    study,
+    study_exhibit,
+    terminal,
+)
+from tests.benchmarks.runs import SETS, delta_p, metrics, write_folder, write_run
 
 
-def write_run(folder, method, seed, start, test, epochs=2):
-    """A finished run with these test metrics, which are also those of every epoch."""
-    tasks = len(test)
-    epoch = {
-        "kind": "epoch",
-        "losses": [0.5] * tasks,
-        "validation": test,
-        "gradient_norms": [1.0] * tasks,
-    }
-    records = [
-        {"kind": "start", "seed": seed, **start},
-        *[epoch] * epochs,
-        {"kind": "result", "validation": test, "test": test, "steps_per_second": 4.0},
-    ]
-    path = folder / f"{method}-seed{seed}.jsonl"
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def metrics(dataset, seed):
-    rng = np.random.default_rng(seed)
-    return [list(rng.uniform(0.2, 0.9, len(names))) for names in SETS[dataset]["metrics"]]
-
-
-def write_folder(folder, dataset, methods=("stl", "ew", "db_mtl"), seeds=2, **start):
-    """Runs with random metrics; returns those: method -> seeds -> tasks -> metrics."""
-    test = {
-        method: [metrics(dataset, [k, seed]) for seed in range(seeds)]
-        for k, method in enumerate(methods)
-    }
-    for method, runs in test.items():
-        for seed, values in enumerate(runs):
-            start_record = {"dataset": dataset, **SETS[dataset], **start}
-            write_run(folder, method, seed, start_record, values)
-    return test
-
-
-def delta_p(dataset, values, reference):
-    """As in the paper, written out."""
-    tasks = zip(values, reference, SETS[dataset]["higher_is_better"], strict=True)
-    return np.mean(
-        [
-            np.mean([(1 if h else -1) * 100 * (v - r) / r for v, r, h in zip(*task, strict=True)])
-            for task in tasks
-        ]
-    )
+def markdown(folder):
+    """The folder's table."""
+    return exhibit.markdown(study_exhibit.make(study.load(folder), figures=False))
 
 
 def table_rows(markdown):
-    """Method -> cells without marks; and the headings."""
+    """Our columns: headings, method -> cells without marks, and with; and the paper's cells."""
     lines = [line for line in markdown.splitlines() if line.startswith("| ")]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    paper = [heading.split("<br>")[-1].startswith(("paper", "Δp, paper")) for heading in head]
+
+    def pick(row, theirs=False):
+        return [cell for cell, mark in zip(row, paper, strict=True) if mark == theirs]
+
     plain = [[re.sub(r"\*\*|</?u>", "", cell) for cell in row] for row in rows]
-    return plain[0], {row[0]: row[1:] for row in plain[1:]}, {row[0]: row[1:] for row in rows[1:]}
+    return (
+        pick(head),
+        {row[0]: pick(row)[1:] for row in plain},
+        {row[0]: pick(row)[1:] for row in rows},
+        {row[0]: pick(row, theirs=True) for row in plain},
+    )
 
 
 @pytest.mark.parametrize("dataset", SETS)
@@ -104,7 +50,7 @@ def test_figures_are_those_of_the_files(tmp_path, dataset):
     test = write_folder(tmp_path, dataset)
     outcomes = results.load(tmp_path)
     assert [outcome.method for outcome in outcomes] == ["stl", "ew", "db_mtl"]
-    headings, rows, _ = table_rows(tables.markdown(outcomes, "title", []))
+    headings, rows, _, _ = table_rows(markdown(tmp_path))
     flat = np.array([[v for task in run for v in task] for run in test["db_mtl"]])
     office = dataset.startswith("office")
     if office:
@@ -124,20 +70,20 @@ def test_figures_are_those_of_the_files(tmp_path, dataset):
 
 @pytest.mark.parametrize("dataset", SETS)
 def test_the_papers_figures_stand_in_their_columns(tmp_path, dataset):
-    """The paper's own figures, given as a run's, appear again in the paper's row."""
+    """Every figure of the paper's table, in its order."""
     write_folder(tmp_path, dataset)
     names = {
         "nyuv2": "table1", "cityscapes": "table2", "qm9": "table3",
         "office31": "table4_office31", "officehome": "table4_officehome",
     }  # fmt: skip
     table = printed.paper_table(names[dataset])
-    headings, rows, _ = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    headings, _, _, paper = table_rows(markdown(tmp_path))
     expected = [v for k, v in table["EW"].items() if k != "method" and not k.endswith("_std")]
-    assert [cell.split(" ")[0] for cell in rows["EW, paper"][:-1]] == expected
+    assert [cell.split(" ")[0] for cell in paper["EW"]] == expected
     if dataset == "nyuv2":
         assert headings[1:4] == ["Segmentation<br>mIoU (%) ↑", "<br>PAcc (%) ↑",
                                  "Depth<br>AErr (m) ↓"]  # fmt: skip
-        assert rows["EW, paper"][-2] == "-1.78 ± 0.45"
+        assert paper["EW"][-1] == "-1.78 ± 0.45"
 
 
 def test_segnet_stands_beside_table_6_and_other_networks_alone():
@@ -156,7 +102,7 @@ def test_best_and_second_follow_the_direction(tmp_path):
               "db_mtl": [[0.4, 0.6], [0.1, 0.3]]}  # fmt: skip
     for method, test in values.items():
         write_run(tmp_path, method, 0, {"dataset": "cityscapes"} | SETS["cityscapes"], test)
-    _, _, rows = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    _, _, rows, _ = table_rows(markdown(tmp_path))
     assert rows["EW"][:4] == ["**60.00**", "40.00", "0.3000", "**0.1000**"]
     assert rows["STL"][:4] == [f"<u>{x}</u>" for x in ("50.00", "50.00", "0.2000", "0.2000")]
     # mIoU +20, PAcc -20; AErr -50, RErr +50; and the reverse.
@@ -168,19 +114,20 @@ def test_sample_data_are_marked_everywhere(tmp_path, monkeypatch):
     write_folder(tmp_path, "nyuv2", sample_data=True)
     outcomes = results.load(tmp_path)
     title = "NYUv2, preset quick"
-    markdown = tables.markdown(outcomes, title, [])
-    assert markdown.startswith("## NYUv2, preset quick (sample data)\n")
-    assert ", paper" not in markdown
+    _, _, _, paper = table_rows(markdown(tmp_path))
+    assert markdown(tmp_path).startswith("## NYUv2 (sample data)\n")
+    assert paper["EW"] == ["-1.78 ± 0.45"]
+    assert "Δp, paper (real data)" in markdown(tmp_path)
     assert outcomes[0].columns.title == "NYUv2 (sample data)"
     for some in (outcomes, outcomes * 2):  # both forms of the table
         console = Console(width=150)
         with console.capture() as capture:
-            console.print(tables.terminal(some, title))
+            console.print(terminal.table(some, title))
         assert "(sample data)" in capture.get()
         assert "paper" not in capture.get()
     notes = []
     monkeypatch.setattr(plots.Figure, "supxlabel", lambda self, text, **_: notes.append(text))
-    assert plots.write(outcomes, tmp_path, "A note.")
+    assert len(study_exhibit.make(study.load(tmp_path)).figures) == 5
     assert len(notes) == 5
     assert all("sample data" in note for note in notes)
     assert columns.marked("Sample data of NYUv2", outcomes[0].columns) == "Sample data of NYUv2"
@@ -192,7 +139,7 @@ def test_older_files_are_of_qm9(tmp_path):
     (outcome, _) = results.load(tmp_path)
     assert outcome.columns == columns.QM9
     assert outcome.columns.tasks == tuple(SETS["qm9"]["tasks"])
-    assert "| STL, paper | 0.062 |" in tables.markdown([outcome], "QM9", [])
+    assert "0.062" in table_rows(markdown(tmp_path))[3]["STL"]
     # New runs beside older ones.
     start = {"dataset": "qm9", "sample_data": False, "network": "mpnn"} | SETS["qm9"]
     write_run(tmp_path, "uw", 0, start, [[1.0]] * 11)
@@ -227,17 +174,16 @@ def test_runs_that_disagree_are_named(tmp_path):
         results.load(tmp_path)
 
 
-def test_a_baseline_of_zero_and_nulls_leave_dashes(tmp_path):
+def test_a_baseline_of_zero_counts_as_in_validation_and_nulls_leave_dashes(tmp_path):
     start = {"dataset": "office31"} | SETS["office31"]
     write_run(tmp_path, "stl", 0, start, [[0.0], [0.5], [0.5]])
     write_run(tmp_path, "ew", 0, start, [[0.1], [None], [0.6]])
     outcome = results.load(tmp_path)[1]
-    np.testing.assert_allclose(outcome.delta_p_per_task[0], [np.nan, np.nan, 20], rtol=1e-6)
-    _, rows, _ = table_rows(tables.markdown(results.load(tmp_path), "title", []))
+    np.testing.assert_allclose(outcome.delta_p_per_task[0], [10, np.nan, 20], rtol=1e-6)
+    _, rows, _, _ = table_rows(markdown(tmp_path))
     assert rows["EW"] == ["10.00", "–", "60.00", "–", "–", "4.0"]
-    assert {path.name for path in plots.write(results.load(tmp_path), tmp_path, "")} == {
-        "losses.png", "gradient_norms.png", "validation.png",
-    }  # fmt: skip
+    drawn = plots.draw(results.load(tmp_path))
+    assert set(drawn) == {"losses", "gradient_norms", "validation"}
 
 
 @pytest.mark.parametrize(
@@ -264,6 +210,5 @@ def test_what_was_not_recorded_is_left_out(tmp_path):
     write_folder(tmp_path, "cityscapes", seeds=1)
     for path in pathlib.Path(tmp_path).glob("*.jsonl"):
         path.write_text(path.read_text().replace('"gradient_norms"', '"other"'))
-    written = plots.write(results.load(tmp_path), tmp_path, "")
-    assert "gradient_norms.png" not in {path.name for path in written}
-    assert len(written) == 4
+    drawn = plots.draw(results.load(tmp_path))
+    assert set(drawn) == {"losses", "validation", "delta_p", "delta_p_and_time"}

@@ -18,6 +18,12 @@ _SCALE = 1 / (255 * specs.IMAGENET_STD)
 _OFFSET = -specs.IMAGENET_MEAN / specs.IMAGENET_STD
 
 
+def undo_normalisation(image: ArrayLike) -> NDArray[Any]:
+    """Office's images as people see them: without ImageNet's mean and standard deviation."""
+    shown: NDArray[Any] = np.asarray(image) * specs.IMAGENET_STD + specs.IMAGENET_MEAN
+    return np.clip(shown, 0, 1)
+
+
 class Source(Protocol):
     """A data set with its splits; an image's index is the same in all of them."""
 

@@ -1,0 +1,64 @@
+"""Bars in groups, with the spread over seeds."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from benchmarks.report import style
+from benchmarks.report.results import Outcome
+
+CHAIN_HATCH = "//"
+
+
+class Series(NamedTuple):
+    """What has one look in all groups."""
+
+    label: str
+    colours: Sequence[str]
+    """for every group"""
+    hatch: str
+    values: Sequence[np.ndarray]
+    """[seeds] for every group; empty where there is nothing"""
+
+
+def of(outcome: Outcome, values: Sequence[np.ndarray]) -> Series:
+    """In the method's colour; a chain or a variant is hatched."""
+    look = style.of(outcome)
+    hatch = CHAIN_HATCH if "linestyle" in look else ""
+    return Series(look["label"], [look["color"]] * len(values), hatch, values)
+
+
+def grouped(axis: Any, labels: Sequence[str], series: Sequence[Series], width: float = 0.8) -> None:
+    """A group of that width for each label: a bar for each series, mean ± standard deviation."""
+    width /= len(series)
+    for position, one in enumerate(series):
+        shown = [k for k, values in enumerate(one.values) if len(values)]
+        means = [float(np.mean(one.values[k])) for k in shown]
+        spreads = [np.std(v, ddof=1) if len(v := one.values[k]) > 1 else np.nan for k in shown]
+        axis.bar(
+            np.array(shown, float) + (position - (len(series) - 1) / 2) * width,
+            means,
+            width,
+            yerr=spreads if np.isfinite(spreads).any() else None,
+            capsize=2,
+            color=[one.colours[k] for k in shown],
+            ecolor="0.4",  # seen on black bars, too
+            hatch=one.hatch,
+            edgecolor="white",
+            linewidth=0.5,
+            label=one.label,
+        )
+    axis.axhline(0, color="black", linewidth=1)
+    axis.set_xticks(range(len(labels)), labels)
+    axis.set_xlim(-0.6, len(labels) - 0.4)
+    axis.grid(alpha=0.25, axis="y")
+    axis.set_axisbelow(True)
+
+
+def legend(figure: Figure, axis: Any, handles: Sequence[Patch] | None = None) -> None:
+    """Above everything; the series' own, or patches that stand for more than one of them."""
+    shown = handles or axis.get_legend_handles_labels()[0]
+    figure.legend(handles=shown, loc="outside upper center", ncols=len(shown), frameon=False)

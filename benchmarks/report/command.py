@@ -1,0 +1,85 @@
+"""`python -m benchmarks report`: everything that folders of results can show."""
+
+import pathlib
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from benchmarks.errors import UserError
+from benchmarks.report import exhibit, exhibits, page, study_exhibit
+from benchmarks.report.study import Study, is_study, load
+from benchmarks.report.study_exhibit import title
+
+__all__ = ["load", "print_written", "report", "title", "write_all", "write_study"]
+
+PAGE = "report.html"
+
+
+def report(folder: pathlib.Path, console: Console) -> None:
+    """Writes the report of a folder into it.
+
+    Args:
+      folder: of a study, or of folders of studies that are named by data set and network.
+      console: is told what was written.
+
+    Raises:
+      UserError: if there are no runs that came to an end.
+    """
+    if is_study(folder):
+        print_written(write_study(_checked(folder)), console)
+        return
+    inside = sorted(path for path in folder.glob("*") if path.is_dir() and is_study(path))
+    if not inside:
+        raise UserError(
+            f"{folder}: expected runs ({{method}}-seed{{seed}}.jsonl) or folders of runs, found "
+            f"{'neither' if folder.is_dir() else 'no such folder'}"
+        )
+    print_written(write_all(folder, {path.name: _checked(path) for path in inside}), console)
+
+
+def write_study(study: Study) -> list[pathlib.Path]:
+    """Writes a study's tables, plots and page into its folder; returns the paths."""
+    shown = study_exhibit.make(study)
+    written = exhibit.write(shown, study.folder)
+    section = page.Section(shown, study.folder, "study")
+    return [*written, page.write(study.folder / PAGE, shown.title, [section])]
+
+
+def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathlib.Path]:
+    """Writes every exhibit that the studies have runs for, their own reports, and one page.
+
+    Args:
+      folder: of the exhibits and the page.
+      studies: `{dataset}` or `{dataset}-{network}` -> study.
+
+    Returns:
+      The paths.
+    """
+    sections, absent = [], []
+    for name in exhibits.KINDS:
+        try:
+            shown = exhibits.make(name, studies)
+        except UserError as error:
+            absent.append(f"{name}: {error}")
+        else:
+            sections.append(page.Section(shown, folder, name, "As in the paper"))
+    for key, study in studies.items():
+        shown = study_exhibit.make(study)
+        sections.append(page.Section(shown, study.folder, key, "All runs of each study"))
+    written = [path for s in sections for path in exhibit.write(s.exhibit, s.folder)]
+    return [*written, page.write(folder / PAGE, "Experiments", sections, absent)]
+
+
+def print_written(paths: list[pathlib.Path], console: Console) -> None:
+    """Says which files there are, a line for each folder."""
+    folders = dict.fromkeys(path.parent for path in paths)
+    for folder in folders:
+        names = sorted({path.name for path in paths if path.parent == folder})
+        console.print(f"written to {folder}: {', '.join(names)}")
+
+
+def _checked(folder: pathlib.Path) -> Study:
+    study = load(folder)
+    if not study.outcomes:
+        raise UserError(f"{folder}: no run has come to an end: {', '.join(study.unfinished)}")
+    return study

@@ -1,0 +1,35 @@
+"""Figures as files: PNG to look at anywhere, SVG to print and enlarge."""
+
+import base64
+import pathlib
+import textwrap
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+
+def footnote(figure: Figure, text: str) -> Figure:
+    """Writes below a figure what it must not be seen without."""
+    width = int(15 * figure.get_size_inches()[0])
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
+    figure.supxlabel("\n".join(lines), fontsize=8, color="0.35")
+    return figure
+
+
+def write(figure: Figure, folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
+    """Writes both files and returns their paths; the same figure gives the same bytes."""
+    paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
+    with mpl.rc_context({"svg.hashsalt": stem}):
+        # Images of fixed shape leave margins.
+        look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.08}
+        figure.savefig(paths[0], **look)
+        figure.savefig(paths[1], **look, metadata={"Date": None})
+    return paths
+
+
+def data_uri(folder: pathlib.Path, stem: str) -> str:
+    """A written figure as an address that holds it: of the two files the smaller."""
+    files = [(folder / f"{stem}.svg", "svg+xml"), (folder / f"{stem}.png", "png")]
+    path, kind = min(files, key=lambda file: file[0].stat().st_size)
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

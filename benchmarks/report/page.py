@@ -1,0 +1,98 @@
+"""One HTML page that holds everything: it can be sent, and read without a network."""
+
+import html
+import importlib.resources
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from benchmarks import run_log
+from benchmarks.report import figure_files, table_formats
+from benchmarks.report.exhibit import Exhibit
+
+
+class Section(NamedTuple):
+    """An exhibit that has been written."""
+
+    exhibit: Exhibit
+    folder: pathlib.Path
+    """of its files"""
+    key: str
+    """unlike those of the page's others"""
+    group: str = ""
+    """of the table of contents"""
+
+
+def write(
+    path: pathlib.Path, title: str, sections: Sequence[Section], absent: Sequence[str] = ()
+) -> pathlib.Path:
+    """Writes the page and returns its path.
+
+    Args:
+      path: of the page.
+      title: above everything.
+      sections: in their order, their files written.
+      absent: what is not shown, and why.
+    """
+    style = (importlib.resources.files("benchmarks.report") / "page.css").read_text("utf-8")
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en">',
+        '<head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{html.escape(title)}</title>",
+        f"<style>{style}</style></head>",
+        f"<body><main><h1>{html.escape(title)}</h1>",
+        *[_contents(sections)] * (len(sections) > 1),
+        *map(_section, sections),
+        *[_details("Not shown", absent)] * bool(absent),
+        "</main></body></html>",
+        "",
+    ]
+    run_log.write_file(path, "\n".join(parts))
+    return path
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    parts = []
+    for group, members in itertools.groupby(sections, key=lambda section: section.group):
+        entries = (
+            f'<li><a href="#{_id(s)}">{html.escape(s.exhibit.title)}</a></li>' for s in members
+        )
+        parts.append(f"<h2>{html.escape(group)}</h2><ul>{''.join(entries)}</ul>")
+    return f"<nav>{''.join(parts)}</nav>"
+
+
+def _section(section: Section) -> str:
+    shown = section.exhibit
+    parts = [f'<section id="{_id(section)}">', f"<h2>{html.escape(shown.title)}</h2>"]
+    parts += [f'<p class="setting">{html.escape(line)}</p>' for line in shown.settings]
+    if shown.table is not None:
+        parts.append(
+            f'<div class="table" tabindex="0">{table_formats.html_table(shown.table)}</div>'
+        )
+    parts.append(f"<p>{html.escape(shown.caption)}</p>")
+    if shown.notes:
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in shown.notes)
+        parts.append(f'<ul class="notes">{notes}</ul>')
+    parts += [_figure(section, stem) for stem in shown.figures]
+    parts.append(_details("Environment", shown.environment or ("not recorded",)))
+    return "\n".join([*parts, "</section>"])
+
+
+def _figure(section: Section, stem: str) -> str:
+    own = section.exhibit.figure_captions.get(stem, "")
+    text = html.escape(own or section.exhibit.caption, quote=True)
+    caption = f"<figcaption>{text}</figcaption>" if own else ""
+    uri = figure_files.data_uri(section.folder, stem)
+    return f'<figure><img src="{uri}" alt="{text}">{caption}</figure>'
+
+
+def _details(summary: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f"<details><summary>{summary}</summary><ul>{items}</ul></details>"
+
+
+def _id(section: Section) -> str:
+    return html.escape(section.key, quote=True)

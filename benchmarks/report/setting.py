@@ -1,0 +1,57 @@
+"""What was trained, in words, from the settings beside the runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report.columns import dataset_title
+
+FEATURES_NOTE = (
+    "Molecules: elements, atomic numbers and distances are exact; bonds, aromaticity and "
+    "hybridisation are guessed from the geometry, where the paper's code asks RDKit."
+)
+_PRESET_NOTES = {
+    "quick": (
+        "Quick preset: {what}, a narrower network and minutes of training. It shows that "
+        "everything works, not which method is best: the order can change with longer training."
+    ),
+    "small": (
+        "Small preset: {what} and a narrower network, trained for thousands of steps. That is long "
+        "enough for the methods to differ, and far from the paper's training set and epochs."
+    ),
+}
+
+
+def title(settings: Mapping[str, Any]) -> str:
+    """What was trained, in a line.
+
+    Args:
+      settings: those of `config.json`.
+    """
+    network = data(settings).get("network")
+    name = dataset_title(settings.get("dataset", ""))
+    said = [name, network] if network else [name]
+    return f"{', '.join(said)}, {protocol(settings)}"
+
+
+def protocol(settings: Mapping[str, Any], steps: int | None = None) -> str:
+    """The preset, how long training takes, and how many molecules where they are fewer."""
+    epochs = f"{settings.get('train', {}).get('epochs', '?')} epochs"
+    if steps is not None:
+        epochs += f" ({steps:,} steps)"
+    number = data(settings).get("train_size")
+    size = f", {number:,} training molecules" if number else ""
+    return f"preset {settings.get('preset', 'unknown')}: {epochs}{size}"
+
+
+def notes(settings: Mapping[str, Any]) -> list[str]:
+    """What whoever reads the figures must know."""
+    is_qm9 = settings.get("dataset") == "qm9"
+    of_preset = _PRESET_NOTES.get(settings.get("preset", ""), "")
+    what = "a small subset" if is_qm9 else "few epochs"
+    return [of_preset.format(what=what)] * bool(of_preset) + [FEATURES_NOTE] * is_qm9
+
+
+def data(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of data and network."""
+    found: Mapping[str, Any] = settings.get("data") or settings.get("qm9") or {}
+    return found

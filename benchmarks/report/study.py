@@ -1,0 +1,140 @@
+"""A study: the runs of one folder with what is known about them."""
+
+import collections
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks import examples_file, run_log, step_times
+from benchmarks.errors import UserError
+from benchmarks.report import results, setting
+from benchmarks.report.columns import Columns, dataset_title, marked
+from benchmarks.report.results import Outcome, Records
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """All that a report says about a folder, which is read once."""
+
+    folder: pathlib.Path
+    settings: Mapping[str, Any]
+    """of its config.json; empty where there is none"""
+    runs: Mapping[str, Mapping[int, Records]]
+    """those that came to an end: method -> seed -> records"""
+    outcomes: list[Outcome]
+    unfinished: list[str]
+    """runs that have begun and not come to an end"""
+    has_step_times: bool
+
+    @property
+    def columns(self) -> Columns:
+        """What the figures are of."""
+        return results.columns_of(self.outcomes)
+
+    @property
+    def title(self) -> str:
+        """Data set and network, marked where the data are a sample."""
+        network = setting.data(self.settings).get("network") or self.columns.network
+        shown = network if network and self.columns.dataset in ("nyuv2", "cityscapes") else ""
+        name = dataset_title(self.columns.dataset)
+        return marked(f"{name}, {shown}" if shown else name, self.columns)
+
+    @functools.cached_property
+    def provenance(self) -> str:
+        """Which data, setting, length and how many seeds, in a line."""
+        data = "rendered sample data" if self.columns.sample_data else "real data"
+        network = setting.data(self.settings).get("network") or self.columns.network
+        name = f"{dataset_title(self.columns.dataset)} ({data})"
+        steps = {
+            r[-1]["steps"] for seeds in self.runs.values() for r in seeds.values()
+            if "steps" in r[-1]
+        }  # fmt: skip
+        counts = sorted({len(outcome.test) for outcome in self.outcomes} - {0}) or [0]
+        seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        said = f"{name}, {network}" if network else name
+        protocol = setting.protocol(self.settings, max(steps, default=None))
+        return f"{said}, {protocol}; {seeds} seed{'' if seeds == '1' else 's'}"
+
+    @property
+    def environment(self) -> list[str]:
+        """Device, versions and commit of the runs; several where they differ."""
+        found = collections.Counter(
+            _environment_line(record["environment"])
+            for seeds in self.runs.values()
+            for records in seeds.values()
+            for record in records[:1]
+            if "environment" in record
+        )
+        if len(found) == 1:
+            return list(found)
+        return [f"{line} ({count} runs)" for line, count in found.items()]
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever reads the figures must know."""
+        waiting = f"Not finished, and left out: {', '.join(self.unfinished)}."
+        return setting.notes(self.settings) + [waiting] * bool(self.unfinished)
+
+    def find(self, method: str) -> Outcome | None:
+        """The outcome of that method, also where all its runs failed."""
+        return next((o for o in self.outcomes if o.method == method), None)
+
+    def examples(self) -> dict[str, pathlib.Path]:
+        """Files of examples by method, of the first seed that has one."""
+        found = {}
+        for method, seeds in self.runs.items():
+            paths = (examples_file.path(self.folder, method, seed) for seed in sorted(seeds))
+            first = next((path for path in paths if path.exists()), None)
+            if first is not None:
+                found[method] = first
+        return found
+
+
+def load(folder: pathlib.Path) -> Study:
+    """Reads a folder.
+
+    Raises:
+      UserError: if a file in it is broken or its runs disagree.
+    """
+    runs = run_log.read_folder(folder)
+    times = step_times.read(folder)
+    started = {path.stem for path in folder.glob("*-seed*.jsonl")}
+    ended = {run_log.run_path(folder, m, s).stem for m, seeds in runs.items() for s in seeds}
+    return Study(
+        folder=folder,
+        settings=_settings(folder / "config.json"),
+        runs=runs,
+        outcomes=results.outcomes(runs, times),
+        unfinished=sorted(started - ended),
+        has_step_times=bool(times),
+    )
+
+
+def is_study(folder: pathlib.Path) -> bool:
+    """Whether a folder has runs."""
+    return any(folder.glob("*-seed*.jsonl"))
+
+
+def _settings(path: pathlib.Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    return found
+
+
+def _environment_line(environment: Mapping[str, Any]) -> str:
+    versions = environment.get("versions", {})
+    said = [
+        f"{environment.get('device_count', 1)} × {environment.get('device', 'unknown device')}",
+        f"{environment.get('cpu_count', '?')} CPU cores",
+        f"Python {environment.get('python', '?')}",
+        *(f"{name} {version}" for name, version in versions.items()),
+        f"commit {environment.get('commit') or 'unknown'}",
+    ]
+    return ", ".join(said)

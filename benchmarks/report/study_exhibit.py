@@ -1,0 +1,47 @@
+"""A study as an exhibit: all that its folder has."""
+
+from matplotlib.figure import Figure
+
+from benchmarks import examples_file, methods
+from benchmarks.report import figure_files, pictures, plots, setting, tables
+from benchmarks.report.columns import marked
+from benchmarks.report.exhibit import Exhibit
+from benchmarks.report.study import Study
+
+
+def title(study: Study) -> str:
+    """What was trained, in a line; marked where the data are a sample."""
+    return marked(setting.title(study.settings) if study.settings else study.title, study.columns)
+
+
+def make(study: Study, *, figures: bool = True) -> Exhibit:
+    """The table of all runs, all plots, and a picture for every method that has examples."""
+    drawn = plots.draw(study.outcomes) if figures else {}
+    captions = dict(plots.CAPTIONS)
+    for method, path in study.examples().items() if figures else ():
+        stem = f"examples-{method}"
+        drawn[stem] = _picture(study, examples_file.read(path))
+        captions[stem] = (
+            f"{methods.display_name(method)}: images of the test set, the truth and the prediction."
+        )
+    return Exhibit(
+        name="table",
+        title=title(study),
+        caption=tables.legend(study.outcomes),
+        notes=tuple(study.notes),
+        table=tables.comparison(study.outcomes, speed=True),
+        figures={
+            stem: figure_files.footnote(figure, study.provenance) for stem, figure in drawn.items()
+        },
+        figure_captions=captions,
+        settings=(study.provenance,),
+        environment=tuple(study.environment),
+    )
+
+
+def _picture(study: Study, examples: examples_file.Examples) -> Figure:
+    image, targets, predictions, names = examples
+    if isinstance(image, dict):
+        return pictures.office(image, targets, predictions, names)
+    label = "depth (m)" if study.columns.dataset == "nyuv2" else "disparity"
+    return pictures.dense(image, targets, predictions, names, label)
