@@ -68,6 +68,8 @@ def plan(config: Reproduce) -> dict[str, list[Part]]:
     The real data set where it is prepared; without it QM9 or a rendered sample, except under the
     paper's preset.
     """
+    if not config.names:
+        raise UserError(f"name one or more of all, {', '.join(CATALOGUE)}")
     names = list(CATALOGUE) if "all" in config.names else list(dict.fromkeys(config.names))
     for name in names:
         if name not in CATALOGUE:
