@@ -18,10 +18,10 @@ test: $(VENV)/installed  ## everything that CI runs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
 test-slow: $(VENV)/installed  ## also the checks that take minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 perf: $(VENV)/installed  ## step times next to equal weighting
 	$(BIN)/python -m benchmarks perf
@@ -31,4 +31,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .cache
+	rm -rf $(VENV)
