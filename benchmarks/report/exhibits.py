@@ -145,4 +145,4 @@ def _sources(name: str) -> list[str]:
 def _title(key: str) -> str:
     """A data set and network as people write them."""
     dataset, _, network = key.partition("-")
-    return f"{dataset_title(dataset)}, {network}" if network else dataset_title(dataset)
+    return f"{dataset_title(dataset)} ({network})" if network else dataset_title(dataset)

@@ -66,19 +66,26 @@ def _contents(sections: Sequence[Section]) -> str:
 
 def _section(section: Section) -> str:
     shown = section.exhibit
-    parts = [f'<section id="{_id(section)}">', f"<h2>{html.escape(shown.title)}</h2>"]
-    parts += [f'<p class="setting">{html.escape(line)}</p>' for line in shown.settings]
+    settings = [f'<p class="setting">{html.escape(line)}</p>' for line in shown.settings]
+    caption = [f"<p>{html.escape(shown.caption)}</p>"]
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in shown.notes)
+    caption += [f'<ul class="notes">{notes}</ul>'] * bool(notes)
+    figures = [_figure(section, stem) for stem in shown.figures]
+    table = []
     if shown.table is not None:
-        parts.append(
-            f'<div class="table" tabindex="0">{table_formats.html_table(shown.table)}</div>'
-        )
-    parts.append(f"<p>{html.escape(shown.caption)}</p>")
-    if shown.notes:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in shown.notes)
-        parts.append(f'<ul class="notes">{notes}</ul>')
-    parts += [_figure(section, stem) for stem in shown.figures]
-    parts.append(_details("Environment", shown.environment or ("not recorded",)))
-    return "\n".join([*parts, "</section>"])
+        text = table_formats.html_table(shown.table)
+        table = [f'<div class="table" tabindex="0">{text}</div>']
+    # A figure's table is there for those who want its figures, or cannot see it.
+    if shown.name.startswith("figure"):
+        folded = ["<details><summary>As a table</summary>", *table, "</details>"]
+        body = [*figures, *caption, *folded * bool(table)]
+    else:
+        body = [*table, *caption, *figures]
+    heading = f"<h2>{html.escape(shown.title)}</h2>"
+    environment = _details("Environment", shown.environment or ("not recorded",))
+    return "\n".join(
+        [f'<section id="{_id(section)}">', heading, *settings, *body, environment, "</section>"]
+    )
 
 
 def _figure(section: Section, stem: str) -> str:

@@ -65,10 +65,16 @@ def write(
     if sample_data and SAMPLE not in note.lower():
         note = f"{note.rstrip('.')} ({SAMPLE})".strip()
     if note:
-        lines = textwrap.wrap(note, int(11 * figure.get_size_inches()[0]))
-        figure.suptitle("\n".join(lines), fontsize=10)
+        head(figure, note)
     figure.savefig(path, dpi=110, bbox_inches="tight")  # images of fixed shape leave margins
     return path
+
+
+def head(figure: Figure, note: str) -> Figure:
+    """Writes a note above the pictures; below is the legend."""
+    lines = textwrap.wrap(note, int(11 * figure.get_size_inches()[0]))
+    figure.suptitle("\n".join(lines), fontsize=10)
+    return figure
 
 
 def dense(

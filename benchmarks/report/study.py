@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import examples_file, run_log, step_times
 from benchmarks.errors import UserError
+from benchmarks.methods import order
 from benchmarks.report import results, setting
 from benchmarks.report.columns import Columns, dataset_title, marked
 from benchmarks.report.results import Outcome, Records
@@ -85,7 +86,7 @@ class Study:
     def examples(self) -> dict[str, pathlib.Path]:
         """Files of examples by method, of the first seed that has one."""
         found = {}
-        for method, seeds in self.runs.items():
+        for method, seeds in sorted(self.runs.items(), key=lambda run: order(run[0])):
             paths = (examples_file.path(self.folder, method, seed) for seed in sorted(seeds))
             first = next((path for path in paths if path.exists()), None)
             if first is not None:

@@ -16,23 +16,24 @@ def title(study: Study) -> str:
 
 def make(study: Study, *, figures: bool = True) -> Exhibit:
     """The table of all runs, all plots, and a picture for every method that has examples."""
-    drawn = plots.draw(study.outcomes) if figures else {}
+    drawn = {
+        stem: figure_files.footnote(figure, study.provenance)
+        for stem, figure in (plots.draw(study.outcomes) if figures else {}).items()
+    }
     captions = dict(plots.CAPTIONS)
     for method, path in study.examples().items() if figures else ():
         stem = f"examples-{method}"
-        drawn[stem] = _picture(study, examples_file.read(path))
-        captions[stem] = (
-            f"{methods.display_name(method)}: images of the test set, the truth and the prediction."
-        )
+        name = methods.display_name(method)
+        picture = _picture(study, examples_file.read(path))
+        drawn[stem] = pictures.head(picture, f"{name}: {study.provenance}")
+        captions[stem] = f"{name}: images of the test set, the truth and the prediction."
     return Exhibit(
         name="table",
         title=title(study),
         caption=tables.legend(study.outcomes),
         notes=tuple(study.notes),
         table=tables.comparison(study.outcomes, speed=True),
-        figures={
-            stem: figure_files.footnote(figure, study.provenance) for stem, figure in drawn.items()
-        },
+        figures=drawn,
         figure_captions=captions,
         settings=(study.provenance,),
         environment=tuple(study.environment),

@@ -34,9 +34,11 @@ def test_a_comparison_from_start_to_table(tiny):
     for text in ("STL", "DB-MTL", "EW, paper", "Δp (%)", "⟨R²⟩", "guessed from the geometry"):
         assert text in printed
     names = {path.name for path in config.out.iterdir()}
+    plots = ("losses", "gradient_norms", "validation", "delta_p", "delta_p_and_time",
+             "cosine_similarity")  # fmt: skip
     assert names == {
-        "config.json", "table.md", "losses.png", "gradient_norms.png", "validation.png",
-        "delta_p.png", "delta_p_and_time.png",
+        "config.json", "table.md", "table.tex", "report.html",
+        *(f"{plot}.{suffix}" for plot in plots for suffix in ("png", "svg")),
         *(f"{m}-seed{s}.jsonl" for m in ("stl", "ew", "db_mtl") for s in (0, 1)),
     }  # fmt: skip
     assert all(path.stat().st_size > 5_000 for path in config.out.glob("*.png"))

@@ -211,7 +211,7 @@ def test_a_panel_for_each_network_and_what_is_missing(studies):
     assert [len(bars(axis)) for axis in one.figures["figure4"].axes] == [6, 9]
     assert "NYUv2, cross_stitch (sample data): No finished runs of IGBv2." in one.notes
     one = exhibits.render("figure4", {"nyuv2-mtan": studies["nyuv2-mtan"]})
-    assert "No runs of NYUv2, cross_stitch." in one.notes
+    assert "No runs of NYUv2 (cross_stitch)." in one.notes
 
 
 def test_the_forgetting_rates_stand_in_their_places(studies):

@@ -234,3 +234,4 @@ def test_office_examples_are_drawn_by_task(tmp_path):
     figure = study_exhibit.make(study.load(tmp_path)).figures["examples-ew"]
     texts = [axis.get_xlabel() for axis in figure.axes if axis.images]
     assert texts == ["✓ mug", "✗ mug\n(true: pen)"] * 3
+    assert figure.get_suptitle().startswith("EW: Office-31 (real data)")
