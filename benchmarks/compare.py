@@ -150,7 +150,13 @@ def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console
     console.print(f"timing a step of every method, in {rounds} turns ...", style="dim")
     steps = {method: _trainer(method, problem, config).repeated_step() for method in config.methods}
     times = step_times.measure(steps, rounds)
-    step_times.write(config.out, times, rounds, len(problem.batches("train")))
+    step_times.write(
+        config.out,
+        times,
+        rounds,
+        len(problem.batches("train")),
+        sample_data=problem.is_sample,
+    )
 
 
 def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory | None:

@@ -1,11 +1,10 @@
 """`python -m benchmarks reproduce`: the paper's tables and figures, from runs that are resumed."""
 
 import dataclasses
-import json
 import math
 import pathlib
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -132,7 +131,7 @@ def _run(part: Part, config: Reproduce, console: Console) -> None:
     command = comparison(part.study, config, part.methods)
     if not part.timed:
         compare.run_missing(command, console)
-    elif any(method not in step_times.read(command.out) for method in part.methods):
+    elif not set(part.methods) <= _timed(command.out).keys():
         compare.time_steps(command, config.rounds, console)
 
 
@@ -150,10 +149,15 @@ def _make_sample(study: Study, config: Reproduce, console: Console) -> None:
     commands.run(Prepare(name, files, _samples(config)), console)
 
 
+def _timed(folder: pathlib.Path) -> Mapping[str, Any]:
+    times = step_times.read(folder)
+    return {} if times is None else times.methods
+
+
 def _measure(study: Study, config: Reproduce, console: Console) -> None:
     """Times a step of single-task training, of equal weighting and of DB-MTL."""
     command = comparison(study, config, _MEASURED)
-    if all(method in step_times.read(command.out) for method in _MEASURED):
+    if set(_MEASURED) <= _timed(command.out).keys():
         return
     _make_sample(study, config, console)
     compare.time_steps(command, config.measure, console)
@@ -187,8 +191,7 @@ def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
     """Runs that are done, all runs, and the seconds that the others take; NaN if not known."""
     folder = config.out / part.study.key
     if part.timed:
-        times = step_times.read(folder)
-        done = sum(method in times for method in part.methods)
+        done = len(set(part.methods) & _timed(folder).keys())
         return done, len(part.methods), 0.0 if done == len(part.methods) else math.nan
     ends: dict[str, list[dict[str, Any]]] = {}
     for method in part.methods:
@@ -216,11 +219,10 @@ def _costs(
         if any(r["kind"] == "result" for r in records)
     }
     trained = [cost for method, cost in costs.items() if method not in (BASELINE, "ew")]
-    path = folder / step_times.FILE
-    if path.exists():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        steps = epochs * record["steps_per_epoch"]
-        timed = {m: steps * t["milliseconds"] / 1e3 for m, t in record["methods"].items()}
+    times = step_times.read(folder)
+    if times is not None:
+        steps = epochs * times.steps_per_epoch
+        timed = {m: steps * t["milliseconds"] / 1e3 for m, t in times.methods.items()}
         costs = timed | costs
         trained = trained or [timed[m] for m in ("db_mtl",) if m in timed]
     if trained:

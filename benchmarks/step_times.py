@@ -4,9 +4,10 @@ import json
 import pathlib
 import statistics
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks import run_log
+from benchmarks.errors import UserError
 
 FILE = "step_times.json"
 
@@ -34,26 +35,40 @@ def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, di
     return record
 
 
+class StepTimes(NamedTuple):
+    """What was measured, and on what."""
+
+    methods: Mapping[str, Mapping[str, float]]
+    """as `measure` returns them"""
+    steps_per_epoch: int
+    sample_data: bool
+    rounds: int
+    environment: Mapping[str, Any]
+
+
 def write(
     folder: pathlib.Path,
     times: Mapping[str, Mapping[str, float]],
     rounds: int,
     steps_per_epoch: int,
+    *,
+    sample_data: bool = False,
 ) -> None:
     """Records the times, and what they were measured on, beside the runs."""
-    record = {
-        "environment": run_log.environment(),
-        "rounds": rounds,
-        "steps_per_epoch": steps_per_epoch,
-        "methods": times,
-    }
-    run_log.write_file(folder / FILE, json.dumps(record, indent=2) + "\n")
+    record = StepTimes(times, steps_per_epoch, sample_data, rounds, run_log.environment())
+    run_log.write_file(folder / FILE, json.dumps(record._asdict(), indent=2) + "\n")
 
 
-def read(folder: pathlib.Path) -> dict[str, dict[str, float]]:
-    """What `write` recorded, empty where nothing was."""
+def read(folder: pathlib.Path) -> StepTimes | None:
+    """What `write` recorded; None where nothing was.
+
+    Raises:
+      UserError: if the file is damaged.
+    """
     path = folder / FILE
     if not path.exists():
-        return {}
-    methods: dict[str, dict[str, float]] = json.loads(path.read_text(encoding="utf-8"))["methods"]
-    return methods
+        return None
+    try:
+        return StepTimes(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path}: not the times of steps ({error})") from error

@@ -50,7 +50,7 @@ class Columns:
     @property
     def title(self) -> str:
         """The data set as people write it, marked where it is a sample."""
-        return marked(dataset_title(self.dataset), self)
+        return marked(dataset_title(self.dataset), self.sample_data)
 
     @functools.cached_property
     def flat(self) -> tuple[Metric, ...]:
@@ -182,9 +182,9 @@ def agreed(found: Mapping[str, Columns]) -> Columns:
     return dataclasses.replace(first, network=network)
 
 
-def marked(text: str, columns: Columns) -> str:
+def marked(text: str, sample_data: bool) -> str:
     """The text; of sample data it says so, if it did not already."""
-    if not columns.sample_data or SAMPLE in text.lower():
+    if not sample_data or SAMPLE in text.lower():
         return text
     return f"{text.rstrip('.')} ({SAMPLE})".strip()
 

@@ -9,6 +9,7 @@ from benchmarks import methods
 from benchmarks.report import choice, table
 from benchmarks.report.parts import Parts, Studies, need
 from benchmarks.report.results import Outcome
+from benchmarks.report.study import Study
 
 # Okabe and Ito's nearest to the paper's cyan, red, yellow and blue.
 _KINDS = {
@@ -23,33 +24,28 @@ _OTHERS = (methods.BASELINE, "ew")
 
 
 def times(studies: Studies) -> Parts:
-    """The time of an epoch of every method; of a step where the runs do not tell their steps."""
+    """The time of an epoch of every method."""
     (study,) = studies.values()
-    headline, _ = choice.headline(study.outcomes)
-    notes = [f"{study.title}: {o.name} failed: {f}." for o in headline for f in o.failed]
-    finished = [o for o in headline if len(o.test) and o.steps_per_second > 0]
-    need(finished, studies, "some method")
-    ordered = sorted(finished, key=lambda o: -o.steps_per_second)
-    steps = [_steps_per_epoch(o) for o in ordered]
-    by_epoch = all(steps)
-    seconds = [(n if n and by_epoch else 1) / o.steps_per_second
-               for n, o in zip(steps, ordered, strict=True)]  # fmt: skip
-    what = "epoch" if by_epoch else "training step"
+    measured, unfinished = _measured(study)
+    need(measured, studies, "some method")
+    notes = [f"{study.title}: {line}." for line in unfinished]
+    ordered = sorted(measured, key=lambda m: measured[m])
+    seconds = [measured[method] for method in ordered]
     unit, scale = ("s", 1.0) if max(seconds) >= 1 else ("ms", 1e3)
-    ew = next((s for s, o in zip(seconds, ordered, strict=True) if o.method == "ew"), math.nan)
+    ew = measured.get("ew", math.nan)
 
     figure = Figure(figsize=(7.5, 1.5 + 0.27 * len(ordered)), layout="constrained")
     axis = figure.subplots()
     shown = [scale * s for s in seconds]
-    colours = [_KINDS[_kind(o)] for o in ordered]
+    colours = [_KINDS[_kind(method)] for method in ordered]
     bars = axis.barh(range(len(ordered)), shown, color=colours, edgecolor="0.3", linewidth=0.5)
     ratios = ["" if math.isnan(ew) else f" ({s / ew:.2f} × EW)" for s in seconds]
     texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
-    axis.set_yticks(range(len(ordered)), [o.name for o in ordered])
+    axis.set_yticks(range(len(ordered)), list(map(methods.display_name, ordered)))
     axis.invert_yaxis()
-    axis.set_xlabel(f"time of {'an' if by_epoch else 'a'} {what} ({unit}), median")
+    axis.set_xlabel(f"time of an epoch ({unit}), median")
     axis.grid(alpha=0.25, axis="x")
     axis.set_axisbelow(True)
     kinds = [k for k in _KINDS if k in set(map(_kind, ordered))]
@@ -60,22 +56,39 @@ def times(studies: Studies) -> Parts:
         frameon=False,
     )
     rows = [
-        [o.name, _kind(o), _short(value), *([] if math.isnan(ew) else [f"{s / ew:.2f}"])]
-        for o, value, s in zip(ordered, shown, seconds, strict=True)
+        [
+            methods.display_name(method),
+            _kind(method),
+            _short(value),
+            *([] if math.isnan(ew) else [f"{s / ew:.2f}"]),
+        ]
+        for method, value, s in zip(ordered, shown, seconds, strict=True)
     ]
-    headings = ["method", "kind", f"time of an epoch ({unit})" if by_epoch else f"step ({unit})"]
+    headings = ["method", "kind", f"time of an epoch ({unit})"]
     headings += [] if math.isnan(ew) else ["time / EW"]
-    measured = (
-        "the median step, all methods timed in turns"
-        if study.has_step_times
-        else "the median of the runs' own speeds, which other work on the machine may have changed"
+    how = (
+        f"its steps times the median of {study.step_times.rounds}, all methods in turns"
+        if study.step_times is not None
+        else "by the runs' own speeds, which other work on the machine may have changed"
     )
-    caption = f"Time of {'an epoch' if by_epoch else 'a step'} of training: {measured}."
+    caption = f"Time of an epoch of training: {how}."
     return Parts(caption, table.plain(headings, rows), {"": figure}, notes)
 
 
-def _kind(outcome: Outcome) -> str:
-    method = methods.parse(outcome.method).method
+def _measured(study: Study) -> tuple[dict[str, float], list[str]]:
+    """Seconds of an epoch by method, and what could not be measured."""
+    times = study.step_times
+    if times is not None:
+        steps = times.steps_per_epoch / 1e3
+        return {m: steps * record["milliseconds"] for m, record in times.methods.items()}, []
+    headline, _ = choice.headline(study.outcomes)
+    finished = [o for o in headline if len(o.test) and o.steps_per_second > 0]
+    failed = [f"{o.name} failed: {failure}" for o in headline for failure in o.failed]
+    return {o.method: _steps_per_epoch(o) / o.steps_per_second for o in finished}, failed
+
+
+def _kind(name: str) -> str:
+    method = methods.parse(name).method
     for kind, members in zip(_KINDS, (_LOSS, (), _HYBRID, _OTHERS), strict=True):
         if method in members:
             return kind
@@ -83,8 +96,8 @@ def _kind(outcome: Outcome) -> str:
 
 
 def _steps_per_epoch(outcome: Outcome) -> int:
-    """0 where the records do not tell."""
-    return next((int(e[0].get("step", 0)) for e in outcome.epochs if e), 0)
+    """The first epoch's."""
+    return next(int(epochs[0]["step"]) for epochs in outcome.epochs if epochs)
 
 
 def _short(value: float) -> str:

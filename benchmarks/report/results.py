@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import run_log, step_times
+from benchmarks import run_log
 from benchmarks.methods import BASELINE, display_name, order
 from benchmarks.report import columns as columns_
 from benchmarks.report.columns import Columns
 from benchmarks.scores import delta_p_per_task
+from benchmarks.step_times import StepTimes
+from benchmarks.step_times import read as read_step_times
 
 Records = list[dict[str, Any]]
 Figures = dict[str, dict[int, np.ndarray]]
@@ -56,17 +58,17 @@ def columns_of(outcomes: Sequence[Outcome]) -> Columns:
 
 def load(folder: pathlib.Path) -> list[Outcome]:
     """The outcomes of a folder, see `outcomes`."""
-    return outcomes(run_log.read_folder(folder), step_times.read(folder))
+    return outcomes(run_log.read_folder(folder), read_step_times(folder))
 
 
 def outcomes(
-    runs: Mapping[str, Mapping[int, Records]], times: Mapping[str, Mapping[str, float]]
+    runs: Mapping[str, Mapping[int, Records]], step_times: StepTimes | None = None
 ) -> list[Outcome]:
     """The outcomes of all methods with at least one run that came to an end, baseline first.
 
     Args:
       runs: of `run_log.read_folder`.
-      times: of `step_times.read`.
+      step_times: of `step_times.read`; their speeds count, not the runs' own.
 
     Raises:
       UserError: naming the run whose first record disagrees with the others.
@@ -92,6 +94,7 @@ def outcomes(
 
     test, validation = figures("test"), figures("validation")
     found = [_outcome(m, columns, runs[m], test, validation) for m in methods]
+    times = step_times.methods if step_times else {}
     return [
         dataclasses.replace(o, steps_per_second=1e3 / times[o.method]["milliseconds"])
         if o.method in times

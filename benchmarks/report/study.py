@@ -14,6 +14,7 @@ from benchmarks.methods import order
 from benchmarks.report import results, setting
 from benchmarks.report.columns import Columns, dataset_title, marked
 from benchmarks.report.results import Outcome, Records
+from benchmarks.step_times import StepTimes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Study:
     outcomes: list[Outcome]
     unfinished: list[str]
     """runs that have begun and not come to an end"""
-    has_step_times: bool
+    step_times: StepTimes | None
+    """where steps were timed in turns"""
 
     @property
     def columns(self) -> Columns:
@@ -36,19 +38,31 @@ class Study:
         return results.columns_of(self.outcomes)
 
     @property
+    def dataset(self) -> str:
+        """Its name, also where nothing was trained."""
+        name: str = self.columns.dataset if self.outcomes else self.settings.get("dataset", "")
+        return name
+
+    @property
+    def sample_data(self) -> bool:
+        """Whether the data are rendered."""
+        timed = self.step_times is not None and self.step_times.sample_data
+        return self.columns.sample_data if self.outcomes else timed
+
+    @property
     def title(self) -> str:
         """Data set and network, marked where the data are a sample."""
         network = setting.data(self.settings).get("network") or self.columns.network
-        shown = network if network and self.columns.dataset in ("nyuv2", "cityscapes") else ""
-        name = dataset_title(self.columns.dataset)
-        return marked(f"{name}, {shown}" if shown else name, self.columns)
+        shown = network if network and self.dataset in ("nyuv2", "cityscapes") else ""
+        name = dataset_title(self.dataset)
+        return marked(f"{name}, {shown}" if shown else name, self.sample_data)
 
     @functools.cached_property
     def provenance(self) -> str:
         """Which data, setting, length and how many seeds, in a line."""
-        data = "rendered sample data" if self.columns.sample_data else "real data"
+        data = "rendered sample data" if self.sample_data else "real data"
         network = setting.data(self.settings).get("network") or self.columns.network
-        name = f"{dataset_title(self.columns.dataset)} ({data})"
+        name = f"{dataset_title(self.dataset)} ({data})"
         steps = {
             r[-1]["steps"] for seeds in self.runs.values() for r in seeds.values()
             if "steps" in r[-1]
@@ -56,6 +70,8 @@ class Study:
         counts = sorted({len(outcome.test) for outcome in self.outcomes} - {0}) or [0]
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         said = f"{name}, {network}" if network else name
+        if not self.outcomes:
+            return f"{said}, preset {self.settings.get('preset', 'unknown')}; nothing trained"
         protocol = setting.protocol(self.settings, max(steps, default=None))
         return f"{said}, {protocol}; {seeds} seed{'' if seeds == '1' else 's'}"
 
@@ -69,6 +85,8 @@ class Study:
             for record in records[:1]
             if "environment" in record
         )
+        if not found and self.step_times is not None:
+            return [_environment_line(self.step_times.environment)]
         if len(found) == 1:
             return list(found)
         return [f"{line} ({count} runs)" for line, count in found.items()]
@@ -102,15 +120,16 @@ def load(folder: pathlib.Path) -> Study:
     """
     runs = run_log.read_folder(folder)
     times = step_times.read(folder)
+    settings = _settings(folder / "config.json")
     started = {path.stem for path in folder.glob("*-seed*.jsonl")}
     ended = {run_log.run_path(folder, m, s).stem for m, seeds in runs.items() for s in seeds}
     return Study(
         folder=folder,
-        settings=_settings(folder / "config.json"),
+        settings=settings,
         runs=runs,
         outcomes=results.outcomes(runs, times),
         unfinished=sorted(started - ended),
-        has_step_times=bool(times),
+        step_times=times,
     )
 
 

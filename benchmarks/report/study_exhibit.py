@@ -11,7 +11,9 @@ from benchmarks.report.study import Study
 
 def title(study: Study) -> str:
     """What was trained, in a line; marked where the data are a sample."""
-    return marked(setting.title(study.settings) if study.settings else study.title, study.columns)
+    return marked(
+        setting.title(study.settings) if study.settings else study.title, study.sample_data
+    )
 
 
 def make(study: Study, *, figures: bool = True) -> Exhibit:

@@ -14,7 +14,7 @@ from benchmarks.report.tables import best, figure, figures
 
 def table(outcomes: Sequence[Outcome], title: str) -> Table:
     """The table for a terminal: all metrics for a few methods, Δp and speed for many."""
-    title = marked(title, columns_of(outcomes))
+    title = marked(title, columns_of(outcomes).sample_data)
     return (_by_metric if len(outcomes) <= _FEW else _by_method)(outcomes, title)
 
 

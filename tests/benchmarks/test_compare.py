@@ -159,7 +159,7 @@ def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     for name in set(dbmtl.METHODS) - set(names):
         (config.out / f"{name}-seed0.jsonl").unlink()
     slow = {name: {"milliseconds": 1000.0 * (i + 1)} for i, name in enumerate(names)}
-    step_times.write(config.out, slow, rounds=1)
+    step_times.write(config.out, slow, rounds=1, steps_per_epoch=2)
     printed = run(config)
     for i, name in enumerate(names):
         assert methods.display_name(name) in printed
@@ -182,7 +182,7 @@ def test_steps_are_timed_in_turns():
 def test_a_comparison_can_time_its_steps(tiny):
     config = changed(dataclasses.replace(tiny, methods=("stl", "ew"), time_steps=1), epochs=1)
     run(config)
-    times = step_times.read(config.out)
+    times = step_times.read(config.out).methods
     assert set(times) == {"stl", "ew"}
     speeds = {o.method: o.steps_per_second for o in results.load(config.out)}
     assert speeds["ew"] == pytest.approx(1e3 / times["ew"]["milliseconds"])

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
+from benchmarks import step_times
 from benchmarks.errors import UserError
 from benchmarks.methods import DISPLAY_NAMES
 from benchmarks.report import exhibit, exhibits, table_formats
@@ -238,9 +239,9 @@ def test_times_are_of_an_epoch_by_kind_and_over_ew(studies, tmp_path):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     times = {"stl": 50.0, "ew": 10.0, "db_mtl": 42.0}
     methods = {m: {"milliseconds": t} for m, t in times.items()}
-    (tmp_path / "step_times.json").write_text(json.dumps({"methods": methods}))
+    step_times.write(tmp_path, methods, rounds=3, steps_per_epoch=5)
     one = exhibits.render("figure7", {"qm9": tmp_path})
-    assert "timed in turns" in one.caption
+    assert "all methods in turns" in one.caption
     assert [row.cells[-1].text for row in one.table.rows] == ["1.00", "4.20", "5.00"]
     assert [row.cells[-2].text for row in one.table.rows] == ["50.0", "210", "250"]
 
