@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 Metrics = list[list[float]]
 """One list of metrics per task."""
@@ -113,6 +114,22 @@ class Problem(abc.ABC):
     def read(self, static: Any, arrays: Any) -> Any:
         """What else of a batch lies on the host; runs ahead, in threads. By default nothing."""
         return arrays
+
+    def join(self, batches: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Batches of several seeds, after `read`, as one whose arrays have a leading axis.
+
+        A single one stays as it is.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        static = self.common_static([static for static, _ in batches])
+        return static, jax.tree.map(lambda *rows: np.stack(rows), *(own for _, own in batches))
+
+    def common_static(self, statics: Sequence[Any]) -> Any:
+        """What suits batches of several seeds; by default they all have the same."""
+        if any(static != statics[0] for static in statics):
+            raise ValueError(f"expected batches of one kind, found {list(statics)}")
+        return statics[0]
 
     @abc.abstractmethod
     def load(self, data: Any, static: Any, arrays: Any) -> Any:
