@@ -5,10 +5,12 @@ Beside the records of the seeds 0 and 1 of a method that are trained together is
 one under another name and renames it when it is complete; only then is the old one removed.
 """
 
+import asyncio
 import contextlib
-import io
 import logging
+import os
 import pathlib
+import re
 import shutil
 import time
 import zlib
@@ -140,23 +142,41 @@ def _checksum(plain: Any) -> np.ndarray:
     return np.asarray(total, np.uint32)
 
 
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that ignores what it is told after its end.
+
+    When one array cannot be written or read, Orbax closes its loop; TensorStore then reports the
+    other arrays to it, each of which would print a traceback.
+    """
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        except RuntimeError:
+            if not self.is_closed():
+                raise
+
+
+class _Loops(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        return _Loop()
+
+
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    """A checkpointer that works in the caller's thread and keeps its messages to itself."""
+    """A checkpointer that works in the caller's thread and reports errors as exceptions alone."""
     # Imported only now: it takes a second, and a short run needs none.
     from orbax import checkpoint
 
-    # On a full disk, every array that could not be written prints a traceback of its own.
-    logger = logging.getLogger("absl")
+    logger, policy = logging.getLogger("absl"), asyncio.get_event_loop_policy()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
+    asyncio.set_event_loop_policy(_Loops())
     try:
-        with (
-            contextlib.redirect_stderr(io.StringIO()),
-            checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer,
-        ):
+        with checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer:
             yield checkpointer
     finally:
+        asyncio.set_event_loop_policy(policy)
         logger.setLevel(level)
 
 
@@ -171,4 +191,7 @@ def _write_errors(target: pathlib.Path) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What went wrong; TensorStore's messages are long, and have the system's error within."""
+    text = " ".join(str(error).split())
+    code = re.search(r"os_error_code='(\d+)'", text)
+    return os.strerror(int(code[1])) if code else text[:200] or type(error).__name__
