@@ -1,6 +1,8 @@
 """`python -m benchmarks compare`: train, evaluate, tabulate and plot."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import optax
@@ -8,6 +10,8 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks import methods, run_log, step_times
+from benchmarks.checkpoints import Checkpoints
+from benchmarks.checkpoints import path as checkpoint_path
 from benchmarks.config import Compare, DenseConfig, QM9Config
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
@@ -17,7 +21,8 @@ from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.report import command as report
 from benchmarks.report import terminal
-from benchmarks.train import MethodFactory, Result, Trainer
+from benchmarks.schedule import Schedule
+from benchmarks.train import MethodFactory, Result, Run, Trainer
 
 
 def compare(config: Compare, console: Console) -> None:
@@ -31,15 +36,22 @@ def run_missing(config: Compare, console: Console) -> None:
     if "all" in config.methods:
         named = (BASELINE, *dbmtl.METHODS, *(m for m in config.methods if m != "all"))
         config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
-    _check_methods(config)
+    schedule = _schedule(config)
     run_log.open_folder(config.out, config.settings())
-    missing = _missing(config)
+    missing = schedule.left()
     if not missing:
         console.print(f"all runs are complete in {config.out}")
     if missing or config.time_steps:
         problem = open_problem(config, console)
-        for method in missing:
-            _run_method(method, missing[method], config, problem, console)
+
+        @functools.lru_cache(maxsize=1)  # a method's programs are compiled once for all seeds
+        def trainer(method: str) -> Trainer:
+            return _trainer(method, problem, config)
+
+        def train(method: str, logs: dict[int, run_log.RunLog]) -> None:
+            _train(method, logs, config, trainer, console)
+
+        schedule.run(train, console.print)
         if config.time_steps:
             _time_steps(config, config.time_steps, problem, console)
 
@@ -88,52 +100,53 @@ def render(config: Compare, console: Console) -> None:
     report.print_written(report.write_study(study), console)
 
 
-def _check_methods(config: Compare) -> None:
+def _schedule(config: Compare) -> Schedule:
+    """The runs that are asked for."""
     for method in config.methods:
         methods.check(method)
     if config.seeds < 1:
         raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
-    if BASELINE not in config.methods:
-        for seed in range(config.seeds):
-            if _baseline(config, seed) is None:
-                raise UserError(
-                    f"--methods: {BASELINE} is missing, and {config.out} has no finished run of it "
-                    f"for seed {seed}; Δp is relative to it, and validation chooses epochs by Δp"
-                )
+    if not config.checkpoint_seconds >= 0:
+        raise UserError(
+            f"--checkpoint-seconds: expected 0 or more, found {config.checkpoint_seconds}"
+        )
+    schedule = Schedule(config.out, config.methods, range(config.seeds), config.vmap_seeds)
+    schedule.check_baselines()
+    return schedule
 
 
-def _missing(config: Compare) -> dict[str, list[int]]:
-    """The runs that are not complete: method -> seeds, the baseline first."""
-    ordered = sorted(dict.fromkeys(config.methods), key=lambda method: method != BASELINE)
-    missing = {
-        method: [
-            seed
-            for seed in range(config.seeds)
-            if not run_log.is_complete(run_log.read_run(run_log.run_path(config.out, method, seed)))
-        ]
-        for method in ordered
-    }
-    return {method: seeds for method, seeds in missing.items() if seeds}
-
-
-def _run_method(
-    method: str, seeds: list[int], config: Compare, problem: Problem, console: Console
+def _train(
+    method: str,
+    logs: dict[int, run_log.RunLog],
+    config: Compare,
+    make_trainer: Callable[[str], Trainer],
+    console: Console,
 ) -> None:
-    trainer = _trainer(method, problem, config)
-    for seed in seeds:
+    """Trains seeds of a method, in the same steps."""
+    runs = []
+    for seed, log in logs.items():
         baseline = None if method == BASELINE else _baseline(config, seed)
         if method != BASELINE and baseline is None:
             console.print(f"{method}, seed {seed}: left out, as its baseline failed")
-            continue
-        path = run_log.run_path(config.out, method, seed)
-        name = f"{methods.display_name(method)}, seed {seed}"
-        with run_log.RunLog(path) as log, Progress(console, name) as progress:
-            result = trainer.run(seed, baseline, log, progress)
-            if result is not None and baseline is not None:
-                value = trainer.scores(result.test, baseline.test).mean()
-                progress.note(f"done, test Δp {value:+.1f} %")
+        else:
+            runs.append(Run(seed, baseline, log))
+    if not runs:
+        return
+    seeds = [run.seed for run in runs]
+    several = len(seeds) > 1
+    numbers = ", ".join(map(str, seeds))
+    name = f"{methods.display_name(method)}, seed{'s' if several else ''} {numbers}"
+    saved = Checkpoints(checkpoint_path(config.out, method, seeds), config.checkpoint_seconds)
+    trainer = make_trainer(method)
+    with Progress(console, name) as progress:
+        results = trainer.run_together(runs, progress, saved)
+        for run, result in zip(runs, results, strict=True):
+            which = f"seed {run.seed} " if several else ""
+            if result is not None and run.baseline is not None:
+                value = trainer.scores(result.test, run.baseline.test).mean()
+                progress.note(f"{which}done, test Δp {value:+.1f} %")
             elif result is not None:
-                progress.note("done")
+                progress.note(f"{which}done")
 
 
 def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
@@ -174,7 +187,7 @@ def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory |
 
 def _baseline(config: Compare, seed: int) -> Result | None:
     records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
-    if not run_log.is_complete(records) or records[-1]["kind"] != "result":
+    if not run_log.has_result(records):
         return None
     return Result(_figures(records[-1]["validation"]), _figures(records[-1]["test"]))
 

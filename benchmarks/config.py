@@ -128,6 +128,10 @@ class Compare:
     """folder of the results; runs that are complete there are not repeated"""
     seeds: int = 1
     """how many seeds of initialisation and order of batches"""
+    vmap_seeds: bool = False
+    """train all seeds of a method that are missing as one program: where an accelerator has room"""
+    checkpoint_seconds: float = 60.0
+    """between two states of a run on disk, from which it goes on after a crash"""
     time_steps: int = 0
     """time a step of every method so many times, in turns; 0: the runs' own speeds are shown"""
 

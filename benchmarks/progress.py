@@ -45,6 +45,7 @@ class Progress:
         self._bar.start()
         self._start = self._shown = time.perf_counter()
         self._done = self._done_when_shown = 0
+        self._first: float | None = None
         return self
 
     def __exit__(
@@ -55,22 +56,29 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def begin_epoch(self, epoch: int, epochs: int, steps: int) -> None:
-        """Says which epoch of how many begins, and its number of steps."""
+    def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:
+        """Says which epoch of how many begins, its number of steps, and how many are behind."""
         self._epoch, self._epochs = epoch, epochs
-        self._bar.update(self._task, total=self._done + steps * (epochs - epoch))
+        self._done = epoch * steps + step
+        if self._first is None:  # a resumed run: what others did says nothing about the time left
+            self._first, self._done_when_shown = self._done / steps, self._done
+            self._bar.reset(self._task, total=steps * epochs, completed=self._done)
         every = max(1, epochs // _LINES_PER_RUN)
-        if not self._console.is_terminal and epoch > 0 and epoch % every == 0:
+        if not self._console.is_terminal and epoch > self._first and epoch % every == 0:
             elapsed = time.perf_counter() - self._start
-            left = elapsed / epoch * (epochs - epoch)
+            left = elapsed / (epoch - self._first) * (epochs - epoch)
             self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
 
     def step(self, losses: list[jax.Array]) -> None:
-        """Counts a step; now and then shows its losses, which waits for the device."""
+        """Counts a step; now and then shows its losses, which waits for the device.
+
+        Those of several seeds, [seeds, T], are averaged.
+        """
         self._done += 1
         now = time.perf_counter()
         if self._console.is_terminal and now - self._shown > _REFRESH_SECONDS:
-            shown = " ".join(f"{loss:.2g}".removeprefix("0") for loss in np.asarray(losses[-1]))
+            last = np.atleast_2d(losses[-1]).mean(axis=0)
+            shown = " ".join(f"{loss:.2g}".removeprefix("0") for loss in last)
             now = time.perf_counter()
             rate = (self._done - self._done_when_shown) / (now - self._shown)
             self._shown, self._done_when_shown = now, self._done

@@ -3,9 +3,13 @@
 A folder holds `config.json` and `{method}-seed{seed}.jsonl`. Every line is an object with a
 "kind": "start" (the environment), "step" (training losses), "epoch" (validation) and, last,
 "result" or "failed". Tables and plots are made from these files alone.
+
+Several processes may share a folder: who writes a run's file holds its lock, which the kernel
+releases when the process ends, however it does. The file system must have such locks (flock).
 """
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import math
@@ -14,8 +18,9 @@ import pathlib
 import platform
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 
@@ -24,15 +29,43 @@ from benchmarks.errors import UserError
 LAST_KINDS = ("result", "failed")
 
 
-class RunLog:
-    """Appends records to a run's file; each is on disk when `write` returns."""
+class Mark(NamedTuple):
+    """A place in a run's file, and what is before it."""
+
+    size: int = 0
+    checksum: int = 0
+
+
+class HeldError(Exception):
+    """Another process has the lock of a run's file."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
+        super().__init__(f"{path} is held by another process")
+        self.path = path
+
+
+class RunLog:
+    """Appends records to a run's file; each is on disk when `write` returns.
+
+    It holds the file's lock from beginning to end, and changes nothing before the first call.
+
+    Raises:
+      HeldError: if another process holds it.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self.path = path
 
     def __enter__(self) -> Self:
-        with _disk_errors(self._path):
-            self._file = self._path.open("w", encoding="utf-8")
+        with disk_errors(self.path):
+            # Unbuffered: what did not fit on the disk is not tried once more when closing.
+            self._file = self.path.open("a+b", buffering=0)
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self._file.close()
+                raise HeldError(self.path) from error
+            self.mark = self._measure()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -40,9 +73,50 @@ class RunLog:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Appends one record; arrays become lists, NaN and infinities null."""
-        with _disk_errors(self._path):
-            self._file.write(json.dumps({"kind": kind} | _plain(fields)) + "\n")
-            self._file.flush()
+        line = (json.dumps({"kind": kind} | _plain(fields)) + "\n").encode()
+        with disk_errors(self.path):
+            rest = line
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        self.mark = Mark(self.mark.size + len(line), zlib.crc32(line, self.mark.checksum))
+
+    def begins_with(self, mark: Mark) -> bool:
+        """Whether the file has what it had when `mark` was taken, and maybe more."""
+        with disk_errors(self.path):
+            return self._measure(mark.size) == mark
+
+    def rewind(self, mark: Mark) -> None:
+        """Takes away what was written after `mark`."""
+        with disk_errors(self.path):
+            self._file.truncate(mark.size)
+        self.mark = mark
+
+    def sync(self) -> None:
+        """Waits until the records would survive a loss of power, too."""
+        with disk_errors(self.path):
+            os.fsync(self._file.fileno())
+
+    def _measure(self, size: int = -1) -> Mark:
+        self._file.seek(0)
+        content = self._file.read(size)
+        return Mark(len(content), zlib.crc32(content))
+
+
+def wait(path: pathlib.Path) -> None:
+    """Returns when no process holds the lock of a run's file."""
+    with disk_errors(path), path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def is_held(path: pathlib.Path) -> bool:
+    """Whether a process is writing a run's file."""
+    if not path.exists():
+        return False
+    try:
+        with RunLog(path):
+            return False
+    except HeldError:
+        return True
 
 
 def run_path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
@@ -71,6 +145,11 @@ def is_complete(records: list[dict[str, Any]]) -> bool:
     return bool(records) and records[-1]["kind"] in LAST_KINDS
 
 
+def has_result(records: list[dict[str, Any]]) -> bool:
+    """Whether the run came to an end with a result."""
+    return is_complete(records) and records[-1]["kind"] == "result"
+
+
 def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     """All runs of a folder that came to an end: method -> seed -> records."""
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
@@ -86,7 +165,7 @@ def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
     """Creates the folder of results, or checks that what is there has the same settings."""
     make_folder(folder)
     path = folder / "config.json"
-    with _disk_errors(path):
+    with disk_errors(path):
         if path.exists():
             try:
                 found = json.loads(path.read_text(encoding="utf-8"))
@@ -103,13 +182,13 @@ def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
 
 def make_folder(folder: pathlib.Path) -> None:
     """Creates a folder where there is none."""
-    with _disk_errors(folder):
+    with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_file(path: pathlib.Path, text: str) -> None:
     """Writes a file so that it is there whole or not at all."""
-    with _disk_errors(path):
+    with disk_errors(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -150,7 +229,7 @@ def _commit() -> str | None:
 
 
 @contextlib.contextmanager
-def _disk_errors(path: pathlib.Path) -> Iterator[None]:
+def disk_errors(path: pathlib.Path) -> Iterator[None]:
     """A full disk or a folder that cannot be written is one clear line."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,15 +11,17 @@ import numpy as np
 import optax
 
 import dbmtl_jax as dbmtl
+from benchmarks import examples_file, together
+from benchmarks.checkpoints import Checkpoints
 from benchmarks.config import TrainConfig
 from benchmarks.data.vision.loader import Prefetch
 from benchmarks.errors import UserError
 from benchmarks.learning_rate import LearningRate
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.progress import Progress
-from benchmarks.run_log import RunLog, environment
+from benchmarks.run_log import Mark, RunLog, environment
 from benchmarks.scores import delta_p_per_task
-from benchmarks.update import adam, make_update, per_model
+from benchmarks.update import TrainState, adam, make_update, per_model
 
 
 class Result(NamedTuple):
@@ -27,6 +29,43 @@ class Result(NamedTuple):
 
     validation: Metrics  # NaN where nothing is held out
     test: Metrics
+
+
+class Run(NamedTuple):
+    """One seed that is to be trained."""
+
+    seed: int
+    """of initialisation and of the order of batches"""
+    baseline: Result | None
+    """the single-task results that Δp is relative to; None for these themselves"""
+    log: RunLog
+    """receives every figure"""
+
+
+class Standing(NamedTuple):
+    """What validation has said about one seed."""
+
+    best: Variables
+    scores: np.ndarray  # [num_models] of the best epochs
+    epochs: np.ndarray  # [num_models]
+    values: Metrics  # of the best epochs
+    reference: Metrics  # that scores are relative to
+    rate: Any  # the state of the learning rate
+    failed: bool  # its losses are not finite
+
+
+class State(NamedTuple):
+    """All that the rest of a run depends on; a checkpoint holds it, and nothing else is needed."""
+
+    train: TrainState  # of several seeds: stacked
+    standings: list[Standing]  # of every seed
+    epoch: int
+    step: int  # within the epoch, of the batch that comes next
+    losses: Any  # of the epoch's steps so far, a list of [T] or [seeds, T]
+    steps_before: int  # in earlier epochs
+    seconds_before: float
+    seconds: float  # in this epoch
+    speeds: np.ndarray  # [epochs] steps per second; NaN where there were also programs to compile
 
 
 MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
@@ -76,13 +115,22 @@ class Trainer:
 
         @functools.partial(jit, static_argnums=2, donate_argnums=0)
         def train_step(state, data, static, arrays, learning_rate):
-            return step(state, problem.load(data, static, arrays), learning_rate)
+            def one(state, arrays, learning_rate):
+                return step(state, problem.load(data, static, arrays), learning_rate)
+
+            several = learning_rate.ndim > 1  # [seeds, num_models]
+            return (jax.vmap(one) if several else one)(state, arrays, learning_rate)
 
         @functools.partial(jit, static_argnums=2)
         def totals(variables, data, static, arrays):
             params, batch_stats = variables
             batch = problem.load(data, static, arrays)
             return problem.totals(model.predict(params, batch_stats, batch), batch)
+
+        @functools.partial(jit, static_argnums=2)
+        def predict(variables, data, static, arrays):
+            batch = problem.load(data, static, arrays)
+            return model.predict(*variables, batch), batch
 
         @functools.partial(jit, static_argnums=2)
         def probe(variables, data, static, arrays):
@@ -104,7 +152,7 @@ class Trainer:
 
         self._learning_rate = LearningRate(config, model.num_models)
         self._init_state, self._train_step, self._totals = init_state, train_step, totals
-        self._probe, self._keep_best = probe, keep_best
+        self._probe, self._predict, self._keep_best = probe, predict, keep_best
 
     def repeated_step(self, seed: int = 0) -> Callable[[], Any]:
         """A function that takes a training step on one fixed batch, to be timed."""
@@ -121,7 +169,15 @@ class Trainer:
 
     def _read(self, batches: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         """The batches with what lies on the host, which is read while the device computes."""
-        with Prefetch(lambda batch: (batch[0], self.problem.read(*batch)), batches) as ready:
+        return self._read_joined([batches])
+
+    def _read_joined(self, plans: Sequence[list[tuple[Any, Any]]]) -> Iterator[tuple[Any, Any]]:
+        """The same for batches of several seeds, one list each, every step's as one."""
+
+        def read(batches: Iterable[tuple[Any, Any]]) -> tuple[Any, Any]:
+            return self.problem.join([(b[0], self.problem.read(*b)) for b in batches])
+
+        with Prefetch(read, zip(*plans, strict=True)) as ready:
             yield from ready
 
     def evaluate(self, variables: Variables, split: str) -> Metrics:
@@ -143,111 +199,276 @@ class Trainer:
         return chosen.astype(np.float32)
 
     def run(
-        self, seed: int, baseline: Result | None, log: RunLog, progress: Progress
+        self,
+        seed: int,
+        baseline: Result | None,
+        log: RunLog,
+        progress: Progress,
+        checkpoints: Checkpoints | None = None,
     ) -> Result | None:
-        """Trains one seed and reports the test metrics of the epoch that validation chose.
+        """`run_together` of one seed."""
+        return self.run_together([Run(seed, baseline, log)], progress, checkpoints)[0]
+
+    def run_together(
+        self, runs: Sequence[Run], progress: Progress, checkpoints: Checkpoints | None = None
+    ) -> list[Result | None]:
+        """Trains seeds and reports the test metrics of the epochs that validation chose.
 
         Args:
-          seed: of initialisation and of the order of batches.
-          baseline: the single-task results that Δp is relative to; None for these themselves.
-          log: receives every figure.
-          progress: shows how far it is.
+          runs: the seeds; several of them are trained in the same steps.
+          progress: shows how far they are.
+          checkpoints: where the state is saved now and then, and where to go on from if there is
+            one; None: nowhere.
 
         Returns:
-          The result; None if the losses became non-finite, which the log tells.
+          The results; None for a seed whose losses became non-finite, which its log tells.
         """
-        config, problem, data = self.config, self.problem, self.problem.data
-        best = self.model.init(jax.random.key(seed))
-        # A copy, as the state is donated to every step.
-        state = self._init_state(jax.tree.map(jnp.copy, best), seed)
-        rate_state = self._learning_rate.init()
-        best_scores = np.full(self.model.num_models, -np.inf, np.float32)
-        best_epochs = np.zeros(self.model.num_models, int)
-        best_values: Metrics = [[] for _ in problem.tasks]
-        reference = baseline.validation if baseline else None
+        state = self._resume(runs, progress, checkpoints) or self._begin(runs)
+        probes = [
+            next(self._read(self.problem.batches("train", seed=run.seed)[:1])) for run in runs
+        ]
+        compiles = True
+        while state.epoch < self.config.epochs and not all(s.failed for s in state.standings):
+            state = self._train(state, runs, progress, checkpoints)
+            state = self._judge(state, runs, probes, progress, compiles)
+            compiles = False
+            if checkpoints is not None and checkpoints.due:
+                self._save(state, runs, checkpoints)
+        results = [self._finish(state, *both) for both in zip(runs, state.standings, strict=True)]
+        if checkpoints is not None:
+            checkpoints.discard()
+        return results
 
-        log.write(
-            "start",
-            seed=seed,
-            dataset=problem.name,
-            network=problem.network,
-            tasks=problem.tasks,
-            metrics=problem.metric_names,
-            higher_is_better=problem.higher_is_better,
-            sample_data=problem.is_sample,
-            num_parameters=sum(leaf.size for leaf in jax.tree.leaves(best[0])),
-            environment=environment(),
-        )
-        # Always the same batch: its gradients are comparable over epochs, and one program does.
-        (probe_batch,) = self._read(problem.batches("train", seed=seed)[:1])
-        step, seconds, speeds = 0, 0.0, []
-        for epoch in range(config.epochs):
-            batches = problem.batches("train", seed=seed, epoch=epoch)
-            learning_rate = self._learning_rate.value(rate_state, epoch)
-            progress.begin_epoch(epoch, config.epochs, len(batches))
-            begin = time.perf_counter()
-            losses = []
-            for static, arrays in self._read(batches):
-                state, loss = self._train_step(state, data, static, arrays, learning_rate)
-                losses.append(loss)
-                progress.step(losses)
-            table = np.stack(jax.device_get(losses))
-            elapsed = time.perf_counter() - begin
-            seconds += elapsed
-            if epoch > 0 or config.epochs == 1:  # the first epoch compiles
-                speeds.append(len(batches) / elapsed)
-            for k in range(0, len(table), config.log_every):
-                log.write("step", step=step + k, epoch=epoch, losses=table[k])
-            if not np.isfinite(table).all():
-                bad = int(np.argmin(np.isfinite(table).all(axis=1)))
-                log.write("failed", step=step + bad, epoch=epoch, losses=table[bad])
-                progress.note(f"the losses are not finite at step {step + bad}: run given up")
-                return None
-            step += len(batches)
-
-            values = self.evaluate(state.variables, "validation")
-            reference = reference or values
-            scores = self.scores(values, reference)
-            norms: Any = np.full(len(problem.tasks), np.nan)
-            cosines = None
-            if self.model.independent != "listed":  # else a program as large as the step's, for T
-                norms, cosines = self._probe(state.variables, data, *probe_batch)
-            log.write(
-                "epoch",
-                epoch=epoch,
-                step=step,
-                learning_rate=learning_rate,
-                losses=table.mean(axis=0),
-                validation=values,
-                score=scores,
-                gradient_norms=norms,
-                cosine_similarity=None if self.model.independent else cosines,
-                seconds=elapsed,
+    def _initial(self, runs: Sequence[Run]) -> State:
+        """The state before the first step."""
+        models, tasks = self.model.num_models, self.problem.higher_is_better
+        unknown: Metrics = [[float("nan")] * len(metrics) for metrics in tasks]
+        variables = [self.model.init(jax.random.key(run.seed)) for run in runs]
+        states = [
+            # A copy, as the state is donated to every step.
+            self._init_state(jax.tree.map(jnp.copy, own), run.seed)
+            for own, run in zip(variables, runs, strict=True)
+        ]
+        standings = [
+            Standing(
+                best=own,
+                scores=np.full(models, -np.inf, np.float32),
+                epochs=np.zeros(models, int),
+                values=unknown,
+                reference=unknown if run.baseline is None else run.baseline.validation,
+                rate=self._learning_rate.init(),
+                failed=False,
             )
-            # Without validation the last epoch counts. Any epoch is better than none.
-            improved = (scores > best_scores) | (not self._validates or epoch == 0)
-            best = self._keep_best(best, state.variables, improved)
-            best_scores = np.where(improved, np.nan_to_num(scores, nan=-np.inf), best_scores)
-            best_epochs = np.where(improved, epoch, best_epochs)
-            best_values = [
-                new if better else old
-                for new, old, better in zip(
-                    values,
-                    best_values,
-                    np.broadcast_to(improved, len(values)),
-                    strict=True,
-                )
-            ]
-            rate_state = self._learning_rate.update(rate_state, scores)
+            for own, run in zip(variables, runs, strict=True)
+        ]
+        return State(
+            train=together.stack(states),
+            standings=standings,
+            epoch=0,
+            step=0,
+            losses=[],
+            steps_before=0,
+            seconds_before=0.0,
+            seconds=0.0,
+            speeds=np.full(self.config.epochs, np.nan),
+        )
 
-        result = Result(best_values, self.evaluate(best, "test"))
+    def _begin(self, runs: Sequence[Run]) -> State:
+        """The state before the first step, and the first records."""
+        problem, state = self.problem, self._initial(runs)
+        for run, standing in zip(runs, state.standings, strict=True):
+            run.log.rewind(Mark())
+            run.log.write(
+                "start",
+                seed=run.seed,
+                dataset=problem.name,
+                network=problem.network,
+                tasks=problem.tasks,
+                metrics=problem.metric_names,
+                higher_is_better=problem.higher_is_better,
+                sample_data=problem.is_sample,
+                num_parameters=sum(leaf.size for leaf in jax.tree.leaves(standing.best[0])),
+                environment=environment(),
+            )
+        return state
+
+    def _save(self, state: State, runs: Sequence[Run], checkpoints: Checkpoints) -> None:
+        """Writes a checkpoint, which says how far the records were then."""
+        for run in runs:
+            run.log.sync()
+        state = state._replace(losses=self._table(state.losses, len(runs)))
+        checkpoints.save({"state": state, "marks": [run.log.mark for run in runs]})
+
+    def _resume(
+        self, runs: Sequence[Run], progress: Progress, checkpoints: Checkpoints | None
+    ) -> State | None:
+        """The state of the newest checkpoint that can be used, and the records as they were."""
+        if checkpoints is None or not checkpoints.exist:
+            return None
+        like = self._initial(runs)._replace(losses=self._table([], len(runs)))
+        saved = {"state": like, "marks": [run.log.mark for run in runs]}
+        for found in checkpoints.restore(saved, progress.note):
+            both = list(zip(runs, found["marks"], strict=True))
+            if not all(run.log.begins_with(mark) for run, mark in both):
+                progress.note("the checkpoint is of other records and not used")
+                continue
+            for run, mark in both:
+                run.log.rewind(mark)
+            state = found["state"]
+            position = f"epoch {state.epoch}, step {state.steps_before + state.step}"
+            progress.note(f"resumed at {position}")
+            return state._replace(losses=list(state.losses[: state.step]))
+        progress.note("no checkpoint can be used: starts over")
+        return None
+
+    def _table(self, losses: Sequence[Any], num_seeds: int) -> np.ndarray:
+        """Losses as a table of the same size at every step of an epoch."""
+        steps = len(self.problem.batches("train"))
+        seeds = (num_seeds,) if num_seeds > 1 else ()
+        table = np.full((steps, *seeds, self.model.num_tasks), np.nan, jnp.zeros(()).dtype)
+        for row, loss in zip(table, jax.device_get(losses), strict=False):
+            row[...] = loss
+        return table
+
+    def _train(
+        self, state: State, runs: Sequence[Run], progress: Progress, checkpoints: Checkpoints | None
+    ) -> State:
+        """Takes the steps of the epoch that are left."""
+        epoch = state.epoch
+        plans = [self.problem.batches("train", seed=run.seed, epoch=epoch) for run in runs]
+        rates = together.stack([self._learning_rate.value(s.rate, epoch) for s in state.standings])
+        progress.begin_epoch(epoch, self.config.epochs, len(plans[0]), state.step)
+        losses = list(state.losses)
+        begin = time.perf_counter() - state.seconds
+        for static, arrays in self._read_joined([plan[state.step :] for plan in plans]):
+            train, loss = self._train_step(state.train, self.problem.data, static, arrays, rates)
+            losses.append(loss)
+            state = state._replace(train=train, step=state.step + 1)
+            progress.step(losses)
+            if checkpoints is not None and checkpoints.due:
+                jax.block_until_ready(train)
+                seconds = time.perf_counter() - begin
+                self._save(state._replace(losses=losses, seconds=seconds), runs, checkpoints)
+                begin = time.perf_counter() - seconds
+        table = np.stack(jax.device_get(losses))
+        return state._replace(losses=table, seconds=time.perf_counter() - begin)
+
+    def _judge(
+        self,
+        state: State,
+        runs: Sequence[Run],
+        probes: Sequence[tuple[Any, Any]],
+        progress: Progress,
+        compiles: bool,
+    ) -> State:
+        """Records an epoch that has been trained, and what validation says of it."""
+        tables = [state.losses] if len(runs) == 1 else np.moveaxis(state.losses, 1, 0)
+        variables = together.unstack(state.train.variables, len(runs))
+        everything = zip(runs, state.standings, variables, tables, probes, strict=True)
+        standings = [
+            own[1] if own[1].failed else self._judge_one(state, progress, *own)
+            for own in everything
+        ]
+        speeds = state.speeds.copy()
+        if not compiles:
+            speeds[state.epoch] = state.step / state.seconds
+        return State(
+            train=state.train,
+            standings=standings,
+            epoch=state.epoch + 1,
+            step=0,
+            losses=[],
+            steps_before=state.steps_before + state.step,
+            seconds_before=state.seconds_before + state.seconds,
+            seconds=0.0,
+            speeds=speeds,
+        )
+
+    def _judge_one(
+        self,
+        state: State,
+        progress: Progress,
+        run: Run,
+        before: Standing,
+        variables: Variables,
+        table: np.ndarray,
+        probe_batch: tuple[Any, Any],
+    ) -> Standing:
+        """The same for one seed with its own losses [steps, T]."""
+        config, epoch, log = self.config, state.epoch, run.log
+        for k in range(0, len(table), config.log_every):
+            log.write("step", step=state.steps_before + k, epoch=epoch, losses=table[k])
+        finite = np.isfinite(table).all(axis=1)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            step = state.steps_before + bad
+            log.write("failed", step=step, epoch=epoch, losses=table[bad])
+            progress.note(
+                f"the losses of seed {run.seed} are not finite at step {step}: run given up"
+            )
+            return before._replace(failed=True)
+
+        values = self.evaluate(variables, "validation")
+        first = run.baseline is None and epoch == 0
+        reference = values if first else before.reference
+        scores = self.scores(values, reference)
+        norms: Any = np.full(len(self.problem.tasks), np.nan)
+        cosines = None
+        if self.model.independent != "listed":  # else a program as large as the step's, for T
+            # Always the same batch: its gradients are comparable over epochs.
+            norms, cosines = self._probe(variables, self.problem.data, *probe_batch)
         log.write(
+            "epoch",
+            epoch=epoch,
+            step=state.steps_before + state.step,
+            learning_rate=self._learning_rate.value(before.rate, epoch),
+            losses=table.mean(axis=0),
+            validation=values,
+            score=scores,
+            gradient_norms=norms,
+            cosine_similarity=None if self.model.independent else cosines,
+            seconds=state.seconds,
+        )
+        # Without validation the last epoch counts. Any epoch is better than none.
+        improved = (scores > before.scores) | (not self._validates or epoch == 0)
+        chosen = zip(values, before.values, np.broadcast_to(improved, len(values)), strict=True)
+        return Standing(
+            best=self._keep_best(before.best, variables, improved),
+            scores=np.where(improved, np.nan_to_num(scores, nan=-np.inf), before.scores),
+            epochs=np.where(improved, epoch, before.epochs),
+            values=[new if better else old for new, old, better in chosen],
+            reference=reference,
+            rate=self._learning_rate.update(before.rate, scores),
+            failed=False,
+        )
+
+    def _keep_examples(self, variables: Variables, log: RunLog) -> None:
+        """Writes a few of the test set's inputs with their predictions beside the records."""
+        static, arrays = next(self._read(self.problem.batches("test")[:1]))
+        predictions, batch = self._predict(variables, self.problem.data, static, arrays)
+        examples = self.problem.examples(jax.device_get(predictions), jax.device_get(batch))
+        examples_file.write(log.path.with_suffix(".examples.npz"), *examples)
+
+    def _finish(self, state: State, run: Run, standing: Standing) -> Result | None:
+        """Tests the best variables and writes the last record.
+
+        That record makes the run complete: what else it leaves behind must be written before.
+        """
+        if standing.failed:
+            return None
+        result = Result(standing.values, self.evaluate(standing.best, "test"))
+        if self.problem.has_examples:
+            self._keep_examples(standing.best, run.log)
+        # Where every epoch had programs to compile, as the only one has, there is nothing better.
+        known = state.speeds[np.isfinite(state.speeds)]
+        speed = np.median(known) if known.size else state.steps_before / state.seconds_before
+        run.log.write(
             "result",
-            best_epoch=best_epochs,
+            best_epoch=standing.epochs,
             validation=result.validation,
             test=result.test,
-            steps=step,
-            seconds=seconds,
-            steps_per_second=float(np.median(speeds)),
+            steps=state.steps_before,
+            seconds=state.seconds_before,
+            steps_per_second=float(speed),
         )
         return result

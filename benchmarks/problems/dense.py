@@ -57,6 +57,8 @@ class DenseProblem(Problem):
       UserError: if the data are missing or do not suit the network.
     """
 
+    has_examples = True
+
     def __init__(self, name: DenseName, config: DenseConfig, batch_size: int) -> None:
         self.name, self.network = name, config.network
         self._config, self._batch_size = config, batch_size

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from benchmarks.examples_file import Examples
 
@@ -100,6 +101,8 @@ class Problem(abc.ABC):
     """for every metric of every task"""
     is_sample: bool = False
     """rendered data: results must say so"""
+    has_examples: bool = False
+    """whether there is something to see for people: `examples`"""
     multi_task: Model
     single_task: Model
     data: Any = ()
@@ -117,6 +120,22 @@ class Problem(abc.ABC):
         """What else of a batch lies on the host; runs ahead, in threads. By default nothing."""
         return arrays
 
+    def join(self, batches: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Batches of several seeds, after `read`, as one whose arrays have a leading axis.
+
+        A single one stays as it is.
+        """
+        if len(batches) == 1:
+            return batches[0]
+        static = self.common_static([static for static, _ in batches])
+        return static, jax.tree.map(lambda *rows: np.stack(rows), *(own for _, own in batches))
+
+    def common_static(self, statics: Sequence[Any]) -> Any:
+        """What suits batches of several seeds; by default they all have the same."""
+        if any(static != statics[0] for static in statics):
+            raise ValueError(f"expected batches of one kind, found {list(statics)}")
+        return statics[0]
+
     @abc.abstractmethod
     def load(self, data: Any, static: Any, arrays: Any) -> Any:
         """Makes a batch out of `data` and what was read; on the device, inside the step."""
@@ -129,9 +148,6 @@ class Problem(abc.ABC):
     def metrics(self, totals: Any) -> Metrics:
         """Every task's metrics from the totals summed over a split."""
 
-    def examples(self, predictions: Any, batch: Any) -> Examples | None:
-        """Some inputs with what is right and what was predicted, for people to look at.
-
-        None where there is nothing to see.
-        """
-        return None
+    def examples(self, predictions: Any, batch: Any) -> Examples:
+        """Some inputs with what is right and what was predicted; where `has_examples`."""
+        raise NotImplementedError

@@ -1,6 +1,7 @@
 """QM9 as a multi-task problem: eleven regressions, mean squared error, reported as MAE."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -87,6 +88,10 @@ class QM9Problem(Problem):
             rng=rng,
         )
         return [(batch.size, (batch.index, batch.valid)) for batch in cut]
+
+    def common_static(self, statics: Sequence[int]) -> int:
+        """The largest number of atoms."""
+        return max(statics)
 
     def load(self, data: DeviceData, static: int, arrays: Any) -> MoleculeBatch:
         """Gathers the batch's molecules, cut to the size of their bucket."""

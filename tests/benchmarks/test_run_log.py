@@ -1,4 +1,5 @@
 import json
+import resource
 
 import jax.numpy as jnp
 import numpy as np
@@ -53,6 +54,53 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
         run_log.RunLog(tmp_path / "missing" / "run.jsonl"),
     ):
         pass
+
+
+def test_a_file_has_one_writer(tmp_path):
+    path = tmp_path / "ew-seed0.jsonl"
+    with run_log.RunLog(path) as log:
+        log.write("start")
+        assert run_log.is_held(path)
+        with pytest.raises(run_log.HeldError, match=r"ew-seed0.jsonl"), run_log.RunLog(path):
+            pass
+        log.write("result")
+    assert not run_log.is_held(path)
+    run_log.wait(path)  # for nobody
+    assert [record["kind"] for record in run_log.read_run(path)] == ["start", "result"]
+
+
+def test_records_can_be_taken_away(tmp_path):
+    path = tmp_path / "ew-seed0.jsonl"
+    with run_log.RunLog(path) as log:
+        log.write("start", name="µ")
+        mark = log.mark
+        log.write("step")
+        assert log.begins_with(mark)
+    path.write_bytes(path.read_bytes() + b'{"kind": "res')  # cut off
+    with run_log.RunLog(path) as log:
+        assert log.begins_with(mark)
+        assert not log.begins_with(mark._replace(checksum=1))
+        assert not log.begins_with(mark._replace(size=1_000))
+        log.rewind(mark)
+        assert log.mark == mark
+        log.write("epoch")
+    assert [record["kind"] for record in run_log.read_run(path)] == ["start", "epoch"]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """The limit on a file's size fails as a full disk does, here in the middle of a record."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = tmp_path / "ew-seed0.jsonl"
+    with run_log.RunLog(path) as log:
+        log.write("start")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40, limits[1]))
+        try:
+            with pytest.raises(UserError, match=r"ew-seed0.jsonl: cannot write \(File too large\)"):
+                log.write("step", losses=[1.0] * 10)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.stat().st_size == 40
+    assert run_log.read_run(path) == [{"kind": "start"}]
 
 
 def test_the_environment_names_versions_and_device():
