@@ -129,8 +129,9 @@ class Trainer:
 
         @functools.partial(jit, static_argnums=2)
         def predict(variables, data, static, arrays):
+            params, batch_stats = variables
             batch = problem.load(data, static, arrays)
-            return model.predict(*variables, batch), batch
+            return model.predict(params, batch_stats, batch), batch
 
         @functools.partial(jit, static_argnums=2)
         def probe(variables, data, static, arrays):

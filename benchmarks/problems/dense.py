@@ -10,7 +10,7 @@ from flax import nnx
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import DenseConfig
-from benchmarks.data.vision import augment, source
+from benchmarks.data.vision import augment, source, specs
 from benchmarks.data.vision.specs import DenseName
 from benchmarks.errors import UserError
 from benchmarks.examples_file import Examples
@@ -125,7 +125,8 @@ class DenseProblem(Problem):
         }
         shown["segmentation"] = shown["segmentation"].argmax(-1).astype(np.int8)
         targets = {name: np.asarray(batch[FIELDS[name]][few]) for name in self.tasks}
-        return Examples(np.asarray(batch["image"][few]), targets, shown, None)
+        images = np.asarray(batch["image"][few])
+        return Examples(images, targets, shown, specs.DENSE[self.name].classes)
 
     def metrics(self, totals: Any) -> Metrics:
         """Every task's figures."""

@@ -17,12 +17,6 @@ from benchmarks.report.columns import SAMPLE
 Arrays = Mapping[str, ArrayLike]
 Image = NDArray[np.floating[Any]]
 
-NYUV2_CLASSES = (
-    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa",
-    "table", "TV", "wall", "window",
-)  # fmt: skip
-CITYSCAPES_CLASSES = ("flat", "construction", "object", "nature", "sky", "human", "vehicle")
-
 _UNKNOWN = np.array(to_rgb("0.6"))
 """Void, or without depth or normal."""
 _COLOURS = (

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.data.vision import source
+from benchmarks.data.vision import source, specs
 from benchmarks.report import pictures
 
 GREY = (0.6, 0.6, 0.6)
@@ -31,7 +31,7 @@ def rooms():
 def test_unknown_is_grey_in_the_truth_alone(rooms):
     image, targets = rooms
     predictions = {k: np.where(v == v[0, 0, 0], 1, v) for k, v in targets.items()}
-    figure = pictures.dense(image, targets, predictions, pictures.NYUV2_CLASSES)
+    figure = pictures.dense(image, targets, predictions, specs.DENSE["nyuv2"].classes)
     assert len([axis for axis in figure.axes if axis.images]) == 2 * 7
     for task in targets:
         truth, prediction = (
@@ -43,7 +43,7 @@ def test_unknown_is_grey_in_the_truth_alone(rooms):
     np.testing.assert_allclose(pixels(figure, "input"), image[0])
     (legend,) = figure.legends
     texts = [text.get_text() for text in legend.get_texts()]
-    assert texts == [*pictures.NYUV2_CLASSES, "not known"]
+    assert texts == [*specs.DENSE["nyuv2"].classes, "not known"]
     assert "depth (m)" in {axis.get_xlabel() for axis in figure.axes}
 
 

@@ -20,7 +20,7 @@ pytest.importorskip("array_record")
 
 import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
-from benchmarks import compare, presets
+from benchmarks import compare, examples_file, presets
 from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Prepare, TrainConfig
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
@@ -105,6 +105,10 @@ def test_from_sample_to_finished_runs(name, prepared, tmp_path, monkeypatch):
             assert [len(own) for own in result[split]] == lengths
         assert np.isfinite(step["losses"]).all()
         assert len(epoch["learning_rate"]) == (tasks if method == "stl" else 1)
+        seen = examples_file.read(examples_file.path(config.out, method, 0))
+        assert list(seen.targets) == list(seen.predictions) == start["tasks"]
+        for task, target in seen.targets.items():
+            assert seen.predictions[task].shape == target.shape
 
 
 @pytest.mark.slow

@@ -36,10 +36,15 @@ class Dense(NamedTuple):
     size: tuple[int, int]
     counts: dict[str, int]
     """samples of the official set, by prepared split"""
-    num_classes: int
+    classes: tuple[str, ...]
     fields: tuple[Field, ...]
     where: str
     """where a user gets the folder"""
+
+    @property
+    def num_classes(self) -> int:
+        """Their number."""
+        return len(self.classes)
 
 
 class Office(NamedTuple):
@@ -69,12 +74,17 @@ def _fields(num_classes: int, lowest_depth: float) -> tuple[Field, ...]:
 
 _NORMAL = Field("normal", ("normal",), (3,), np.float32, -1.1, 1.1)
 
+_NYUV2_CLASSES = (
+    "bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa",
+    "table", "TV", "wall", "window",
+)  # fmt: skip
+
 DENSE: dict[str, Dense] = {
     "nyuv2": Dense(
         title="NYUv2",
         size=(288, 384),
         counts={"train": 795, "test": 654},
-        num_classes=13,
+        classes=_NYUV2_CLASSES,
         fields=(*_fields(13, 0.0), _NORMAL),
         where="the pre-processed NYUv2 that github.com/lorenmt/mtan links to",
     ),
@@ -82,7 +92,7 @@ DENSE: dict[str, Dense] = {
         title="Cityscapes",
         size=(128, 256),
         counts={"train": 2975, "test": 500},
-        num_classes=7,
+        classes=("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
         # Only zero means invalid there; whether negative ones occur is not known.
         fields=_fields(7, -math.inf),
         where="the pre-processed Cityscapes that github.com/lorenmt/mtan links to, or "
