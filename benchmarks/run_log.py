@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
 import jax
+import numpy as np
 
 from benchmarks.errors import UserError
 
@@ -253,7 +254,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
-        return _plain(value.tolist())
+        array = np.asarray(value)
+        if array.dtype == np.float32:  # written with as many digits as it has
+            array = array.astype(str).astype(float)
+        return _plain(array.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -75,17 +75,17 @@ def against_time(outcomes: Sequence[Outcome]) -> Figure:
     """What a method gains against what its step costs."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axis = figure.subplots()
-    for outcome in outcomes:
-        error = outcome.delta_p.std(ddof=1) if len(outcome.delta_p) > 1 else None
+    means = np.array([outcome.delta_p.mean() for outcome in outcomes])
+    errors = np.array([o.delta_p.std(ddof=1) if len(o.delta_p) > 1 else 0 for o in outcomes])
+    for outcome, mean, error in zip(outcomes, means, errors, strict=True):
         look = style.of(outcome) | {"linestyle": "none"}
         x = 1e3 / outcome.steps_per_second
-        axis.errorbar(x, outcome.delta_p.mean(), yerr=error, markersize=8, capsize=3, **look)
-    lowest = min(o.delta_p.mean() for o in outcomes)
-    if lowest < -100:  # a few far below would press the others together
-        axis.set_yscale("symlog", linthresh=50)
-        highest = max(o.delta_p.mean() for o in outcomes)
+        axis.errorbar(x, mean, yerr=error or None, markersize=8, capsize=3, **look)
+    lowest, highest = (means - errors).min(), (means + errors).max()
+    if lowest < -250:  # a few far below would press the others together
+        axis.set_yscale("symlog", linthresh=100)
         axis.set_ylim(1.3 * lowest, highest + 8)
-        ticks = (-1000, -500, -200, -100, *range(-50, 51, 10))
+        ticks = (-2000, -1000, -500, -200, *range(-100, 101, 20))
         axis.set_yticks([t for t in ticks if 1.3 * lowest <= t <= highest + 8])
         axis.yaxis.set_major_formatter(FormatStrFormatter("%d"))
     # Markers at the edge would be cut.
