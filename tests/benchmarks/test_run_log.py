@@ -112,8 +112,8 @@ def test_the_environment_names_versions_and_device():
 
 def test_float32_is_written_with_as_many_digits_as_it_has(tmp_path):
     value = np.float32(0.1)
-    with RunLog(tmp_path / "run.jsonl") as log:
+    with run_log.RunLog(tmp_path / "run.jsonl") as log:
         log.write("epoch", losses=jnp.full(2, value), score=value, nested=[np.full((1, 1), value)])
-    (record,) = read_run(tmp_path / "run.jsonl")
+    (record,) = run_log.read_run(tmp_path / "run.jsonl")
     assert record == {"kind": "epoch", "losses": [0.1, 0.1], "score": 0.1, "nested": [[[0.1]]]}
     assert np.float32(record["score"]) == value
