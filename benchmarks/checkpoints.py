@@ -149,7 +149,9 @@ class _Loop(asyncio.SelectorEventLoop):
     other arrays to it, each of which would print a traceback.
     """
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+    def call_soon_threadsafe(  # type: ignore[override]  # its own is generic
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
         try:
             return super().call_soon_threadsafe(callback, *args, context=context)
         except RuntimeError:
@@ -157,7 +159,7 @@ class _Loop(asyncio.SelectorEventLoop):
                 raise
 
 
-class _Loops(asyncio.DefaultEventLoopPolicy):
+class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         return _Loop()
 
@@ -171,7 +173,7 @@ def _orbax() -> Iterator[Any]:
     logger, policy = logging.getLogger("absl"), asyncio.get_event_loop_policy()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
-    asyncio.set_event_loop_policy(_Loops())
+    asyncio.set_event_loop_policy(_LoopPolicy())
     try:
         with checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer:
             yield checkpointer

@@ -23,7 +23,9 @@ from tests.helpers.noisy_problem import NoisyProblem
 
 
 def make_trainer(problem, method, tiny, **train):
-    config = dataclasses.replace(TRAIN, **train)
+    """With rates at which validation soon gets worse, and the rate smaller."""
+    options = {"epochs": 5, "learning_rate": 0.3, "plateau_patience": 0} | train
+    config = dataclasses.replace(TRAIN, **options)
     if method == "stl":
         return Trainer(problem, problem.single_task, None, config)
     factory = make_method(method, problem, tiny)
@@ -69,15 +71,14 @@ def interrupt(trainer, method, folder, step, monkeypatch, **options):
 
 
 def check_resuming(trainer, method, tmp_path, monkeypatch, seeds=(0,)):
-    """Interrupts a run three times, at other places than the checkpoints', and finishes it."""
+    """Interrupts a run twice, after records that its checkpoint does not know, and finishes it."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
     train(trainer, method, whole, seeds, n=10**6)
-    rng = np.random.default_rng(len(method))
-    for _ in range(3):
-        interrupt(trainer, method, parts, int(rng.integers(2, 4)), monkeypatch, seeds=seeds, n=2)
-    printed = train(trainer, method, parts, seeds, n=2)
+    for step in (3 * len(trainer.problem.batches("train")) + 1, 6):
+        interrupt(trainer, method, parts, step, monkeypatch, seeds=seeds, n=4)
+    printed = train(trainer, method, parts, seeds, n=4)
     assert "resumed at epoch" in printed
     names = sorted(path.name for path in whole.iterdir())
     assert names == sorted(path.name for path in parts.iterdir())  # no checkpoint is left
@@ -118,7 +119,7 @@ def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     problem = QM9Problem(dataclasses.replace(tiny.data, bucket_sizes=(4, 6)), 4, make_molecules())
     plans = [[b[0] for b in problem.batches("train", seed=s)] for s in (0, 1)]
     assert plans[0] != plans[1]
-    trainer = make_trainer(problem, method, tiny, epochs=2)
+    trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.01)
     alone, joined = tmp_path / "alone", tmp_path / "joined"
     for folder in (alone, joined):
         folder.mkdir()
