@@ -175,6 +175,10 @@ class Reproduce:
     preset"""
     rounds: int = 9
     """timed steps of every method, in turns, where times are shown"""
+    vmap_seeds: bool = False
+    """see `compare`"""
+    checkpoint_seconds: float = 60.0
+    """see `compare`"""
 
 
 @dataclasses.dataclass(frozen=True)

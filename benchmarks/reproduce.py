@@ -115,9 +115,17 @@ def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> 
         data = dataclasses.replace(data, data_dir=config.data_dir if found else _samples(config))
         if config.weights is not None:
             data = dataclasses.replace(data, weights=config.weights)
-    settings: Any = {"dataset": study.dataset, "preset": config.preset, "methods": tuple(methods)}
+    name: Any = study.dataset
     return Compare(
-        data=data, train=train, out=config.out / study.key, seeds=config.seeds, **settings
+        dataset=name,
+        data=data,
+        train=train,
+        preset=config.preset,
+        methods=tuple(methods),
+        out=config.out / study.key,
+        seeds=config.seeds,
+        vmap_seeds=config.vmap_seeds,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
 
 
