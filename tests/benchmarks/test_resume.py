@@ -76,7 +76,8 @@ def check_resuming(trainer, method, tmp_path, monkeypatch, seeds=(0,)):
     whole.mkdir()
     parts.mkdir()
     train(trainer, method, whole, seeds, n=10**6)
-    for step in (3 * len(trainer.problem.batches("train")) + 1, 6):
+    steps = len(trainer.problem.batches("train"))
+    for step in (3 * steps + 1, steps + 1):
         interrupt(trainer, method, parts, step, monkeypatch, seeds=seeds, n=4)
     printed = train(trainer, method, parts, seeds, n=4)
     assert "resumed at epoch" in printed
