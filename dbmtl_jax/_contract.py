@@ -25,7 +25,6 @@ class Step(NamedTuple):
     labels: Any  # the tree of labels, one per leaf
     losses: jax.Array | None  # [T], float32 at least
     mask: jax.Array  # [T] bool
-    masked: bool  # whether a mask was given
 
 
 def check_update(
@@ -41,8 +40,7 @@ def check_update(
     labels = _partition.resolve(labels, updates if params is None else params, num_tasks)
     check_task_grads(updates, labels, num_tasks, params)
     losses = check_losses(losses, num_tasks, required_by=losses_required_by)
-    mask = check_task_mask(task_mask, num_tasks)
-    return Step(labels, losses, mask, task_mask is not None)
+    return Step(labels, losses, check_task_mask(task_mask, num_tasks))
 
 
 def check_num_tasks(num_tasks: Any) -> int:

@@ -72,7 +72,7 @@ def _stack(updates: Any, step: _contract.Step, num_tasks: int, reads: Reads) -> 
     """
     rows: Rows
     if isinstance(updates, PendingTaskGrads):
-        rows = updates.rows(guarded=not strict() and (step.masked or reads != "sum"))
+        rows = updates.rows()
         checked = rows.squared_cotangents()
         updates = updates.template
     else:

@@ -16,6 +16,7 @@ from dbmtl_jax import _partition
 from dbmtl_jax._stack import Blend, StackedRows
 from dbmtl_jax._strict import strict
 from dbmtl_jax._task_linalg import accumulation_dtype, scale_tasks, squared_norms, weighted_sum
+from dbmtl_jax._task_map import contains
 
 _REFUSAL = (
     "these task gradients are pending (stream=True): only a transformation of dbmtl_jax can take "
@@ -100,9 +101,9 @@ class PendingTaskGrads:
         """What computes the shared leaves."""
         return self._jacobian
 
-    def rows(self, guarded: bool) -> "PendingRows":
+    def rows(self) -> "PendingRows":
         """The shared leaves as the rows of a `Stack`."""
-        return PendingRows(self._jacobian, _partition.shared(self._labels, self._template), guarded)
+        return PendingRows(self._jacobian, _partition.shared(self._labels, self._template))
 
     def scaled(self, weights: jax.Array, own_weights: jax.Array) -> "PendingTaskGrads":
         """Row t times w_t, and task t's own leaves times w'_t: still pending."""
@@ -133,7 +134,7 @@ class PendingTaskGrads:
           [[1. 1.]
            [2. 4.]]
         """
-        rows = iter(jax.tree.leaves(self.rows(guarded=False).tree()))
+        rows = iter(jax.tree.leaves(self.rows().tree()))
         return jax.tree.map(
             lambda label, leaf: next(rows) if label == _partition.SHARED else leaf,
             self._labels,
@@ -164,7 +165,6 @@ class PendingRows(NamedTuple):
 
     jacobian: Jacobian
     shapes: Any  # leaves `jax.ShapeDtypeStruct` [T, *shape]
-    guarded: bool  # whether a sum must bear with the NaN of tasks that it leaves out
 
     def tree(self) -> Any:
         structs = jax.tree.leaves(self.shapes)
@@ -197,7 +197,9 @@ class PendingRows(NamedTuple):
             tangents = jax.tree.leaves(push(row))
             values = jnp.zeros((self._num_tasks,), matrix.dtype)
             for c, tangent in zip(cotangents, tangents, strict=True):
-                values += jnp.sum(c * tangent[None], axis=tuple(range(1, c.ndim)))
+                # Another task's loss is nothing to c_t, though its tangent be infinite.
+                products = jnp.where(c != 0, c * tangent[None], 0)
+                values += jnp.sum(products, axis=tuple(range(1, c.ndim)))
             # The row's own norm is known better than through the way there and back.
             square = _square(row)
             return matrix.at[task].set(values.at[task].set(square)), square
@@ -207,27 +209,11 @@ class PendingRows(NamedTuple):
         return (matrix + matrix.T) / 2
 
     def sum(self, weights: jax.Array, present: jax.Array) -> Any:
-        total = self.jacobian.pull(
-            jax.tree.map(lambda c: weighted_sum(weights, present, c), self.jacobian.cotangents)
+        return self._unflatten(
+            self.jacobian.pull(
+                jax.tree.map(lambda c: weighted_sum(weights, present, c), self.jacobian.cotangents)
+            )
         )
-        if not self.guarded:
-            return self._unflatten(total)
-
-        # A cotangent of zero does not keep a NaN back that a task makes on its way (0 · NaN is
-        # NaN).  The rows one by one do, in a step that has such a task.
-        def one_by_one() -> list[jax.Array]:
-            def add(task: jax.Array, total: list[jax.Array]) -> list[jax.Array]:
-                row = self._row(task)
-                return [
-                    x + (weights[task] * jnp.where(present[task], r, 0)).astype(x.dtype)
-                    for x, r in zip(total, row, strict=True)
-                ]
-
-            zeros = [jnp.zeros_like(x) for x in total]
-            return jax.lax.fori_loop(0, self._num_tasks, add, zeros)
-
-        finite = jnp.isfinite(_square(total)) | jnp.all(present)
-        return self._unflatten(jax.lax.cond(finite, lambda: total, one_by_one))
 
     def averaged(
         self, averages: Any, weights: jax.Array, present: jax.Array, blend: Blend
@@ -296,11 +282,7 @@ class PendingRows(NamedTuple):
         if any(accumulation_dtype(struct) != struct.dtype for struct in structs):
             return False
         row = [jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for struct in structs]
-        try:
-            jax.eval_shape(lambda row: self.jacobian.linearize()(row), row)
-        except TypeError:
-            return False
-        return True
+        return not contains(jax.make_jaxpr(self.jacobian.linearize())(row).jaxpr, "custom_lin")
 
 
 def _wide(array: jax.Array) -> jax.Array:

@@ -64,12 +64,12 @@ def _automatic(
         return "vmap", f"a batch on {backend}"
     if not stream and num_tasks <= _MAX_UNROLLED_TASKS:
         return "unroll", f"up to {_MAX_UNROLLED_TASKS} on a CPU"
-    if _contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated"):
+    if contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated"):
         return "unroll", "convolutions on a CPU"
     return "loop", "no convolutions, on a CPU"
 
 
-def _contains(jaxpr: Any, primitive: str) -> bool:
+def contains(jaxpr: Any, primitive: str) -> bool:
     """Whether a primitive of that name occurs in a jaxpr or in one that it calls."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == primitive:
@@ -78,7 +78,7 @@ def _contains(jaxpr: Any, primitive: str) -> bool:
             list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
         ):
             inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns") and _contains(inner, primitive):
+            if hasattr(inner, "eqns") and contains(inner, primitive):
                 return True
     return False
 
