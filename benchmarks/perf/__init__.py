@@ -19,7 +19,8 @@ def perf(config: Perf, console: Console) -> None:
             network = steps.NETWORKS[name](num_tasks)
             rows += steps.measure(name, network, config.modes, config.rounds)
     if rows:
-        console.print(steps.table(rows))
+        for table in steps.tables(rows):
+            console.print(table)
     alone = []
     if config.transformation:
         console.print("the transformation alone ...", style="dim")

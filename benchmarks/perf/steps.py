@@ -4,7 +4,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -208,33 +208,49 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
     return rows
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal, beside their goals ("target / fail")."""
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """The rows for a terminal: times, and memory and compilation, beside their goals."""
     device = jax.devices()[0].device_kind
-    drawn = Table(title=f"DB-MTL's step over equal weighting's, {device}", title_justify="left")
-    headings = ("network", "T", "mode", "ratio", "range", "goal", "", "memory/P", "goal", "", "ms")
-    for heading in (*headings, "compile"):
-        justify: Literal["left", "right"] = (
-            "left" if heading in ("network", "mode", "") else "right"
-        )
+    return [
+        _table(
+            f"DB-MTL's step over equal weighting's, {device} (goal: target / failure)",
+            ("ratio", "range", "goal", "ms"),
+            rows,
+            lambda row: (
+                f"{row.ratio:.2f}",
+                f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
+                _goal(row.target, row.fail, row.verdict),
+                f"{row.milliseconds:.1f}",
+            ),
+        ),
+        _table(
+            "memory beyond equal weighting's step, over that of the shared parameters",
+            ("memory", "goal", "compile"),
+            rows,
+            lambda row: (
+                f"{row.memory:.1f}",
+                _goal(row.memory_target, row.memory_fail, row.memory_verdict),
+                f"{row.compile_seconds:.1f} s",
+            ),
+        ),
+    ]
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Row],
+    cells: Callable[[Row], tuple[str, ...]],
+) -> Table:
+    drawn = Table(title=title, title_justify="left")
+    for heading in ("network", "T", "mode", *headings):
+        justify: Literal["left", "right"] = "left" if heading in ("network", "mode") else "right"
         drawn.add_column(heading, no_wrap=True, justify=justify)
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
-        drawn.add_row(
-            row.network,
-            str(row.num_tasks),
-            row.mode,
-            f"{row.ratio:.2f}",
-            f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
-            *_goal(row.target, row.fail, row.verdict),
-            f"{row.memory:.1f}",
-            *_goal(row.memory_target, row.memory_fail, row.memory_verdict),
-            f"{row.milliseconds:.1f}",
-            f"{row.compile_seconds:.1f} s",
-            end_section=last,
-        )
+        drawn.add_row(row.network, str(row.num_tasks), row.mode, *cells(row), end_section=last)
     return drawn
 
 
-def _goal(target: float | None, fail: float | None, verdict: Verdict) -> tuple[str, str]:
-    return ("", "") if target is None else (f"{target:g} / {fail:g}", verdict)
+def _goal(target: float | None, fail: float | None, verdict: Verdict) -> str:
+    return "" if target is None else f"{target:g} / {fail:g} {verdict}"
