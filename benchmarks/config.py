@@ -197,10 +197,16 @@ class Perf:
     counts is the median of the ratios, not the times.
     """
 
-    networks: tuple[Literal["mlp", "qm9"], ...] = ("mlp", "qm9")
+    networks: tuple[Literal["mlp", "qm9", "resnet"], ...] = ("mlp", "qm9", "resnet")
     """none: leave the steps out"""
     num_tasks: tuple[int, ...] = (2, 3, 11)
-    modes: tuple[Literal["unroll", "loop", "vmap"], ...] = ("unroll", "loop", "vmap")
+    modes: tuple[Literal["unroll", "loop", "vmap", "stream"], ...] = (
+        "unroll",
+        "loop",
+        "vmap",
+        "stream",
+    )
+    """of the engine; stream: gradients that are never stacked, in the mode it chooses itself"""
     rounds: int = 7
     """timed steps of each program, after one that is not counted"""
     transformation: bool = True

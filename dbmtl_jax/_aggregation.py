@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax._parts import Aggregator, Stack
+from dbmtl_jax._parts import Aggregator, Reads
+from dbmtl_jax._stack import Stack, StackedRows
+from dbmtl_jax._strict import strict
 from dbmtl_jax._task_linalg import accumulation_dtype, squared_norms
 
 
 class AggregationState(NamedTuple):
     """What the last step saw and did, both [T], and what the method keeps between steps."""
 
-    norms: jax.Array  # ‖g_t‖ of the rows that came in, 0 for an absent task
+    norms: jax.Array  # ‖g_t‖ of the rows that came in; 0 for an absent task, or if nobody saw them
     weights: jax.Array  # w_t of Σ_t w_t g_t, 0 for an absent task
     inner: Any
 
@@ -23,7 +25,7 @@ def weighted_sum_of_tasks(
     weigh: Callable[[Stack, Any, Any], tuple[jax.Array, Any]],
     *,
     initial: Callable[[Any], Any] = lambda dtype: (),
-    gramian: bool = False,
+    reads: Reads = "norms",
     own: Callable[[jax.Array, Any], jax.Array] | None = None,
 ) -> Aggregator:
     """Σ_t w_t g_t.
@@ -33,7 +35,7 @@ def weighted_sum_of_tasks(
       weigh: (stack, losses [T] or None, memory) -> (w [T], memory).  What it returns for absent
         tasks does not matter, as long as it is finite.
       initial: dtype -> the first memory.
-      gramian: whether `weigh` uses `stack.cosines`.
+      reads: "sum" where `weigh` uses neither norms nor cosines, "products" for `stack.cosines`.
       own: (w, new memory) -> factors [T] of the tasks' own parameters; None leaves them alone.
     """
 
@@ -48,25 +50,32 @@ def weighted_sum_of_tasks(
 
     def update(
         stack: Stack, state: AggregationState, losses: Any
-    ) -> tuple[Any, jax.Array, AggregationState]:
+    ) -> tuple[Any, Stack, AggregationState]:
         weights, memory = weigh(stack, losses, state.inner)
+        merged = stack.sum(weights)
+        norms = jnp.zeros_like(state.norms)
+        if stack.squares is not None:
+            norms = stack.norms.astype(norms.dtype)
+        elif not strict():
+            # Nobody saw a single row: if the sum is not finite, any task may be to blame.
+            finite = jnp.isfinite(squared_norms([x[None] for x in jax.tree.leaves(merged)], 1)[0])
+            merged = jax.tree.map(lambda x: jnp.where(finite, x, 0), merged)
+            stack = stack._replace(present=stack.present & finite)
         weights = jnp.where(stack.present, weights, 0)
-        own_weights = stack.own_weights
         if own is not None:
-            own_weights = own_weights * own(weights, memory)
+            stack = stack._replace(own_weights=stack.own_weights * own(weights, memory))
         memory = jax.tree.map(lambda new, old: new.astype(old.dtype), memory, state.inner)
-        new_state = AggregationState(
-            stack.norms.astype(state.norms.dtype), weights.astype(state.weights.dtype), memory
-        )
-        return stack.sum(weights), own_weights, new_state
+        return merged, stack, AggregationState(norms, weights.astype(state.weights.dtype), memory)
 
-    return Aggregator(init, update, gramian)
+    return Aggregator(init, update, reads)
 
 
 def sum_of_tasks(num_tasks: int) -> Aggregator:
     """Σ_t g_t."""
     return weighted_sum_of_tasks(
-        num_tasks, lambda stack, losses, memory: (jnp.ones_like(stack.norms), memory)
+        num_tasks,
+        lambda stack, losses, memory: (jnp.ones_like(stack.weights), memory),
+        reads="sum",
     )
 
 
@@ -76,10 +85,10 @@ def for_each_leaf(aggregator: Aggregator) -> Aggregator:
     def init(shared: Any) -> Any:
         return jax.tree.map(aggregator.init, shared)
 
-    def update(stack: Stack, state: Any, losses: Any) -> tuple[Any, jax.Array, Any]:
+    def update(stack: Stack, state: Any, losses: Any) -> tuple[Any, Stack, Any]:
         def balance(leaf: jax.Array, leaf_state: Any) -> tuple[Any, Any]:
-            squares = squared_norms([leaf], len(stack.weights))
-            part = stack._replace(tree=leaf, squares=squares, products=None)
+            rows = StackedRows(leaf, len(stack.weights))
+            part = stack._replace(rows=rows, squares=rows.squares(), products=None)
             update, _, leaf_state = aggregator.update(part, leaf_state, losses)
             return update, leaf_state
 
@@ -87,6 +96,6 @@ def for_each_leaf(aggregator: Aggregator) -> Aggregator:
         merged, state = (
             jax.tree.map(lambda _, pair, i=i: pair[i], stack.tree, pairs) for i in range(2)
         )
-        return merged, stack.own_weights, state
+        return merged, stack, state
 
     return Aggregator(init, update)

@@ -10,7 +10,8 @@ import optax
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
 from dbmtl_jax._contract import ScalarOrSchedule
-from dbmtl_jax._parts import Aggregator, Stack, method
+from dbmtl_jax._parts import Aggregator, method
+from dbmtl_jax._stack import Stack
 from dbmtl_jax._task_ema import ema
 from dbmtl_jax.loss_balancing.log_loss import log_loss
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters import partial_eval
 
 from dbmtl_jax import _partition
+from dbmtl_jax._pending import PendingTaskGrads, jacobian_of
 from dbmtl_jax._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
@@ -17,6 +19,7 @@ def value_and_task_grads(
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
+    stream: bool = False,
 ) -> Callable[..., tuple[Any, Any]]:
     r"""Like `jax.value_and_grad`, for a function that returns the losses of T tasks.
 
@@ -35,12 +38,17 @@ def value_and_task_grads(
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
         `jax.lax.map`, smallest program and memory, slow for convolutions on CPUs; "vmap": as a
         batch, for accelerators; "auto": on CPUs "unroll" for up to 8 tasks or convolutions,
-        else "loop"; elsewhere "vmap".
+        else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` tells (DEBUG) what "auto" chose.
+      stream: return pending gradients, which `tx.update` of any method takes in the place of
+        stacked ones and computes only as far as it needs them, one task at a time: less memory,
+        and for most methods less time.  "auto" then is "unroll" for convolutions on CPUs, else
+        "loop".
 
     Returns:
       `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`.  `grads`
       is the tree of params: a shared leaf is [T, *shape], row t = ∇ℓ_t; a leaf of task t is
-      [*shape], its gradient of ℓ_t alone.
+      [*shape], its gradient of ℓ_t alone.  With `stream` it is one object that stands for that
+      tree in the same trace; its `stacked()` computes it.
 
     Raises:
       ValueError: for a bad option, or if `fun` returns anything but T scalars.
@@ -56,7 +64,7 @@ def value_and_task_grads(
       [[2. 4.]
        [3. 3.]]
     """
-    check_options(mode, chunk_size)
+    check_options(mode, chunk_size, stream)
 
     def value_and_task_grads_fun(params, *args, **kwargs):
         def losses_and_aux(p):
@@ -65,10 +73,29 @@ def value_and_task_grads(
 
         losses, pullback, aux = jax.vjp(losses_and_aux, params, has_aux=True)
         num_tasks = losses.shape[0]
-        chosen = choose(mode, chunk_size, num_tasks, losses_and_aux, params)
+        chosen = choose(mode, chunk_size, num_tasks, losses_and_aux, params, stream=stream)
         labels_ = _partition.resolve(labels, params, num_tasks)
         one_hots = jnp.eye(num_tasks, dtype=losses.dtype)
-        grads = _task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
+        if stream:
+            own = _own_grads(
+                lambda ct: pullback(ct)[0],
+                lambda p: _with_aux(fun, has_aux)(p, *args, **kwargs)[0],
+                params,
+                labels_,
+                one_hots,
+            )
+            template = _template(labels_, params, own, num_tasks)
+            jacobian = jacobian_of(
+                lambda p: losses_and_aux(p)[0],
+                params,
+                lambda ct: pullback(ct)[0],
+                one_hots,
+                labels_,
+                unroll=chosen[0] == "unroll",
+            )
+            grads = PendingTaskGrads(labels_, template, jacobian)
+        else:
+            grads = _task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
         return ((losses, aux) if has_aux else losses), grads
 
     return value_and_task_grads_fun
@@ -81,6 +108,7 @@ def encoder_value_and_task_grads(
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
+    stream: bool = False,
 ) -> Callable[..., tuple[Any, Any]]:
     r"""Per-task gradients under hard parameter sharing, each head differentiated only once.
 
@@ -95,7 +123,7 @@ def encoder_value_and_task_grads(
       heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`,
         (loss, aux).
       has_aux: the encoder and every head return auxiliary outputs too.
-      chunk_size, mode: of the pullbacks through the encoder, as in `value_and_task_grads`.
+      chunk_size, mode, stream: of the pullbacks through the encoder, as in `value_and_task_grads`.
 
     Returns:
       `fun((encoder_params, head_params), *args) -> (losses [T], grads)`, head_params being a
@@ -116,7 +144,7 @@ def encoder_value_and_task_grads(
       >>> print(losses, encoder_grads, *head_grads)
       [ 2. 36.] [ 1. 36.] 2.0 24.0
     """
-    check_options(mode, chunk_size)
+    check_options(mode, chunk_size, stream)
     num_tasks = len(heads)
     if num_tasks < 1:
         raise ValueError("heads: expected at least one function, found none")
@@ -143,13 +171,32 @@ def encoder_value_and_task_grads(
             head_grads.append(head_grad)
             cotangents.append(cotangent)
 
-        chosen = choose(mode, chunk_size, num_tasks, encode, encoder_params)
+        chosen = choose(mode, chunk_size, num_tasks, encode, encoder_params, stream=stream)
         stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *cotangents)
-        labels = _partition.resolve(None, encoder_params, num_tasks)
-        encoder_grads = _task_grads(lambda ct: pullback(ct)[0], stacked, labels, chosen)
+        shared = _partition.resolve(None, encoder_params, num_tasks)
         # The heads keep the container they came in, so that grads and params are one tree.
         same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)
-        grads = (encoder_grads, jax.tree.unflatten(same_container, head_grads))
+        own = jax.tree.unflatten(same_container, head_grads)
+        if stream:
+            labels = (
+                shared,
+                jax.tree.unflatten(
+                    same_container,
+                    [jax.tree.map(lambda _, t=t: t, grad) for t, grad in enumerate(head_grads)],
+                ),
+            )
+            jacobian = jacobian_of(
+                lambda p: encode(p)[0] if has_aux else encode(p),
+                encoder_params,
+                lambda ct: pullback(ct)[0],
+                stacked,
+                shared,
+                unroll=chosen[0] == "unroll",
+            )
+            template = (_template(shared, encoder_params, encoder_params, num_tasks), own)
+            grads: Any = PendingTaskGrads(labels, template, jacobian)
+        else:
+            grads = (_task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
         values = _stack_losses(losses)
         return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
 
@@ -251,6 +298,60 @@ def _task_grads(
         for i, label in enumerate(flat_labels)
     ]
     return jax.tree.unflatten(tree, leaves)
+
+
+def _template(labels: Any, params: Any, own: Any, num_tasks: int) -> Any:
+    """What stands in the place of pending gradients: shapes, and the tasks' own leaves."""
+
+    def leaf(label: Any, param: Any, grad: Any) -> Any:
+        if label == _partition.SHARED:
+            return jax.ShapeDtypeStruct((num_tasks, *jnp.shape(param)), jnp.result_type(param))
+        return grad
+
+    return jax.tree.map(leaf, labels, params, own)
+
+
+def _own_grads(
+    pullback: Callable[[Any], Any],
+    fun: Callable[[Any], Any],
+    params: Any,
+    labels: Any,
+    one_hots: jax.Array,
+) -> Any:
+    """The tree of params with every task's own leaves in it, each the gradient of its task alone.
+
+    One pullback of all losses at once gives them, as long as no leaf enters another task's loss.
+    The compiler drops what it makes of the shared leaves.
+    """
+    tasks = {label for label in jax.tree.leaves(labels) if label != _partition.SHARED}
+    if not tasks:
+        return params
+    if _own_losses_alone(fun, params, labels, len(one_hots)):
+        return pullback(jnp.ones_like(one_hots[0]))
+    grads = {task: jax.tree.leaves(pullback(one_hots[task])) for task in tasks}
+    return jax.tree.unflatten(
+        jax.tree.structure(params),
+        [
+            param if label == _partition.SHARED else grads[label][i]
+            for i, (label, param) in enumerate(
+                zip(jax.tree.leaves(labels), jax.tree.leaves(params), strict=True)
+            )
+        ],
+    )
+
+
+def _own_losses_alone(fun: Callable[[Any], Any], params: Any, labels: Any, num_tasks: int) -> bool:
+    """Whether a task's own leaves verifiably enter no other loss of a sequence of losses."""
+    jaxpr = jax.make_jaxpr(fun)(params).jaxpr
+    outputs = range(num_tasks)
+    if len(jaxpr.outvars) != num_tasks:
+        return False  # an array of losses, all of which depend on everything
+    for task in outputs:
+        _, used = partial_eval.dce_jaxpr(jaxpr, [output == task for output in outputs])
+        for label, is_used in zip(jax.tree.leaves(labels), used, strict=True):
+            if is_used and label not in (_partition.SHARED, task):
+                return False
+    return True
 
 
 def _stack_losses(losses: Any) -> jax.Array:

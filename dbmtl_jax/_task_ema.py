@@ -9,8 +9,9 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._contract import ScalarOrSchedule
-from dbmtl_jax._parts import Part, Stack, transformation
-from dbmtl_jax._task_linalg import accumulation_dtype, per_task, squared_norms
+from dbmtl_jax._parts import Part, transformation
+from dbmtl_jax._stack import Stack
+from dbmtl_jax._task_linalg import accumulation_dtype
 
 
 class TaskEmaState(NamedTuple):
@@ -88,27 +89,23 @@ def ema(num_tasks: int, beta: ScalarOrSchedule, debias: bool, ema_dtype: Any) ->
         count = optax.safe_increment(state.count)
         if not keeps_average:
             return stack, state._replace(count=count)
-        _check_shapes(stack.tree, state.ema)
+        _check_shapes(stack.rows.shapes, state.ema)
         beta_k = beta(count) if callable(beta) else beta
 
-        def average(leaf: jax.Array, ema: jax.Array) -> jax.Array:
-            weights, present = per_task(stack.weights, ema), per_task(stack.present, ema)
-            gradient = weights * leaf.astype(accumulation_dtype(leaf, ema))
-            # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
-            moved = (gradient + beta_k * (ema - gradient)).astype(ema.dtype)
-            return jnp.where(present, moved, ema)
+        # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
+        def move(gradient: jax.Array, ema: jax.Array) -> jax.Array:
+            return gradient + beta_k * (ema - gradient)
 
-        ema = jax.tree.map(average, stack.tree, state.ema)
-        weights, product = jnp.ones_like(stack.weights), state.decay_product
+        averages, stack = stack.averaged(state.ema, move)
+        product = state.decay_product
         if product is not None:
             decayed = (product * beta_k).astype(product.dtype)
             product = jnp.where(stack.present, decayed, product)
-            weights /= jnp.where(product < 1, 1 - product, 1)
-        squares = squared_norms(jax.tree.leaves(ema), num_tasks)
-        stack = stack._replace(tree=ema, squares=squares, products=None, weights=weights)
-        return stack, TaskEmaState(count, ema, product)
+            weights = stack.weights / jnp.where(product < 1, 1 - product, 1)
+            stack = stack._replace(weights=weights)
+        return stack, TaskEmaState(count, averages, product)
 
-    return Part(init, update)
+    return Part(init, update, averages=keeps_average)
 
 
 def _check_shapes(gradients: Any, ema: Any) -> None:

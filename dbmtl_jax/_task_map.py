@@ -1,5 +1,6 @@
 """How a function runs over T tasks: unrolled, in a loop, or as a batch."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax import _contract
+
+_LOGGER = logging.getLogger("dbmtl_jax")
 
 Mode = Literal["auto", "unroll", "loop", "vmap"]
 
@@ -16,32 +19,57 @@ Mode = Literal["auto", "unroll", "loop", "vmap"]
 _MAX_UNROLLED_TASKS = 8
 
 
-def check_options(mode: str, chunk_size: int | None) -> None:
+def check_options(mode: str, chunk_size: int | None, stream: bool = False) -> None:
     if mode not in get_args(Mode):
         raise ValueError(f"mode: expected one of {get_args(Mode)}, found {mode!r}")
     if chunk_size is not None:
         _contract.check_range("chunk_size", chunk_size, 1)
         if mode == "unroll":
             raise ValueError('chunk_size: expected None with mode="unroll", found a number')
+        if stream:
+            raise ValueError("chunk_size: expected None with stream=True, found a number")
+    if stream and mode == "vmap":
+        raise ValueError('mode: expected "auto", "unroll" or "loop" with stream=True, found "vmap"')
 
 
 def choose(
-    mode: Mode, chunk_size: int | None, num_tasks: int, fun: Callable[[Any], Any], params: Any
+    mode: Mode,
+    chunk_size: int | None,
+    num_tasks: int,
+    fun: Callable[[Any], Any],
+    params: Any,
+    *,
+    stream: bool = False,
 ) -> tuple[Mode, int | None]:
-    """Settles "auto", and the number of tasks that a loop takes at a time."""
+    """Settles "auto", and the number of tasks that a loop takes at a time.
+
+    The logger `dbmtl_jax` tells what "auto" came to, at the level DEBUG.
+    """
     if chunk_size is not None:
         return ("vmap", None) if chunk_size >= num_tasks else ("loop", chunk_size)
     if mode != "auto":
         return mode, None
-    if jax.default_backend() != "cpu":
-        return "vmap", None
-    if num_tasks <= _MAX_UNROLLED_TASKS:
-        return "unroll", None
-    has_convolution = _contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated")
-    return ("unroll" if has_convolution else "loop"), None
+    chosen, reason = _automatic(num_tasks, fun, params, stream)
+    _LOGGER.debug('mode="auto" is "%s" for %d tasks: %s', chosen, num_tasks, reason)
+    return chosen, None
 
 
-def _contains(jaxpr: Any, primitive: str) -> bool:
+def _automatic(
+    num_tasks: int, fun: Callable[[Any], Any], params: Any, stream: bool
+) -> tuple[Mode, str]:
+    backend = jax.default_backend()
+    if backend != "cpu":
+        if stream:
+            return "loop", f"streaming on {backend}"
+        return "vmap", f"a batch on {backend}"
+    if not stream and num_tasks <= _MAX_UNROLLED_TASKS:
+        return "unroll", f"up to {_MAX_UNROLLED_TASKS} on a CPU"
+    if contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated"):
+        return "unroll", "convolutions on a CPU"
+    return "loop", "no convolutions, on a CPU"
+
+
+def contains(jaxpr: Any, primitive: str) -> bool:
     """Whether a primitive of that name occurs in a jaxpr or in one that it calls."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == primitive:
@@ -50,7 +78,7 @@ def _contains(jaxpr: Any, primitive: str) -> bool:
             list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
         ):
             inner = getattr(inner, "jaxpr", inner)
-            if hasattr(inner, "eqns") and _contains(inner, primitive):
+            if hasattr(inner, "eqns") and contains(inner, primitive):
                 return True
     return False
 

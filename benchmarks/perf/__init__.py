@@ -19,7 +19,8 @@ def perf(config: Perf, console: Console) -> None:
             network = steps.NETWORKS[name](num_tasks)
             rows += steps.measure(name, network, config.modes, config.rounds)
     if rows:
-        console.print(steps.table(rows))
+        for table in steps.tables(rows):
+            console.print(table)
     alone = []
     if config.transformation:
         console.print("the transformation alone ...", style="dim")
@@ -46,7 +47,7 @@ def perf(config: Perf, console: Console) -> None:
 
 def _transformation_table(rows: list[transformation.Row]) -> Table:
     table = Table(title="DB-MTL's transformation alone", title_justify="left")
-    for heading in ("T", "P", "ms", "over unchecked arithmetic", "GB/s over triad"):
+    for heading in ("T", "P", "ms", "over unchecked arithmetic", "GB/s over triad", "goal", ""):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
@@ -55,5 +56,7 @@ def _transformation_table(rows: list[transformation.Row]) -> Table:
             f"{row.milliseconds:.1f}",
             f"{row.over_unchecked:.2f}",
             f"{row.over_triad:.2f}",
+            "" if row.target is None else f"{row.target:g} / {row.fail:g}",
+            row.verdict,
         )
     return table

@@ -16,11 +16,23 @@ from rich.table import Table
 import dbmtl_jax as dbmtl
 from benchmarks.config import QM9Config
 from benchmarks.data import qm9
+from benchmarks.perf.network import Network, engine_options
+from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
+from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.problems.qm9 import MoleculeBatch, models
 
-TARGETS = {("mlp", 2): 1.75, ("mlp", 3): 2.35, ("mlp", 11): 7.0}
-"""Step over equal weighting's step that the engine is to reach on CPUs, in its best mode."""
+GOALS = {
+    ("mlp", 2): Goal(1.75, 2.0),
+    ("mlp", 3): Goal(2.35, 2.7),
+    ("mlp", 11): Goal(7.0, 8.5),
+    ("resnet", 3): Goal(1.8, 2.2),
+    ("resnet", 11): Goal(4.9, 6.0),
+}
+"""Step over equal weighting's step on CPUs."""
+
+MEMORY_GOALS = {("mlp", 11): Goal(11.5, 17.5)}
+"""Memory beyond equal weighting's step, in units of the shared parameters."""
 
 _MLP_WIDTHS = (512, 1600, 1600, 1024)  # 5.0 million shared parameters
 _MLP_BATCH = 256
@@ -29,18 +41,8 @@ _QM9_ATOMS = 18
 _LEARNING_RATE = 1e-4
 
 
-class Network(NamedTuple):
-    """What the steps of one network are made of."""
-
-    params: Any  # (encoder, heads)
-    batch: Any
-    losses: Callable[[Any, Any], Any]
-    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # of the engine's mode
-    num_tasks: int
-
-
 class Row(NamedTuple):
-    """The time of one program relative to equal weighting's, on one network."""
+    """One program relative to equal weighting's, on one network."""
 
     network: str
     num_tasks: int
@@ -49,6 +51,13 @@ class Row(NamedTuple):
     spread: tuple[float, float]  # smallest and largest
     milliseconds: float  # median
     compile_seconds: float
+    target: float | None  # of the ratio
+    fail: float | None
+    verdict: Verdict
+    memory: float  # beyond equal weighting's step, over that of the shared parameters
+    memory_target: float | None
+    memory_fail: float | None
+    memory_verdict: Verdict
 
 
 def mlp(num_tasks: int) -> Network:
@@ -81,7 +90,7 @@ def mlp(num_tasks: int) -> Network:
 
     def task_grads(mode):
         return dbmtl.encoder_value_and_task_grads(
-            encode, [head(task) for task in range(num_tasks)], mode=mode
+            encode, [head(task) for task in range(num_tasks)], **engine_options(mode)
         )
 
     return Network((encoder, heads), (x, y), losses, task_grads, num_tasks)
@@ -98,7 +107,7 @@ def qm9_network(num_tasks: int) -> Network:
     )
 
     def model(mode):
-        return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
+        return models(QM9Config(), num_tasks=num_tasks, **engine_options(mode))[0]
 
     key = jax.random.key(0)  # of the parameters; training draws nothing
 
@@ -118,7 +127,7 @@ def qm9_network(num_tasks: int) -> Network:
     )
 
 
-NETWORKS = {"mlp": mlp, "qm9": qm9_network}
+NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
 
 
 def _step(network: Network, mode: str | None) -> tuple[Any, Any]:
@@ -145,10 +154,22 @@ def _step(network: Network, mode: str | None) -> tuple[Any, Any]:
     return step, (params, tx.init(params))
 
 
+def needed_bytes(compiled: Any) -> int:
+    """What a compiled program occupies, donated arguments counted once."""
+    memory = compiled.memory_analysis()
+    # `peak_memory_in_bytes` is that of the arguments alone on CPUs.
+    return (
+        memory.argument_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
 def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
     """Times a step of every mode, and of equal weighting."""
     programs, states, compile_seconds = {}, {}, {}
-    for mode in (None, *modes):
+    for mode in (None, *(mode for mode in modes if mode in network.modes)):
         step, state = _step(network, mode)
         begin = time.perf_counter()
         programs[mode] = step.lower(state, network.batch).compile()
@@ -160,47 +181,76 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
         return states[mode]
 
     times = in_turns({mode: functools.partial(turn, mode) for mode in programs}, rounds)
+    shared_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(network.params[0]))
     rows = []
     for mode in programs:
         ratios = [a / b for a, b in zip(times[mode], times[None], strict=True)]
+        ratio = statistics.median(ratios)
+        memory = (needed_bytes(programs[mode]) - needed_bytes(programs[None])) / shared_bytes
+        goal, memory_goal = (
+            goals.get((name, network.num_tasks)) if mode else None
+            for goals in (GOALS, MEMORY_GOALS)
+        )
         rows.append(
             Row(
                 name,
                 network.num_tasks,
                 mode or "EW",
-                statistics.median(ratios),
+                ratio,
                 (min(ratios), max(ratios)),
                 1e3 * statistics.median(times[mode]),
                 compile_seconds[mode],
+                *judged(goal, ratio),
+                memory,
+                *judged(memory_goal, memory),
             )
         )
     return rows
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal; the best mode of each network beside its target."""
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """The rows for a terminal: times, and memory and compilation, beside their goals."""
     device = jax.devices()[0].device_kind
-    drawn = Table(title=f"DB-MTL's step over equal weighting's, {device}", title_justify="left")
-    headings = ("network", "T", "mode", "ratio", "range", "target", "ms", "compile")
-    for heading in headings:
+    return [
+        _table(
+            f"DB-MTL's step over equal weighting's, {device} (goal: target / failure)",
+            ("ratio", "range", "goal", "ms"),
+            rows,
+            lambda row: (
+                f"{row.ratio:.2f}",
+                f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
+                _goal(row.target, row.fail, row.verdict),
+                f"{row.milliseconds:.1f}",
+            ),
+        ),
+        _table(
+            "memory beyond equal weighting's step, over that of the shared parameters",
+            ("memory", "goal", "compile"),
+            rows,
+            lambda row: (
+                f"{row.memory:.1f}",
+                _goal(row.memory_target, row.memory_fail, row.memory_verdict),
+                f"{row.compile_seconds:.1f} s",
+            ),
+        ),
+    ]
+
+
+def _table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Row],
+    cells: Callable[[Row], tuple[str, ...]],
+) -> Table:
+    drawn = Table(title=title, title_justify="left")
+    for heading in ("network", "T", "mode", *headings):
         justify: Literal["left", "right"] = "left" if heading in ("network", "mode") else "right"
         drawn.add_column(heading, no_wrap=True, justify=justify)
     for index, row in enumerate(rows):
         last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
-        target = TARGETS.get((row.network, row.num_tasks))
-        best = min(r.ratio for r in rows if r[:2] == row[:2] and r.mode != "EW")
-        verdict = ""
-        if target is not None and row.ratio == best:
-            verdict = f"{target} {'met' if row.ratio <= target else 'missed'}"
-        drawn.add_row(
-            row.network,
-            str(row.num_tasks),
-            row.mode,
-            f"{row.ratio:.2f}",
-            f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
-            verdict,
-            f"{row.milliseconds:.1f}",
-            f"{row.compile_seconds:.1f} s",
-            end_section=last,
-        )
+        drawn.add_row(row.network, str(row.num_tasks), row.mode, *cells(row), end_section=last)
     return drawn
+
+
+def _goal(target: float | None, fail: float | None, verdict: Verdict) -> str:
+    return "" if target is None else f"{target:g} / {fail:g} {verdict}"

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 
 import dbmtl_jax as dbmtl
 from benchmarks.perf.timing import in_turns
+from benchmarks.perf.verdict import Goal, Verdict, judged
+
+GOAL = Goal(1.0, 0.8)
+"""Of the bytes per second over a triad's, from ten million parameters on."""
 
 _BETA = 0.9
 _EPS = 1e-8
@@ -24,6 +28,9 @@ class Row(NamedTuple):
     milliseconds: float  # of one update
     over_unchecked: float  # relative to the arithmetic without any check
     over_triad: float  # bytes that must move, 4 (4 T P + P), per second, over those of a triad
+    target: float | None  # of over_triad
+    fail: float | None
+    verdict: Verdict
 
 
 def unchecked(average: list[jax.Array], grads: list[jax.Array], losses: jax.Array) -> Any:
@@ -85,10 +92,12 @@ def measure(num_tasks: int, num_leaves: int = 10, side: int = 1000, rounds: int 
     num_parameters = num_leaves * side * side
     bytes_moved = 4 * (4 * num_tasks * num_parameters + num_parameters)
     pairs = list(zip(*times.values(), strict=True))
+    over_triad = statistics.median((bytes_moved / c) / (3 * 4 * size / t) for c, _, t in pairs)
     return Row(
         num_tasks,
         num_parameters,
         1e3 * statistics.median(times["checked"]),
         statistics.median(checked / plain for checked, plain, _ in pairs),
-        statistics.median((bytes_moved / c) / (3 * 4 * size / t) for c, _, t in pairs),
+        over_triad,
+        *judged(GOAL if num_parameters >= 10**7 else None, over_triad),
     )

@@ -119,11 +119,12 @@ def models(
     config: QM9Config,
     num_tasks: int = len(qm9.TASKS),
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
+    stream: bool = False,
 ) -> tuple[Model, Model]:
     """The multi-task network, and as many single-task networks in one, on the first targets.
 
     Parameters are pairs (encoder, list of heads); the single-task ones have a leading axis of
-    tasks and one head each.  `mode` is the engine's.
+    tasks and one head each.  `mode` and `stream` are the engine's.
     """
 
     def network(num_heads: int, rngs: nnx.Rngs) -> QM9Network:
@@ -181,7 +182,7 @@ def models(
         init=jax.jit(functools.partial(initial, num_tasks)),
         losses=losses_of(predict),
         task_grads=dbmtl.encoder_value_and_task_grads(
-            encode, [head_loss(task) for task in range(num_tasks)], mode=mode
+            encode, [head_loss(task) for task in range(num_tasks)], mode=mode, stream=stream
         ),
         predict=predict,
         num_tasks=num_tasks,

@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
+from dbmtl_jax._stack import Stack
 
 Scale = Literal["min", "median", "rmse"]
 
@@ -70,5 +71,5 @@ def aligned_mtl(
         inverse = jnp.where(kept, sigma / roots, 0)
         return vectors @ (inverse * jnp.sum(vectors * stack.present[:, None], axis=0)), memory
 
-    aggregator = weighted_sum_of_tasks(num_tasks, weigh, gramian=True)
+    aggregator = weighted_sum_of_tasks(num_tasks, weigh, reads="products")
     return method(num_tasks, (), aggregator, labels)

@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
+from dbmtl_jax._stack import Stack
 from dbmtl_jax.gradient_balancing._interior_point import minimize
 from dbmtl_jax.gradient_balancing._simplex import mean_weights
 
@@ -61,7 +62,7 @@ def cagrad(
     def weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:
         return _weights(stack.gramian, stack.present, c) / divisor, memory
 
-    aggregator = weighted_sum_of_tasks(num_tasks, weigh, gramian=True)
+    aggregator = weighted_sum_of_tasks(num_tasks, weigh, reads="products")
     return method(num_tasks, (), aggregator, labels)
 
 

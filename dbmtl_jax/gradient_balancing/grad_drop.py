@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._parts import Aggregator, Stack, method
+from dbmtl_jax._parts import Aggregator, method
 from dbmtl_jax._random import RandomState
+from dbmtl_jax._stack import Stack
 from dbmtl_jax._task_linalg import accumulation_dtype, per_task
 
 
@@ -56,7 +57,7 @@ def grad_drop(
     def init(shared: Any) -> RandomState:
         return RandomState.from_seed(seed)
 
-    def update(stack: Stack, state: RandomState, losses: Any) -> tuple[Any, jax.Array, RandomState]:
+    def update(stack: Stack, state: RandomState, losses: Any) -> tuple[Any, Stack, RandomState]:
         state, draw = state.draw()
         leaves, structure = jax.tree.flatten(stack.tree)
         weights = jnp.where(stack.present, stack.weights, 0)
@@ -69,7 +70,7 @@ def grad_drop(
             return jnp.sum(jnp.where(kept, rows, leak * rows), axis=0).astype(leaf.dtype)
 
         merged = map(drop, leaves, jax.random.split(draw, max(len(leaves), 1)))
-        return jax.tree.unflatten(structure, merged), stack.own_weights, state
+        return jax.tree.unflatten(structure, merged), stack, state
 
     return method(num_tasks, (), Aggregator(init, update), labels)
 

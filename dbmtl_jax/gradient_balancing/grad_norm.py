@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
+from dbmtl_jax._stack import Stack
 from dbmtl_jax.loss_balancing._weights import LearntState, default_weight_optimizer
 
 

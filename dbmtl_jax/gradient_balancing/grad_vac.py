@@ -8,8 +8,9 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import for_each_leaf, weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
 from dbmtl_jax._random import RandomState
+from dbmtl_jax._stack import Stack
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -78,7 +79,7 @@ def grad_vac(
         coefficients, targets = vaccinate(stack.cosines, memory.targets, orders, beta)
         return combine(stack.norms, coefficients), GradVacMemory(random, targets)
 
-    aggregator = weighted_sum_of_tasks(num_tasks, weigh, initial=initial, gramian=not per_leaf)
+    aggregator = weighted_sum_of_tasks(num_tasks, weigh, initial=initial, reads="products")
     return method(num_tasks, (), for_each_leaf(aggregator) if per_leaf else aggregator, labels)
 
 

@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Aggregator, Stack, method
+from dbmtl_jax._parts import Aggregator, method
+from dbmtl_jax._stack import Stack
 
 
 def imtl_g(
@@ -52,7 +53,7 @@ def imtl_g(
 
 def equal_projections(num_tasks: int) -> Aggregator:
     """`imtl_g` as an aggregator."""
-    return weighted_sum_of_tasks(num_tasks, _weigh, gramian=True)
+    return weighted_sum_of_tasks(num_tasks, _weigh, reads="products")
 
 
 def _weigh(stack: Stack, losses: Any, memory: Any) -> tuple[jax.Array, Any]:

@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
+from dbmtl_jax._stack import Stack
 from dbmtl_jax.gradient_balancing._min_norm import min_norm_weights
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
@@ -75,7 +76,7 @@ def mgda(
     aggregator = weighted_sum_of_tasks(
         num_tasks,
         weigh,
-        gramian=True,
+        reads="products",
         own=(lambda weights, memory: weights) if scale_own else None,
     )
     return method(

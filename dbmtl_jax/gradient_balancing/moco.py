@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._parts import Aggregator, Stack, method
-from dbmtl_jax._task_linalg import accumulation_dtype, gramian, per_task, weighted_sum
+from dbmtl_jax._parts import Aggregator, method
+from dbmtl_jax._stack import Stack
+from dbmtl_jax._task_linalg import accumulation_dtype
 from dbmtl_jax.gradient_balancing._simplex import mean_weights, project
 
 Projection = Literal["simplex", "softmax"]
@@ -93,22 +94,19 @@ def moco(
             weights=jnp.full((num_tasks,), 1 / num_tasks, dtype),
         )
 
-    def update(stack: Stack, state: MoCoState, losses: Any) -> tuple[Any, jax.Array, MoCoState]:
-        present = stack.present
+    def update(stack: Stack, state: MoCoState, losses: Any) -> tuple[Any, Stack, MoCoState]:
         count = optax.safe_increment(state.count)
         k = count.astype(state.weights.dtype)
-        weights = stack.weights
         if normalize:
-            weights = weights * losses / (stack.norms + 1e-8)
+            # The tasks' own parameters keep their gradient.
+            stack = stack._replace(weights=stack.weights * losses / (stack.norms + 1e-8))
 
-        def average(leaf: jax.Array, y: jax.Array) -> jax.Array:
-            gradient = per_task(weights, leaf) * leaf.astype(y.dtype)
-            moved = y - (beta / k**beta_power) * (y - gradient)
-            return jnp.where(per_task(present, leaf), moved.astype(y.dtype), y)
+        def move(gradient: jax.Array, y: jax.Array) -> jax.Array:
+            return y - (beta / k**beta_power) * (y - gradient)
 
-        averages = jax.tree.map(average, stack.tree, state.averages)
-        leaves = jax.tree.leaves(averages)
-        products = gramian(leaves, num_tasks)
+        averages, stack = stack.averaged(state.averages, move)
+        present = stack.present
+        products = stack.rows.products()
         products += rho * jnp.eye(num_tasks, dtype=products.dtype)
         # Absent tasks lend their part to the others for this step.
         lam = jnp.where(present, state.weights, 0)
@@ -120,15 +118,16 @@ def moco(
         else:
             lam = jax.nn.softmax(lam, where=present | ~jnp.any(present))
         lam = jnp.where(present, lam, 0)
-        merged = jax.tree.map(lambda y: weighted_sum(lam, present, y), averages)
+        merged = stack.sum(lam)
         # With nobody there the weights stay what they were.
         kept = jnp.where(jnp.any(present), lam, state.weights).astype(state.weights.dtype)
-        return merged, stack.own_weights, MoCoState(count, averages, kept)
+        return merged, stack, MoCoState(count, averages, kept)
 
     return method(
         num_tasks,
         (),
-        Aggregator(init, update),
+        # The averages see every row by themselves.
+        Aggregator(init, update, reads="norms" if normalize else "sum"),
         labels,
         losses_required_by="moco" if normalize else None,
     )

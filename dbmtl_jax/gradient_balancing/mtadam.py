@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax import _contract, _partition
-from dbmtl_jax._parts import Aggregator, Stack, method
+from dbmtl_jax._parts import Aggregator, method
+from dbmtl_jax._stack import Stack
 from dbmtl_jax._task_linalg import accumulation_dtype, per_task, squared_norms
 
 
@@ -90,7 +91,7 @@ def scale_by_mtadam(
             nu=jax.tree.map(zeros, shared),
         )
 
-    def update(stack: Stack, state: MTAdamState, losses: Any) -> tuple[Any, jax.Array, MTAdamState]:
+    def update(stack: Stack, state: MTAdamState, losses: Any) -> tuple[Any, Stack, MTAdamState]:
         present = stack.present
         counts = jnp.where(present, optax.safe_increment(state.counts), state.counts)
 
@@ -120,7 +121,7 @@ def scale_by_mtadam(
             jax.tree.structure(stack.tree), jax.tree.structure(_Leaf(0, 0, 0, 0)), leaves
         )
         new_state = MTAdamState(counts, result.magnitudes, result.mu, result.nu)
-        return result.update, stack.own_weights, new_state
+        return result.update, stack, new_state
 
     def is_own(tree: Any) -> Any:
         resolved = _partition.resolve(labels, tree, num_tasks)

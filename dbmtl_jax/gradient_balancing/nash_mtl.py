@@ -8,7 +8,8 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
+from dbmtl_jax._stack import Stack
 
 _MAX_ITERATIONS = 60
 
@@ -96,7 +97,7 @@ def nash_mtl(
         num_tasks,
         weigh,
         initial=initial,
-        gramian=True,
+        reads="products",
         own=(lambda weights, memory: memory.alpha) if scale_own else None,
     )
     return method(num_tasks, (), aggregator, labels)

@@ -8,8 +8,9 @@ import optax
 
 from dbmtl_jax import _contract, _partition
 from dbmtl_jax._aggregation import weighted_sum_of_tasks
-from dbmtl_jax._parts import Stack, method
+from dbmtl_jax._parts import method
 from dbmtl_jax._random import RandomState
+from dbmtl_jax._stack import Stack
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -62,7 +63,7 @@ def pcgrad(
         num_tasks,
         weigh,
         initial=lambda dtype: RandomState.from_seed(seed),
-        gramian=True,
+        reads="products",
     )
     return method(num_tasks, (), aggregator, labels)
 

@@ -9,7 +9,9 @@ import optax
 
 from dbmtl_jax import _partition
 from dbmtl_jax._aggregation import sum_of_tasks
-from dbmtl_jax._parts import Part, Stack, method, strict, transformation
+from dbmtl_jax._parts import Part, method, transformation
+from dbmtl_jax._stack import Stack
+from dbmtl_jax._strict import strict
 from dbmtl_jax._task_linalg import accumulation_dtype
 
 
@@ -56,7 +58,10 @@ def balance_losses(
             scaled = scaled._replace(present=present)
         return scaled, LossBalancingState(recorded, memory)
 
-    return Part(init, update)
+    def settle(state: LossBalancingState, present: jax.Array) -> LossBalancingState:
+        return state._replace(loss_weights=jnp.where(present, state.loss_weights, 0))
+
+    return Part(init, update, settle=settle)
 
 
 def as_transformation(

@@ -14,7 +14,8 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, perf, steps, transformation
+from benchmarks.perf import aggregation, perf, resnet, steps, transformation
+from benchmarks.perf.verdict import Goal, judged
 
 
 def test_ratios_are_recorded(tmp_path, monkeypatch):
@@ -26,11 +27,15 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(aggregation, "measure", small)
     config = Perf(networks=("mlp",), num_tasks=(2,), rounds=1, out=tmp_path / "new")
     output = io.StringIO()
-    perf(config, Console(file=output, width=120))
+    perf(config, Console(file=output, width=160))
     record = json.loads((tmp_path / "new" / "perf.json").read_text())
-    assert [row["mode"] for row in record["steps"]] == ["EW", "unroll", "loop", "vmap"]
+    assert [row["mode"] for row in record["steps"]] == ["EW", "unroll", "loop", "vmap", "stream"]
     assert record["steps"][0]["ratio"] == 1
+    assert record["steps"][0]["verdict"] == ""
+    assert record["steps"][1]["target"] == 1.75
+    assert record["steps"][0]["memory"] == 0
     for row in record["steps"]:
+        assert row["verdict"] in output.getvalue()
         assert f"{row['ratio']:.2f}" in output.getvalue()
     (row,) = record["transformation"]
     assert (row["num_tasks"], row["num_parameters"]) == (2, 32)
@@ -72,6 +77,28 @@ def test_the_unchecked_arithmetic_is_the_transformations():
     expected, _ = tx.update(grads, tx.init([g[0] for g in grads]), losses=losses)
     updates, _ = transformation.unchecked([jnp.zeros_like(g) for g in grads], grads, losses)
     chex.assert_trees_all_close(updates, expected, rtol=1e-5)
+
+
+def test_verdicts():
+    """Between target and failure a goal is missed; at the failure level it has failed."""
+    for goal, values in (
+        (Goal(2.0, 3.0), (1, 2, 2.5, 3, 4)),
+        (Goal(1.0, 0.8), (2, 1, 0.9, 0.8, 0)),
+    ):
+        found = [goal.verdict(value) for value in values]
+        assert found == ["met", "met", "missed", "failed", "failed"]
+    assert judged(None, 1.0) == (None, None, "")
+
+
+def test_a_resnet_is_timed_where_it_is_fast(monkeypatch):
+    """In a small image; neither in a loop nor as a batch."""
+    monkeypatch.setattr(resnet, "_SIDE", 32)
+    monkeypatch.setattr(resnet, "_BATCH", 2)
+    network = resnet.resnet(2)
+    assert network.modes == ("unroll", "stream")
+    losses, grads = jax.eval_shape(network.task_grads("unroll"), network.params, network.batch)
+    assert losses.shape == (2,)
+    assert {g.shape[0] for g in jax.tree.leaves(grads[0])} == {2}
 
 
 @pytest.mark.parametrize("mode", ["unroll", "loop"])

@@ -1,0 +1,50 @@
+"""ResNet-18 on random images: the network with convolutions among those that are timed."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import dbmtl_jax as dbmtl
+from benchmarks.models.functional import functional
+from benchmarks.models.resnet import resnet18
+from benchmarks.perf.network import Network, engine_options
+
+_SIDE = 128
+_BATCH = 8
+
+
+def resnet(num_tasks: int) -> Network:
+    """ResNet-18 in training mode with linear regression heads, 8 images of 128 by 128 pixels."""
+    init = jax.jit(lambda: functional(resnet18(rngs=nnx.Rngs(0)))[1:])
+    params, batch_stats = init()
+    apply = functional(nnx.eval_shape(lambda: resnet18(rngs=nnx.Rngs(0)))).apply
+    image_key, target_key, head_key = jax.random.split(jax.random.key(0), 3)
+    batch = (
+        jax.random.normal(image_key, (_BATCH, _SIDE, _SIDE, 3)),
+        jax.random.normal(target_key, (_BATCH, num_tasks)),
+    )
+    heads = [
+        jax.random.normal(k, (512, 1)) / 512**0.5 for k in jax.random.split(head_key, num_tasks)
+    ]
+
+    def encode(params, batch):
+        features, _ = apply(params, batch_stats, batch[0], train=True)
+        return jnp.mean(features, axis=(1, 2))
+
+    def head(task, params, z, batch):
+        return jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
+
+    head_losses = [functools.partial(head, task) for task in range(num_tasks)]
+
+    def losses(params, batch):
+        z = encode(params[0], batch)
+        return [loss(p, z, batch) for loss, p in zip(head_losses, params[1], strict=True)]
+
+    def task_grads(mode):
+        return dbmtl.encoder_value_and_task_grads(encode, head_losses, **engine_options(mode))
+
+    # In a loop, XLA's CPU backend takes tens of times longer for a convolution; as a batch of
+    # pullbacks it makes grouped ones of them, which are slow too.
+    return Network((params, heads), batch, losses, task_grads, num_tasks, ("unroll", "stream"))

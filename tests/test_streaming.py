@@ -1,0 +1,461 @@
+"""Pending gradients: the same numbers as with stacked ones, and nothing computed in vain."""
+
+import functools
+import logging
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import dbmtl_jax as dbmtl
+from dbmtl_jax._pending import PendingTaskGrads
+from tests.helpers import samplers
+
+T = 3
+LABELS = {"encoder": "shared", "heads": list(range(T))}
+SUMS = {"ew", "gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"}
+"""Methods that never look at a task's gradient."""
+METHODS = samplers.METHODS | {
+    "db_mtl, beta 0": functools.partial(dbmtl.db_mtl, beta=0.0),
+    "db_mtl, debias": functools.partial(
+        dbmtl.db_mtl, beta=dbmtl.inverse_power_schedule(0.9, 0.5), debias=True
+    ),
+    "moco, normalize": functools.partial(dbmtl.moco, normalize=True),
+}
+# The engines that stream in the ways there are.
+ENGINES = ["unroll", "loop", "encoder"]
+
+
+def init(dtype=jnp.float32):
+    keys = iter(jax.random.split(jax.random.key(0), 2 + T))
+    normal = functools.partial(jax.random.normal, dtype=dtype)
+    return {
+        "encoder": {"w": normal(next(keys), (4, 5)), "b": normal(next(keys), (5,))},
+        "heads": [normal(next(keys), (5, 2)) for _ in range(T)],
+    }
+
+
+def encode(params, x, ill):
+    return jnp.tanh(x @ params["w"] + params["b"][None])
+
+
+def head(task):
+    def loss(params, z, x, ill):
+        error = jnp.mean((z @ params - task) ** 2) * 10.0 ** (task - 1)
+        # Adds nothing to the loss, and to the gradient ill², which overflows.
+        return error + jnp.sum(ill[task] * (ill[task] * (z - jax.lax.stop_gradient(z))))
+
+    return loss
+
+
+def losses_fn(params, x, ill):
+    z = encode(params["encoder"], x, ill)
+    return [head(task)(params["heads"][task], z, x, ill) for task in range(T)]
+
+
+def task_grads(engine, stream, params, x, ill):
+    if engine != "encoder":
+        mode = engine if stream else "unroll"
+        fun = dbmtl.value_and_task_grads(losses_fn, labels=LABELS, stream=stream, mode=mode)
+        return fun(params, x, ill)
+    fun = dbmtl.encoder_value_and_task_grads(encode, [head(t) for t in range(T)], stream=stream)
+    losses, grads = fun((params["encoder"], params["heads"]), x, ill)
+    if not stream:
+        return losses, {"encoder": grads[0], "heads": grads[1]}
+    return losses, grads
+
+
+def stepper(tx, engine, stream):
+    """A jitted step with donated state."""
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, params, x, ill, mask):
+        losses, grads = task_grads(engine, stream, params, x, ill)
+        if engine == "encoder" and stream:
+            params = (params["encoder"], params["heads"])
+        updates, state = tx.update(grads, state, params, losses=losses, task_mask=mask)
+        return updates, state
+
+    return step
+
+
+def transformations(factory, engine):
+    """The one for stacked gradients and the one for pending ones, of different trees."""
+    pending = ("shared", list(range(T))) if engine == "encoder" else LABELS
+    return factory(T, labels=LABELS), factory(T, labels=pending)
+
+
+def without_norms(state):
+    return [
+        jnp.zeros_like(leaf) if "norms" in jax.tree_util.keystr(path) else leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    ]
+
+
+def assert_close(actual, expected):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        scale = float(np.max(np.abs(np.asarray(b)), initial=0))
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5 * scale + 1e-7)
+
+
+def batches(with_ill):
+    """(x, ill, mask) of some steps; in one a task is masked, in one a task is ill."""
+    xs = jax.random.normal(jax.random.key(1), (4, 6, 4))
+    for k, x in enumerate(xs):
+        ill = jnp.zeros(T).at[0].set(1e30 * (with_ill and k == 2))
+        yield x, ill, jnp.array([True, k != 1, True])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", METHODS)
+def test_pending_and_stacked_gradients_are_the_same(name, engine):
+    if engine == "encoder" and name not in ("db_mtl", "db_mtl, beta 0", "pcgrad", "uw", "moco"):
+        pytest.skip("engines differ in where rows come from, not in what methods do with them")
+    stacked_tx, pending_tx = transformations(METHODS[name], engine)
+    stacked, pending = (
+        stepper(tx, engine, stream) for tx, stream in ((stacked_tx, False), (pending_tx, True))
+    )
+    params = init()
+    pair = (params["encoder"], params["heads"])
+    state = stacked_tx.init(params)
+    other = pending_tx.init(pair if engine == "encoder" else params)
+    # In a sum of pullbacks nobody sees whose fault it is; in one of cotangents, beforehand.
+    with_ill = name not in SUMS or engine == "encoder"
+    for batch in batches(with_ill):
+        expected, state = stacked(state, params, *batch)
+        updates, other = pending(other, params, *batch)
+        assert_close(updates, expected)
+        if name in SUMS:  # nobody knows the norms there
+            assert_close(without_norms(other), without_norms(state))
+        else:
+            assert_close(other, state)
+    assert list(optax.tree.get(state, "skipped")) == [int(with_ill), 0, 0]
+    assert stacked._cache_size() == pending._cache_size() == 1
+
+
+@pytest.mark.parametrize("name", ["db_mtl", "pcgrad", "uw"])
+def test_a_run_may_switch_at_any_step(name):
+    tx = METHODS[name](T, labels=LABELS)
+    steps = {stream: stepper(tx, "loop", stream) for stream in (True, False)}
+    params = init()
+    state, other = tx.init(params), tx.init(params)
+    for k, batch in enumerate(batches(with_ill=False)):
+        expected, state = steps[False](state, params, *batch)
+        updates, other = steps[k % 2 == 0](other, params, *batch)
+        assert_close(updates, expected)
+    assert_close(without_norms(other), without_norms(state))
+
+
+@pytest.mark.parametrize("name", sorted(SUMS))
+def test_where_only_the_sum_is_computed_an_ill_task_costs_the_step(name):
+    tx = METHODS[name](T, labels=LABELS)
+    step = stepper(tx, "loop", True)
+    params = init()
+    x, mask = jnp.ones((6, 4)), jnp.array([True, True, False])
+    updates, state = step(tx.init(params), params, x, jnp.array([1e30, 0, 0]), mask)
+    chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+    assert list(optax.tree.get(state, "skipped")) == [1, 1, 0]
+    updates, state = step(state, params, x, jnp.zeros(T), mask)
+    assert jnp.all(jnp.isfinite(updates["encoder"]["w"]))
+    assert jnp.any(updates["encoder"]["w"] != 0)
+    assert list(optax.tree.get(state, "skipped")) == [1, 1, 0]
+
+
+def test_a_masked_task_may_be_ill():
+    tx = dbmtl.ew(T, labels=LABELS)
+    params, x, ill = init(), jnp.ones((6, 4)), jnp.array([1e30, 0, 0])
+    updates, state = stepper(tx, "loop", True)(tx.init(params), params, x, ill, ill == 0)
+    _, grads = task_grads("loop", False, params, x, ill)
+    expected = jax.tree.map(lambda g: g[1] + g[2], grads["encoder"])
+    chex.assert_trees_all_close(updates["encoder"], expected, rtol=1e-5)
+    assert not jnp.any(optax.tree.get(state, "skipped"))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: [dbmtl.scale_by_log_loss(T), dbmtl.pcgrad(T)],
+        lambda: [dbmtl.scale_by_log_loss(T), dbmtl.task_ema(T), dbmtl.balance_magnitudes(T)],
+        lambda: [dbmtl.scale_by_uw(T), dbmtl.task_ema(T, 0.0), dbmtl.sum_tasks(T)],
+        lambda: [dbmtl.task_ema(T), optax.clip(0.1), dbmtl.mgda(T)],
+    ],
+)
+def test_chains_take_pending_gradients(build):
+    tx = optax.chain(*build())
+    params = init()["encoder"]
+
+    def fun(p, x, ill):
+        z = encode(p, x, ill)
+        return [head(t)(jnp.ones((5, 2)), z, x, ill) for t in range(T)]
+
+    def step(stream, state, x, ill, mask):
+        losses, grads = dbmtl.value_and_task_grads(fun, stream=stream)(params, x, ill)
+        return tx.update(grads, state, params, losses=losses, task_mask=mask)
+
+    step = jax.jit(step, static_argnums=0)
+    state, other = tx.init(params), tx.init(params)
+    for batch in batches(with_ill=False):
+        expected, state = step(False, state, *batch)
+        updates, other = step(True, other, *batch)
+        assert_close(updates, expected)
+        assert_close(without_norms(other), without_norms(state))
+
+
+def test_scaling_leaves_them_pending_and_an_unusable_loss_travels_on():
+    tx = optax.chain(dbmtl.scale_by_log_loss(2), dbmtl.balance_magnitudes(2))
+    _, pending = dbmtl.value_and_task_grads(lambda w: (2 * w.sum(), -w.sum()), stream=True)(
+        jnp.ones(3)
+    )
+    scaled, _ = dbmtl.scale_by_log_loss(2).update(
+        pending, dbmtl.scale_by_log_loss(2).init(jnp.ones(3)), losses=jnp.array([2.0, -1.0])
+    )
+    assert isinstance(scaled, PendingTaskGrads)
+    np.testing.assert_array_equal(scaled.stacked(), [[1, 1, 1], [np.nan] * 3])
+    updates, state = tx.update(pending, tx.init(jnp.ones(3)), losses=jnp.array([2.0, -1.0]))
+    np.testing.assert_allclose(updates, 1, rtol=1e-6)
+    assert list(state[1].skipped) == [0, 1]
+
+
+def backward_passes(tx, num_tasks=T):
+    """How many pullbacks of the encoder a step runs."""
+    ran = []
+
+    @jax.custom_vjp
+    def marked(z):
+        return z
+
+    def backward(_, cotangent):
+        jax.debug.callback(lambda: ran.append(1))
+        return (cotangent,)
+
+    marked.defvjp(lambda z: (z, None), backward)
+
+    def fun(p):
+        z = marked(jnp.tanh(p))
+        return [jnp.sum((t + 1) * z**2) + 1 for t in range(num_tasks)]
+
+    @jax.jit
+    def step(state, p):
+        losses, grads = dbmtl.value_and_task_grads(fun, stream=True)(p)
+        return tx.update(grads, state, p, losses=losses)
+
+    jax.block_until_ready(step(tx.init(jnp.ones(3)), jnp.ones(3)))
+    jax.effects_barrier()
+    return len(ran)
+
+
+@pytest.mark.parametrize("name", sorted(SUMS))
+def test_a_loss_balancer_runs_one_backward_pass(name):
+    assert backward_passes(METHODS[name](T)) == 1
+
+
+def test_an_average_runs_one_backward_pass_a_task_and_two_passes_one_more():
+    assert backward_passes(dbmtl.db_mtl(T)) == T
+    assert backward_passes(dbmtl.db_mtl(T, 0.0)) == T + 1
+    assert backward_passes(optax.chain(dbmtl.scale_by_log_loss(T), dbmtl.sum_tasks(T))) == 1
+
+
+def products_of(jaxpr):
+    return str(jaxpr).count("dot_general")
+
+
+@pytest.mark.parametrize("has_heads", [True, False])
+def test_a_loss_balancers_program_is_equal_weightings(has_heads):
+    """With heads as well, which are pulled back once."""
+    params = init()
+    batch = (jnp.ones((6, 4)), jnp.zeros(T))
+
+    def equal_weighting(p):
+        return jax.grad(lambda p: sum(losses_fn(p, *batch)))(p)
+
+    def step(p):
+        tx = dbmtl.uw(T, labels=("shared", list(range(T))))
+        p = (p["encoder"], p["heads"])
+        fun = dbmtl.encoder_value_and_task_grads(encode, [head(t) for t in range(T)], stream=True)
+        losses, grads = fun(p, *batch)
+        return tx.update(grads, tx.init(p), p, losses=losses)[0]
+
+    if not has_heads:
+
+        def equal_weighting(p):
+            return jax.grad(lambda e: sum(losses_fn({**p, "encoder": e}, *batch)))(p["encoder"])
+
+        def step(p):
+            tx = dbmtl.uw(T)
+            losses, grads = dbmtl.value_and_task_grads(
+                lambda e: losses_fn({**p, "encoder": e}, *batch), stream=True
+            )(p["encoder"])
+            return tx.update(grads, tx.init(p["encoder"]), losses=losses)[0]
+
+    expected = products_of(jax.make_jaxpr(equal_weighting)(params))
+    assert products_of(jax.make_jaxpr(step)(params)) == expected
+
+
+@pytest.mark.parametrize("mode", ["unroll", "loop"])
+@pytest.mark.parametrize("name", ["db_mtl, beta 0", "pcgrad", "mgda", "grad_norm", "uw"])
+def test_no_stacked_array_exists(name, mode):
+    """A weight of 7 by 11 of three tasks would be [3, 7, 11], or [3, 77]."""
+    tx = METHODS[name](T)
+
+    def step(stream, state, p):
+        losses, grads = dbmtl.value_and_task_grads(
+            lambda p: [jnp.sum(jnp.sin(p * t)) + 9 for t in range(1, 4)], stream=stream, mode=mode
+        )(p)
+        return tx.update(grads, state, p, losses=losses)
+
+    p = jnp.ones((7, 11))
+    texts = [
+        jax.jit(functools.partial(step, stream)).lower(tx.init(p), p).compile().as_text()
+        for stream in (True, False)
+    ]
+    found = [any(shape in text for shape in ("[3,7,11]", "[3,77]")) for text in texts]
+    assert found == [False, True]
+
+
+@pytest.mark.parametrize("mode", ["unroll", "loop"])
+def test_an_average_is_written_in_place(mode):
+    """Beside the donated average there is room for a row or two, not for T."""
+    num_tasks, size = 16, 64
+    tx = dbmtl.db_mtl(num_tasks)
+
+    def step(state, p, x):
+        def fun(p):
+            return jnp.mean(jnp.tanh(x @ p), 0)[:num_tasks] + 2
+
+        losses, grads = dbmtl.value_and_task_grads(fun, stream=True, mode=mode)(p)
+        return tx.update(grads, state, p, losses=losses)
+
+    p, x = jnp.ones((size, size)), jnp.ones((8, size))
+    compiled = jax.jit(step, donate_argnums=0).lower(tx.init(p), p, x).compile()
+    row = 4 * size * size
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * row
+
+
+def test_the_gramian_without_forward_mode():
+    """Behind `jax.custom_vjp` no row can be pushed forward; in bfloat16 it is not precise."""
+
+    @jax.custom_vjp
+    def square(x):
+        return x**2
+
+    square.defvjp(lambda x: (x**2, x), lambda x, g: (2 * x * g,))
+    for fun, dtype in ((square, jnp.float32), (jnp.square, jnp.bfloat16)):
+        p = jnp.linspace(0.1, 1.3, 7).astype(dtype)
+        results = []
+        for stream in (False, True):
+            tx = dbmtl.pcgrad(2)
+            losses, grads = dbmtl.value_and_task_grads(
+                lambda p, fun=fun: (jnp.sum(fun(p)), -jnp.sum(p * p[::-1])), stream=stream
+            )(p)
+            updates, state = tx.update(grads, tx.init(p), p, losses=losses)
+            results.append((updates, optax.tree.get(state, "weights")))
+        (update, weights), (expected, expected_weights) = results
+        np.testing.assert_allclose(weights, expected_weights, rtol=1e-5)
+        chex.assert_trees_all_close(update, expected, rtol=1e-5 if dtype == jnp.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("mode", ["unroll", "loop"])
+@pytest.mark.parametrize("as_array", [False, True])
+def test_own_leaves_are_those_of_their_task_alone(as_array, mode):
+    """Also where a label is wrong, and where the losses are one array that hides it."""
+
+    def fun(p):
+        losses = [jnp.sum(p["a"]), jnp.sum(p["a"] * p["b"] ** 2), jnp.sum(p["b"] ** 3)]
+        return jnp.stack(losses) if as_array else losses
+
+    params = {"a": jnp.arange(1.0, 4.0), "b": jnp.full(3, 2.0)}
+    _, grads = dbmtl.value_and_task_grads(
+        fun, labels={"a": "shared", "b": 1}, stream=True, mode=mode
+    )(params)
+    stacked = grads.stacked()
+    np.testing.assert_allclose(stacked["b"], 2 * params["a"] * params["b"])
+    np.testing.assert_allclose(stacked["a"], [np.ones(3), np.full(3, 4.0), np.zeros(3)])
+
+
+def test_auxiliary_outputs_pass_through():
+    fun = dbmtl.value_and_task_grads(
+        lambda p: ((p.sum(), (p**2).sum()), {"mean": p.mean()}), has_aux=True, stream=True
+    )
+    (losses, aux), grads = fun(jnp.arange(3.0))
+    np.testing.assert_allclose(losses, [3, 5])
+    np.testing.assert_allclose(aux["mean"], 1)
+    np.testing.assert_allclose(grads.stacked(), [[1, 1, 1], [0, 2, 4]])
+    tx = dbmtl.mgda(2)  # pushes rows forward, past the auxiliary output
+    assert tx.update(grads, tx.init(jnp.ones(3)))[0].shape == (3,)
+
+
+def test_strict_mode_raises():
+    tx = dbmtl.ew(T, labels=LABELS)
+    params = init()
+    step = stepper(tx, "loop", True)
+    arguments = (params, jnp.ones((6, 4)), jnp.full(T, 1e30), jnp.ones(T, bool))
+    with jax.debug_nans(True), pytest.raises(FloatingPointError):
+        step(tx.init(params), *arguments)
+
+
+def pending_pair():
+    return dbmtl.value_and_task_grads(lambda p: (p["a"].sum(), (p["a"] ** 2).sum()), stream=True)(
+        {"a": jnp.ones((2, 5))}
+    )[1]
+
+
+def test_bad_input_is_refused():
+    params = {"a": jnp.ones((2, 5))}
+    pending = pending_pair()
+    tx = dbmtl.db_mtl(3)
+    with pytest.raises(
+        ValueError, match=r"updates\['a'\]: expected shape \(3, 2, 5\).*\(2, 2, 5\)"
+    ):
+        tx.update(pending, tx.init(params), params, losses=jnp.ones(3))
+    tx = dbmtl.db_mtl(2)
+    with pytest.raises(ValueError, match=r"params\['b'\] is only in params"):
+        tx.update(pending, tx.init(params), params | {"b": jnp.ones(2)}, losses=jnp.ones(2))
+    with pytest.raises(TypeError, match="losses: db_mtl needs the raw task losses"):
+        tx.update(pending, tx.init(params), params)
+    labelled = dbmtl.db_mtl(2, labels=lambda p: {"a": 1})
+    with pytest.raises(ValueError, match="labelled a parameter of task 1 alone"):
+        labelled.update(pending, labelled.init(params), params, losses=jnp.ones(2))
+
+
+@pytest.mark.parametrize("tx", [optax.sgd(1.0), optax.adam(1.0), optax.scale(2.0)])
+def test_other_transformations_refuse_them(tx):
+    params = {"a": jnp.ones((2, 5))}
+    with pytest.raises((TypeError, ValueError, AttributeError), match=r"pending|PendingTaskGrads"):
+        optax.chain(tx, dbmtl.ew(2)).update(
+            pending_pair(), optax.chain(tx, dbmtl.ew(2)).init(params), params
+        )
+
+
+def test_options_are_checked():
+    for engine in (
+        dbmtl.value_and_task_grads,
+        lambda f, **k: dbmtl.encoder_value_and_task_grads(f, [f], **k),
+    ):
+        with pytest.raises(ValueError, match="chunk_size: expected None with stream=True"):
+            engine(jnp.sum, stream=True, chunk_size=2)
+        with pytest.raises(
+            ValueError, match='mode: expected "auto", "unroll" or "loop" with stream'
+        ):
+            engine(jnp.sum, stream=True, mode="vmap")
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the choice is the CPU's")
+def test_auto_tells_what_it_chose(caplog):
+    def convolution(p):
+        out = jax.lax.conv_general_dilated(p[None, None], p[None, None], (1, 1), "SAME")
+        return [out.sum(), out.max()]
+
+    caplog.set_level(logging.DEBUG, "dbmtl_jax")
+    dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()))(jnp.ones((3, 3)))
+    dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()), stream=True)(jnp.ones((3, 3)))
+    dbmtl.value_and_task_grads(convolution, stream=True)(jnp.ones((3, 3)))
+    messages = [r.getMessage() for r in caplog.records if r.name == "dbmtl_jax"]
+    assert [message.split(":")[0] for message in messages] == [
+        'mode="auto" is "unroll" for 2 tasks',
+        'mode="auto" is "loop" for 2 tasks',
+        'mode="auto" is "unroll" for 2 tasks',
+    ]
