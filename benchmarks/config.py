@@ -213,8 +213,11 @@ class Perf:
     """also time the transformation alone, on ten million parameters"""
     aggregation: bool = True
     """also time the methods that work on the Gramian, on ten million parameters"""
-    torchjd_python: pathlib.Path | None = None
-    """a Python that has torch and torchjd: times TorchJD's Gramian methods in the same run"""
+    peers: bool = False
+    """also time DB-MTL's step in PyTorch: a plain loop, TorchJD, and LibMTL, in --torch-python"""
+    torch_python: pathlib.Path | None = None
+    """a Python that has torch and torchjd, and LibMTL if it is to be timed; times TorchJD's Gramian
+    methods, too"""
     out: pathlib.Path = pathlib.Path("runs/perf")
 
 

@@ -3,7 +3,6 @@
 import os
 import pathlib
 import statistics
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -12,12 +11,17 @@ import jax.numpy as jnp
 from rich.table import Table
 
 import dbmtl_jax as dbmtl
-from benchmarks.errors import UserError
 from benchmarks.methods import DISPLAY_NAMES
 from benchmarks.perf.timing import in_turns
+from benchmarks.perf.verdict import Goal, Verdict, judged
+from benchmarks.perf.worker import Worker
 
 METHODS = ("mgda", "pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl")
 """Those that both libraries have."""
+
+
+GOAL = Goal(0.35, 0.5)
+"""Our update over TorchJD's, for eleven tasks."""
 
 
 class Row(NamedTuple):
@@ -30,50 +34,20 @@ class Row(NamedTuple):
     over_sum: float  # relative to a plain sum of the gradients
     torchjd_milliseconds: float  # NaN without TorchJD
     over_torchjd: float
+    target: float | None
+    fail: float | None
+    verdict: Verdict
 
 
-class TorchJD:
-    """TorchJD in a process of its own."""
-
-    def __init__(self, python: pathlib.Path, num_tasks: int, num_parameters: int) -> None:
-        worker = pathlib.Path(__file__).with_name("torchjd_worker.py")
-        sizes = [str(n) for n in (num_tasks, num_parameters, os.cpu_count() or 1)]
-        try:
-            self._process = subprocess.Popen(
-                [python, worker, *sizes],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        except OSError as error:
-            raise UserError(f"--torchjd-python: cannot run {python}: {error.strerror}") from error
-        self.version = self._answer()
-
-    def seconds(self, name: str) -> float:
-        """The time of one call of an aggregator."""
-        if self._process.stdin is None:
-            raise RuntimeError("the worker has no standard input")
-        self._process.stdin.write(name + "\n")
-        self._process.stdin.flush()
-        return float(self._answer())
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
-
-    def _answer(self) -> str:
-        answer = self._process.stdout.readline() if self._process.stdout else ""
-        if not answer:
-            _, errors = self._process.communicate()
-            last = errors.strip().splitlines()[-1:] or ["it ended without a word"]
-            raise UserError(f"--torchjd-python: TorchJD failed: {last[0]}")
-        return answer.strip()
+def open_torchjd(python: pathlib.Path, num_tasks: int, num_parameters: int) -> Worker:
+    """TorchJD in a process of its own, with as many threads as there are processors."""
+    script = pathlib.Path(__file__).with_name("torchjd_worker.py")
+    return Worker(python, script, num_tasks, num_parameters, os.cpu_count() or 1)
 
 
 def measure(
     num_tasks: int,
-    torchjd_python: pathlib.Path | None,
+    torch_python: pathlib.Path | None,
     *,
     num_leaves: int = 10,
     side: int = 1000,
@@ -103,12 +77,12 @@ def measure(
 
     programs: Mapping[str, Callable[[], Any]] = {name: program(name) for name in ("ew", *METHODS)}
     seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    peer = TorchJD(torchjd_python, num_tasks, num_parameters) if torchjd_python else None
+    peer = open_torchjd(torch_python, num_tasks, num_parameters) if torch_python else None
 
     def torchjd(name: str) -> Callable[[], Any]:
         def call() -> None:
             if peer is not None:
-                seconds[name].append(peer.seconds(DISPLAY_NAMES[name]))
+                seconds[name].append(float(peer.ask(DISPLAY_NAMES[name])))
 
         return call
 
@@ -126,6 +100,7 @@ def measure(
     rows = []
     for name in METHODS:
         theirs = seconds[name][1:] or [float("nan")] * rounds
+        over_torchjd = statistics.median(a / b for a, b in zip(times[name], theirs, strict=True))
         rows.append(
             Row(
                 name,
@@ -134,7 +109,8 @@ def measure(
                 1e3 * statistics.median(times[name]),
                 statistics.median(a / b for a, b in zip(times[name], times["ew"], strict=True)),
                 1e3 * statistics.median(theirs),
-                statistics.median(a / b for a, b in zip(times[name], theirs, strict=True)),
+                over_torchjd,
+                *judged(GOAL if peer is not None and num_tasks == 11 else None, over_torchjd),
             )
         )
     return rows
@@ -143,7 +119,7 @@ def measure(
 def table(rows: list[Row]) -> Table:
     """For the terminal."""
     result = Table(title="aggregation alone, Gramian methods", title_justify="left")
-    for heading in ("method", "T", "P", "ms", "over a sum", "TorchJD ms", "over TorchJD"):
+    for heading in ("method", "T", "P", "ms", "over a sum", "TorchJD ms", "over TorchJD", "goal"):
         result.add_column(heading, justify="left" if heading == "method" else "right")
     for row in rows:
         result.add_row(
@@ -154,5 +130,6 @@ def table(rows: list[Row]) -> Table:
             f"{row.over_sum:.2f}",
             f"{row.torchjd_milliseconds:.1f}",
             f"{row.over_torchjd:.2f}",
+            "" if row.target is None else f"{row.target:g} / {row.fail:g} {row.verdict}",
         )
     return result

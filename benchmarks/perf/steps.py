@@ -130,7 +130,7 @@ def qm9_network(num_tasks: int) -> Network:
 NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
 
 
-def _step(network: Network, mode: str | None) -> tuple[Any, Any]:
+def step_of(network: Network, mode: str | None) -> tuple[Any, Any]:
     """A jitted SGD step with donated state, and its first state; no mode: equal weighting."""
     labels = ("shared", list(range(network.num_tasks)))
     sgd = optax.sgd(_LEARNING_RATE)
@@ -170,7 +170,7 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
     """Times a step of every mode, and of equal weighting."""
     programs, states, compile_seconds = {}, {}, {}
     for mode in (None, *(mode for mode in modes if mode in network.modes)):
-        step, state = _step(network, mode)
+        step, state = step_of(network, mode)
         begin = time.perf_counter()
         programs[mode] = step.lower(state, network.batch).compile()
         compile_seconds[mode] = time.perf_counter() - begin

@@ -1,5 +1,6 @@
 """The timing program runs and its table says what the record says; no time is asserted."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -63,10 +64,44 @@ def test_torchjd_is_timed_by_its_own_clock(tmp_path):
 
 def test_a_torchjd_that_fails_is_one_line(tmp_path):
     broken = executable(tmp_path / "python", "#!/bin/sh\necho no torch here >&2\nexit 1\n")
-    with pytest.raises(UserError, match="TorchJD failed: no torch here"):
-        aggregation.TorchJD(broken, 2, 9)
-    with pytest.raises(UserError, match="--torchjd-python: cannot run"):
-        aggregation.TorchJD(tmp_path / "nothing", 2, 9)
+    with pytest.raises(UserError, match=r"torchjd_worker.py failed: no torch here"):
+        aggregation.open_torchjd(broken, 2, 9)
+    with pytest.raises(UserError, match="--torch-python: cannot run"):
+        aggregation.open_torchjd(tmp_path / "nothing", 2, 9)
+
+
+def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
+    """A stand-in for PyTorch takes a tenth of a second for everything, and has no LibMTL."""
+    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    python = executable(
+        tmp_path / "python",
+        "#!/bin/sh\necho torch 9\nwhile read network tasks peer; do\n"
+        "if [ $peer = libmtl ]; then echo missing LibMTL; else sleep 0.1; echo 0.1; fi\ndone\n",
+    )
+    config = Perf(
+        networks=("mlp", "qm9"),
+        num_tasks=(2,),
+        modes=(),
+        rounds=2,
+        transformation=False,
+        aggregation=False,
+        peers=True,
+        torch_python=python,
+        out=tmp_path,
+    )
+    monkeypatch.setattr(steps, "measure", lambda *_: [])
+    output = io.StringIO()
+    perf(config, Console(file=output, width=160))
+    rows = json.loads((tmp_path / "perf.json").read_text())["peers"]
+    assert [row["peer"] for row in rows] == ["loop", "torchjd", "torchjd-sequential"]
+    for row in rows:
+        assert row["milliseconds"] >= 100
+        assert row["ratio"] == pytest.approx(row["our_milliseconds"] / 100, rel=0.5)
+        assert row["verdict"] == ("met" if row["peer"].startswith("torchjd") else "")
+    assert "not timed: LibMTL: missing LibMTL" in output.getvalue()
+    with pytest.raises(UserError, match="--peers needs --torch-python"):
+        perf(dataclasses.replace(config, torch_python=None), Console(file=output))
 
 
 def test_the_unchecked_arithmetic_is_the_transformations():

@@ -1,0 +1,60 @@
+"""A program in another interpreter that answers requests, a line each."""
+
+import pathlib
+import subprocess
+from typing import Self
+
+from benchmarks.errors import UserError
+
+
+class Worker:
+    """The other program; a context manager that ends it.
+
+    Args:
+      python: its interpreter.
+      script: it; says its version in the first line, then answers each line of standard input.
+      arguments: of the script.
+
+    Raises:
+      UserError: if it cannot be run or ends by itself.
+    """
+
+    def __init__(self, python: pathlib.Path, script: pathlib.Path, *arguments: object) -> None:
+        self._name = script.name
+        try:
+            self._process = subprocess.Popen(
+                [python, script, *map(str, arguments)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        except OSError as error:
+            raise UserError(f"--torch-python: cannot run {python}: {error.strerror}") from error
+        self.version = self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def ask(self, request: str) -> str:
+        """What it answers."""
+        if self._process.stdin is None:
+            raise RuntimeError("the worker has no standard input")
+        self._process.stdin.write(request + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _answer(self) -> str:
+        answer = self._process.stdout.readline() if self._process.stdout else ""
+        if not answer:
+            _, errors = self._process.communicate()
+            last = errors.strip().splitlines()[-1:] or ["it ended without a word"]
+            raise UserError(f"--torch-python: {self._name} failed: {last[0]}")
+        return answer.strip()
