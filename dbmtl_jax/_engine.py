@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import partial_eval
 
 from dbmtl_jax import _partition
 from dbmtl_jax._pending import PendingTaskGrads, jacobian_of
+from dbmtl_jax._pullbacks import own_grads, task_grads, template
 from dbmtl_jax._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
@@ -77,14 +77,13 @@ def value_and_task_grads(
         labels_ = _partition.resolve(labels, params, num_tasks)
         one_hots = jnp.eye(num_tasks, dtype=losses.dtype)
         if stream:
-            own = _own_grads(
+            own = own_grads(
                 lambda ct: pullback(ct)[0],
                 lambda p: _with_aux(fun, has_aux)(p, *args, **kwargs)[0],
                 params,
                 labels_,
                 one_hots,
             )
-            template = _template(labels_, params, own, num_tasks)
             jacobian = jacobian_of(
                 lambda p: losses_and_aux(p)[0],
                 params,
@@ -93,9 +92,9 @@ def value_and_task_grads(
                 labels_,
                 unroll=chosen[0] == "unroll",
             )
-            grads = PendingTaskGrads(labels_, template, jacobian)
+            grads = PendingTaskGrads(labels_, template(labels_, params, own, num_tasks), jacobian)
         else:
-            grads = _task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
+            grads = task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
         return ((losses, aux) if has_aux else losses), grads
 
     return value_and_task_grads_fun
@@ -193,10 +192,10 @@ def encoder_value_and_task_grads(
                 shared,
                 unroll=chosen[0] == "unroll",
             )
-            template = (_template(shared, encoder_params, encoder_params, num_tasks), own)
-            grads: Any = PendingTaskGrads(labels, template, jacobian)
+            encoder_template = template(shared, encoder_params, encoder_params, num_tasks)
+            grads: Any = PendingTaskGrads(labels, (encoder_template, own), jacobian)
         else:
-            grads = (_task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
+            grads = (task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
         values = _stack_losses(losses)
         return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
 
@@ -266,92 +265,6 @@ def per_task_value_and_grads(
         return ((losses, aux) if has_aux else losses), own
 
     return per_task_value_and_grads_fun
-
-
-def _task_grads(
-    pullback: Callable[[Any], Any], cotangents: Any, labels: Any, chosen: tuple[Mode, int | None]
-) -> Any:
-    """Pulls every task's cotangent back: shared leaves stacked, a task's own leaves once."""
-    flat_labels, tree = jax.tree.flatten(labels)
-
-    def pull(task: int) -> list[Any]:
-        return jax.tree.leaves(pullback(jax.tree.map(lambda x: x[task], cotangents)))
-
-    if chosen[0] == "unroll":
-        own = {task: pull(task) for task in range(leading_axis(cotangents))}
-        columns = zip(*own.values(), strict=True)
-        stacked = [
-            jnp.stack(column)
-            for label, column in zip(flat_labels, columns, strict=True)
-            if label == _partition.SHARED
-        ]
-    else:
-        # Inside the loop or batch a task's own leaves would be made T times.  They come from a
-        # pullback of that task alone instead, of which the compiler drops the shared part.
-        own = {task: pull(task) for task in {x for x in flat_labels if x != _partition.SHARED}}
-        stacked = map_tasks(
-            lambda ct: jax.tree.leaves(_partition.shared(labels, pullback(ct))), cotangents, chosen
-        )
-    shared = iter(stacked)
-    leaves = [
-        next(shared) if label == _partition.SHARED else own[label][i]
-        for i, label in enumerate(flat_labels)
-    ]
-    return jax.tree.unflatten(tree, leaves)
-
-
-def _template(labels: Any, params: Any, own: Any, num_tasks: int) -> Any:
-    """What stands in the place of pending gradients: shapes, and the tasks' own leaves."""
-
-    def leaf(label: Any, param: Any, grad: Any) -> Any:
-        if label == _partition.SHARED:
-            return jax.ShapeDtypeStruct((num_tasks, *jnp.shape(param)), jnp.result_type(param))
-        return grad
-
-    return jax.tree.map(leaf, labels, params, own)
-
-
-def _own_grads(
-    pullback: Callable[[Any], Any],
-    fun: Callable[[Any], Any],
-    params: Any,
-    labels: Any,
-    one_hots: jax.Array,
-) -> Any:
-    """The tree of params with every task's own leaves in it, each the gradient of its task alone.
-
-    One pullback of all losses at once gives them, as long as no leaf enters another task's loss.
-    The compiler drops what it makes of the shared leaves.
-    """
-    tasks = {label for label in jax.tree.leaves(labels) if label != _partition.SHARED}
-    if not tasks:
-        return params
-    if _own_losses_alone(fun, params, labels, len(one_hots)):
-        return pullback(jnp.ones_like(one_hots[0]))
-    grads = {task: jax.tree.leaves(pullback(one_hots[task])) for task in tasks}
-    return jax.tree.unflatten(
-        jax.tree.structure(params),
-        [
-            param if label == _partition.SHARED else grads[label][i]
-            for i, (label, param) in enumerate(
-                zip(jax.tree.leaves(labels), jax.tree.leaves(params), strict=True)
-            )
-        ],
-    )
-
-
-def _own_losses_alone(fun: Callable[[Any], Any], params: Any, labels: Any, num_tasks: int) -> bool:
-    """Whether a task's own leaves verifiably enter no other loss of a sequence of losses."""
-    jaxpr = jax.make_jaxpr(fun)(params).jaxpr
-    outputs = range(num_tasks)
-    if len(jaxpr.outvars) != num_tasks:
-        return False  # an array of losses, all of which depend on everything
-    for task in outputs:
-        _, used = partial_eval.dce_jaxpr(jaxpr, [output == task for output in outputs])
-        for label, is_used in zip(jax.tree.leaves(labels), used, strict=True):
-            if is_used and label not in (_partition.SHARED, task):
-                return False
-    return True
 
 
 def _stack_losses(losses: Any) -> jax.Array:

@@ -42,8 +42,8 @@ def ew(
 ) -> optax.GradientTransformationExtraArgs:
     """Equal weighting, the baseline: `sum_tasks` under the name it has in tables.
 
-    Where nothing but equal weighting is wanted, `jax.grad` of the sum of the losses is the same
-    update at the cost of one backward pass instead of T.
+    With pending gradients (`stream=True`) it takes one backward pass, as `jax.grad` of the sum of
+    the losses does.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
