@@ -23,6 +23,15 @@ PARTS = {
     "balance_magnitudes": dbmtl.balance_magnitudes,
     "sum_tasks": dbmtl.sum_tasks,
 }
+
+
+def name_of(build):
+    """Of a function or a partial one; the same in every process, where addresses differ."""
+    options = getattr(build, "keywords", {}).values()
+    plain = [str(value) for value in options if isinstance(value, str | float)]
+    return " ".join([getattr(build, "func", build).__name__, *plain])
+
+
 AGGREGATIONS = {name: factory(T) for name, factory in samplers.METHODS.items()} | {
     "db_mtl, no average": dbmtl.db_mtl(T, 0.0),
     "db_mtl, median": dbmtl.db_mtl(T, 0.9, scale="median"),
@@ -232,7 +241,7 @@ def test_the_average_of_an_absent_task_stays_bit_for_bit():
         dbmtl.sum_tasks,
         *(build for name, build in samplers.METHODS.items() if name not in RANDOM),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_a_masked_task_is_as_if_there_were_one_task_less(build):
     params = samplers.params_like()

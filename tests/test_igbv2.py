@@ -224,7 +224,7 @@ def test_the_state_can_be_double():
             "learning_rate: expected a schedule that starts above 0",
         ),
     ],
-    ids=str,
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_options_are_checked(options, error, message):
     for factory in (dbmtl.igbv2, dbmtl.scale_by_igbv2):
