@@ -11,8 +11,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # Compilation is most of the suite's time; a second run reads it from here, in any clone.
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 jax.config.update("jax_compilation_cache_dir", str(_CACHE / "dbmtl_jax" / "tests"))
-# With a limit, JAX takes a lock around every read and write: two processes share the files.
-jax.config.update("jax_compilation_cache_max_size", 2**31)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
