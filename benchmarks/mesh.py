@@ -1,0 +1,153 @@
+"""Where arrays lie on several devices.
+
+A mesh has two axes: `data` holds copies of the parameters, `fsdp` divides them, and both divide the
+batch. XLA derives from the places of a program's arguments and results how to divide the program.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.errors import UserError
+
+AXES = ("data", "fsdp")
+
+
+def parse(text: str) -> dict[str, int]:
+    """The sizes of the axes in "data=4,fsdp=2"; an axis that is not named has one device.
+
+    Raises:
+      UserError: for anything else.
+    """
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = part.partition("=")
+        if name not in AXES or name in sizes:
+            raise UserError(f"--mesh: expected the axes data and fsdp once each, found {part!r}")
+        if not size.isdecimal() or int(size) < 1:
+            raise UserError(f"--mesh: expected a size of at least 1 for {name}, found {size!r}")
+        sizes[name] = int(size)
+    return {name: sizes.get(name, 1) for name in AXES}
+
+
+def make(text: str, batch_size: int) -> Mesh:
+    """The mesh of a `--mesh` option, of the first devices that there are.
+
+    Raises:
+      UserError: if there are too few devices, or they cannot share a batch.
+    """
+    sizes = parse(text)
+    count, devices = math.prod(sizes.values()), jax.devices()
+    if count > len(devices):
+        raise UserError(f"--mesh {text}: expected at most {len(devices)} devices, found {count}")
+    if jax.process_count() > 1 and count < len(devices):
+        raise UserError(
+            f"--mesh {text}: expected all {len(devices)} devices of the processes, found {count}"
+        )
+    if batch_size % count:
+        raise UserError(
+            f"--train.batch-size: expected a multiple of the mesh's {count} devices, "
+            f"found {batch_size}"
+        )
+    grid = np.array(devices[:count]).reshape(tuple(sizes.values()))
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+class Layout:
+    """Places of a model's arrays; without a mesh everything stays where it is.
+
+    Args:
+      mesh: with the axes `AXES`.
+      shapes: of the model's parameters.
+      num_tasks: T; an axis [T, ...] in front of a parameter's shape is not divided.
+    """
+
+    def __init__(self, mesh: Mesh | None, shapes: set[tuple[int, ...]], num_tasks: int) -> None:
+        self.mesh, self._num_tasks, self._shapes = mesh, num_tasks, shapes
+
+    def spec(self, shape: tuple[int, ...]) -> PartitionSpec:
+        """Which axis of an array of the state is divided: a parameter's largest that can be."""
+        # Tasks are few, and their rows must meet in every inner product.
+        if shape and shape[0] == self._num_tasks and shape[1:] in self._shapes:
+            rest = self.spec(shape[1:])
+            return PartitionSpec(None, *rest) if len(rest) else rest
+        parts = 1 if self.mesh is None else self.mesh.shape["fsdp"]
+        possible = [axis for axis, size in enumerate(shape) if size % parts == 0]
+        if parts == 1 or shape not in self._shapes or not possible:
+            return PartitionSpec()
+        chosen = max(possible, key=lambda axis: shape[axis])
+        # Nothing after the last divided axis: JAX compiles again for an equal place in other words.
+        return PartitionSpec(*[None] * chosen, "fsdp")
+
+    def divide(self, tree: Any) -> Any:
+        """Says inside a program where the state lies."""
+        return self._constrain(tree, self.spec)
+
+    def copy(self, tree: Any) -> Any:
+        """Says inside a program that every device has all of the tree."""
+        return self._constrain(tree, lambda _: PartitionSpec())
+
+    def put_state(self, tree: Any) -> Any:
+        """Arrays that every process has, in the places of the state."""
+        return self._put(tree, self.spec)
+
+    def put_copies(self, tree: Any) -> Any:
+        """Arrays that every process has, on every device."""
+        return self._put(tree, lambda _: PartitionSpec())
+
+    def own_rows(self, batch: Any, axis: int) -> Any:
+        """This process's part of a batch that every process could have."""
+        count, index = jax.process_count(), jax.process_index()
+        if self.mesh is None or count == 1:
+            return batch
+
+        def cut(leaf: Any) -> Any:
+            if np.ndim(leaf) <= axis:
+                return leaf
+            size = leaf.shape[axis] // count
+            rows = slice(index * size, (index + 1) * size)
+            return leaf[(slice(None),) * axis + (rows,)]
+
+        return jax.tree.map(cut, batch)
+
+    def put_batch(self, rows: Any, axis: int) -> Any:
+        """The whole batch, divided, out of each process's rows of it.
+
+        Args:
+          rows: arrays with the batch's axis; those of fewer axes are copied to every device.
+          axis: the batch's.
+        """
+        if self.mesh is None:
+            return rows
+
+        def put(leaf: Any) -> jax.Array:
+            shape, spec = list(np.shape(leaf)), PartitionSpec()
+            if len(shape) > axis:
+                spec = PartitionSpec(*[None] * axis, AXES)
+                shape[axis] *= jax.process_count()
+            place = NamedSharding(self.mesh, spec)
+            return jax.make_array_from_process_local_data(place, np.asarray(leaf), tuple(shape))
+
+        return jax.tree.map(put, rows)
+
+    def _constrain(self, tree: Any, spec: Callable[[tuple[int, ...]], PartitionSpec]) -> Any:
+        if self.mesh is None:
+            return tree
+        places = jax.tree.map(lambda leaf: NamedSharding(self.mesh, spec(leaf.shape)), tree)
+        return jax.lax.with_sharding_constraint(tree, places)
+
+    def _put(self, tree: Any, spec: Callable[[tuple[int, ...]], PartitionSpec]) -> Any:
+        if self.mesh is None:
+            return tree
+
+        def put(leaf: Any) -> jax.Array:
+            # A copy: the program that the array is donated to must not write into NumPy's.
+            host = np.array(leaf)
+            place = NamedSharding(self.mesh, spec(host.shape))
+            return jax.make_array_from_callback(host.shape, place, lambda index: host[index])
+
+        return jax.tree.map(put, tree)
