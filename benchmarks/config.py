@@ -130,6 +130,16 @@ class Compare:
     """how many seeds of initialisation and order of batches"""
     vmap_seeds: bool = False
     """train all seeds of a method that are missing as one program: where an accelerator has room"""
+    mesh: str = ""
+    """devices, such as data=4,fsdp=2: both divide batches, fsdp also the parameters and all that is
+    kept of them; empty: one device, or with --distributed all of them as data"""
+    distributed: bool = False
+    """this is one of several processes that train together, of a cluster that JAX knows, or as the
+    next three options say"""
+    coordinator: str | None = None
+    """host:port of process 0"""
+    process_id: int | None = None
+    num_processes: int | None = None
     checkpoint_seconds: float = 60.0
     """between two states of a run on disk, from which it goes on after a crash"""
     time_steps: int = 0

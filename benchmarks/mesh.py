@@ -16,6 +16,9 @@ from benchmarks.errors import UserError
 
 AXES = ("data", "fsdp")
 
+Spec = Callable[[tuple[int, ...]], PartitionSpec]
+"""shape -> which of its axes are divided"""
+
 
 def parse(text: str) -> dict[str, int]:
     """The sizes of the axes in "data=4,fsdp=2"; an axis that is not named has one device.
@@ -41,7 +44,9 @@ def make(text: str, batch_size: int) -> Mesh:
       UserError: if there are too few devices, or they cannot share a batch.
     """
     sizes = parse(text)
-    count, devices = math.prod(sizes.values()), jax.devices()
+    # A process's devices in a row, so that its rows of a batch are.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    count = math.prod(sizes.values())
     if count > len(devices):
         raise UserError(f"--mesh {text}: expected at most {len(devices)} devices, found {count}")
     if jax.process_count() > 1 and count < len(devices):
@@ -62,42 +67,28 @@ class Layout:
 
     Args:
       mesh: with the axes `AXES`.
-      shapes: of the model's parameters.
       num_tasks: T; an axis [T, ...] in front of a parameter's shape is not divided.
+      stacked: the parameters themselves have that axis.
     """
 
-    def __init__(self, mesh: Mesh | None, shapes: set[tuple[int, ...]], num_tasks: int) -> None:
-        self.mesh, self._num_tasks, self._shapes = mesh, num_tasks, shapes
+    def __init__(self, mesh: Mesh | None, num_tasks: int, *, stacked: bool = False) -> None:
+        self.mesh, self._num_tasks, self._stacked = mesh, num_tasks, stacked
 
-    def spec(self, shape: tuple[int, ...]) -> PartitionSpec:
-        """Which axis of an array of the state is divided: a parameter's largest that can be."""
-        # Tasks are few, and their rows must meet in every inner product.
-        if shape and shape[0] == self._num_tasks and shape[1:] in self._shapes:
-            rest = self.spec(shape[1:])
-            return PartitionSpec(None, *rest) if len(rest) else rest
-        parts = 1 if self.mesh is None else self.mesh.shape["fsdp"]
-        possible = [axis for axis, size in enumerate(shape) if size % parts == 0]
-        if parts == 1 or shape not in self._shapes or not possible:
-            return PartitionSpec()
-        chosen = max(possible, key=lambda axis: shape[axis])
-        # Nothing after the last divided axis: JAX compiles again for an equal place in other words.
-        return PartitionSpec(*[None] * chosen, "fsdp")
-
-    def divide(self, tree: Any) -> Any:
-        """Says inside a program where the state lies."""
-        return self._constrain(tree, self.spec)
+    def divide(self, tree: Any, params: Any) -> Any:
+        """Says inside a program where a state of these parameters lies."""
+        return self._constrain(tree, self._spec_beside(params))
 
     def copy(self, tree: Any) -> Any:
         """Says inside a program that every device has all of the tree."""
-        return self._constrain(tree, lambda _: PartitionSpec())
+        return self._constrain(tree, _nowhere)
 
-    def put_state(self, tree: Any) -> Any:
-        """Arrays that every process has, in the places of the state."""
-        return self._put(tree, self.spec)
+    def put_state(self, tree: Any, params: Any) -> Any:
+        """Arrays that every process has, in the places of a state of these parameters."""
+        return self._put(tree, self._spec_beside(params))
 
     def put_copies(self, tree: Any) -> Any:
         """Arrays that every process has, on every device."""
-        return self._put(tree, lambda _: PartitionSpec())
+        return self._put(tree, _nowhere)
 
     def own_rows(self, batch: Any, axis: int) -> Any:
         """This process's part of a batch that every process could have."""
@@ -121,7 +112,8 @@ class Layout:
           rows: arrays with the batch's axis; those of fewer axes are copied to every device.
           axis: the batch's.
         """
-        if self.mesh is None:
+        mesh = self.mesh
+        if mesh is None:
             return rows
 
         def put(leaf: Any) -> jax.Array:
@@ -129,25 +121,50 @@ class Layout:
             if len(shape) > axis:
                 spec = PartitionSpec(*[None] * axis, AXES)
                 shape[axis] *= jax.process_count()
-            place = NamedSharding(self.mesh, spec)
+            place = NamedSharding(mesh, spec)
             return jax.make_array_from_process_local_data(place, np.asarray(leaf), tuple(shape))
 
         return jax.tree.map(put, rows)
 
-    def _constrain(self, tree: Any, spec: Callable[[tuple[int, ...]], PartitionSpec]) -> Any:
-        if self.mesh is None:
+    def _spec_beside(self, params: Any) -> Spec:
+        """Which axis of an array of the state is divided: a parameter's largest that can be."""
+        shapes = {leaf.shape[self._stacked :] for leaf in jax.tree.leaves(params)}
+        parts = 1 if self.mesh is None else self.mesh.shape["fsdp"]
+
+        def spec(shape: tuple[int, ...]) -> PartitionSpec:
+            # Tasks are few, and their rows must meet in every inner product.
+            if shape and shape[0] == self._num_tasks and shape[1:] in shapes:
+                rest = spec(shape[1:])
+                return PartitionSpec(None, *rest) if len(rest) else rest
+            possible = [axis for axis, size in enumerate(shape) if size % parts == 0]
+            if parts == 1 or shape not in shapes or not possible:
+                return PartitionSpec()
+            chosen = max(possible, key=lambda axis: shape[axis])
+            # Nothing behind it: JAX compiles again for an equal place in other words.
+            return PartitionSpec(*[None] * chosen, "fsdp")
+
+        return spec
+
+    def _constrain(self, tree: Any, spec: Spec) -> Any:
+        mesh = self.mesh
+        if mesh is None:
             return tree
-        places = jax.tree.map(lambda leaf: NamedSharding(self.mesh, spec(leaf.shape)), tree)
+        places = jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf.shape)), tree)
         return jax.lax.with_sharding_constraint(tree, places)
 
-    def _put(self, tree: Any, spec: Callable[[tuple[int, ...]], PartitionSpec]) -> Any:
-        if self.mesh is None:
+    def _put(self, tree: Any, spec: Spec) -> Any:
+        mesh = self.mesh
+        if mesh is None:
             return tree
 
         def put(leaf: Any) -> jax.Array:
             # A copy: the program that the array is donated to must not write into NumPy's.
             host = np.array(leaf)
-            place = NamedSharding(self.mesh, spec(host.shape))
+            place = NamedSharding(mesh, spec(host.shape))
             return jax.make_array_from_callback(host.shape, place, lambda index: host[index])
 
         return jax.tree.map(put, tree)
+
+
+def _nowhere(_: tuple[int, ...]) -> PartitionSpec:
+    return PartitionSpec()

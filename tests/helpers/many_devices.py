@@ -50,11 +50,11 @@ def run(tx, layout):
         values, grads = dbmtl.value_and_task_grads(losses)(params, x, y)
         updates, state = tx.update(grads, state, params, losses=values)
         params = optax.apply_updates(params, updates)
-        return layout.divide(params), layout.divide(state), updates, values
+        return layout.divide(params, params), layout.divide(state, params), updates, values
 
     params, batches = network()
-    params = layout.put_state(params)
-    state = jax.jit(lambda p: layout.divide(tx.init(p)))(params)
+    params = layout.put_state(params, params)
+    state = jax.jit(lambda p: layout.divide(tx.init(p), p))(params)
     updates = []
     for batch in batches:
         params, state, update, values = step(params, state, *layout.put_batch(batch, 0))
@@ -82,8 +82,8 @@ def check(name):
     own = name == "scale_by_mtadam"
     tx = optax.chain(samplers.METHODS[name](T), optax.scale(-0.01) if own else optax.adam(0.01))
     mesh = meshes.make("data=4,fsdp=2", BATCH)
-    got, arrays, compilations = run(tx, meshes.Layout(mesh, shapes, T))
-    expected, _, _ = run(tx, meshes.Layout(None, shapes, T))
+    got, arrays, compilations = run(tx, meshes.Layout(mesh, T))
+    expected, _, _ = run(tx, meshes.Layout(None, T))
     divided, on_tasks = 0, 0
     for array in arrays:
         axes = list(array.sharding.spec) + [None] * array.ndim
