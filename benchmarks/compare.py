@@ -92,6 +92,11 @@ def open_problem(config: Compare, console: Console) -> Problem:
     if isinstance(data, QM9Config):
         console.print(f"reading QM9 ({data.source}) ...")
         return QM9Problem(data, batch_size)
+    if config.train.compute_dtype != "float32":
+        raise UserError(
+            f"--train.compute-dtype: expected float32 for {config.dataset}, as only QM9's network "
+            f"has been compared with it, found {config.train.compute_dtype}"
+        )
     name: Any = config.dataset
     problem: Problem
     try:

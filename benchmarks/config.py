@@ -57,6 +57,9 @@ class TrainConfig:
     plateau_patience: int = 5
     """epochs without improvement that are let pass"""
     min_learning_rate: float = 1e-5
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """of the forward and backward passes of training (QM9 alone); parameters, losses and all that
+    follows are float32"""
     log_every: int = 100
     """steps between two records of the training losses"""
 
@@ -149,12 +152,10 @@ class Compare:
         """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
         data = _jsonable(self.data)
         del data["data_dir"]  # where they lie makes no difference
-        return {
-            "dataset": self.dataset,
-            "preset": self.preset,
-            "data": data,
-            "train": _jsonable(self.train),
-        }
+        train = _jsonable(self.train)
+        if train["compute_dtype"] == "float32":
+            del train["compute_dtype"]  # as in folders that are older than this setting
+        return {"dataset": self.dataset, "preset": self.preset, "data": data, "train": train}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
-from benchmarks import distributed, examples_file, together
+from benchmarks import distributed, examples_file, precision, together
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.config import TrainConfig
 from benchmarks.data.vision.loader import Prefetch
@@ -100,6 +100,7 @@ class Trainer:
         compiler_options: dict[str, Any] | None = None,
         mesh: Mesh | None = None,
     ) -> None:
+        model = precision.compute_in(config.compute_dtype, model)
         self.problem, self.model, self.config = problem, model, config
         layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
         self._layout, self._data = layout, layout.put_copies(problem.data)
