@@ -82,6 +82,13 @@ class Layout:
         """Says inside a program that every device has all of the tree."""
         return self._constrain(tree, _nowhere)
 
+    def places(self, tree: Any, params: Any) -> Any:
+        """The places of a state of these parameters, of which shapes are enough; on a mesh."""
+        if self.mesh is None:
+            raise ValueError("mesh: expected one, found None")
+        mesh, spec = self.mesh, self._spec_beside(params)
+        return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf.shape)), tree)
+
     def put_state(self, tree: Any, params: Any) -> Any:
         """Arrays that every process has, in the places of a state of these parameters."""
         return self._put(tree, self._spec_beside(params))
