@@ -1,5 +1,7 @@
 """Runs on several devices end with the figures of one."""
 
+import dataclasses
+import socket
 import subprocess
 import sys
 
@@ -7,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import mesh
+from benchmarks import distributed, mesh
 from benchmarks.errors import UserError
 from tests.helpers.interruptions import figures
 
@@ -88,3 +90,35 @@ def test_the_axis_of_tasks_is_never_divided():
     assert spec((4, 4, 4, 6)) == jax.sharding.PartitionSpec(None, None, None, "fsdp")
     assert spec((4,)) == jax.sharding.PartitionSpec()  # one number for each task
     assert spec((2,)) == jax.sharding.PartitionSpec()  # no parameter's shape
+
+
+def test_two_processes_end_with_the_figures_of_one(one_device, tmp_path):
+    """The parameters are divided between them; the second process prints nothing of its own."""
+    options = ("--mesh", "fsdp=2", "--coordinator", f"127.0.0.1:{free_port()}", "--process")
+    processes = [start(tmp_path, *options, str(index)) for index in range(2)]
+    try:
+        printed = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    check_close(tmp_path, one_device)
+    assert [("DB-MTL, seed 0: done" in text) for text in printed] == [True, False]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "db_mtl-seed0.jsonl",
+        "stl-seed0.jsonl",
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_a_process_must_know_which_it_is(tiny):
+    config = dataclasses.replace(tiny, distributed=True, coordinator="127.0.0.1:1")
+    with pytest.raises(UserError, match="without --process-id, --num-processes"):
+        distributed.initialize(config)
+    with pytest.raises(UserError, match="--coordinator: needs --distributed"):
+        distributed.initialize(dataclasses.replace(config, distributed=False))
