@@ -40,6 +40,8 @@ def initialize(config: Compare) -> None:
         )
     if config.time_steps:
         raise UserError(f"--time-steps: expected 0 with --distributed, found {config.time_steps}")
+    # It would catch SIGTERM, and wait for the program to ask whether it came.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(config.coordinator, config.num_processes, config.process_id)
     except (RuntimeError, ValueError) as error:

@@ -11,6 +11,9 @@ import pytest
 
 from benchmarks import distributed, mesh
 from benchmarks.errors import UserError
+from benchmarks.run_log import MutedLog
+from benchmarks.train import Run, Trainer
+from tests.benchmarks.conftest import TRAIN
 from tests.helpers.interruptions import figures
 
 TOLERANCE = 1e-4
@@ -78,6 +81,13 @@ def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
     monkeypatch.setattr(mesh.jax, "devices", lambda: jax.local_devices() * 4)
     with pytest.raises(UserError, match="expected a multiple of the mesh's 4 devices, found 6"):
         mesh.make("data=4", 6)
+
+
+def test_seeds_in_one_program_are_refused(problem):
+    trainer = Trainer(problem, problem.multi_task, None, TRAIN, mesh=mesh.make("data=1", 8))
+    runs = [Run(seed, None, MutedLog()) for seed in (0, 1)]
+    with pytest.raises(UserError, match="one by one, found 2 together"):
+        trainer.run_together(runs, None)
 
 
 def test_the_axis_of_tasks_is_never_divided():
