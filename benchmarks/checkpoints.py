@@ -20,11 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
+from benchmarks import distributed
 from benchmarks.errors import UserError
 from benchmarks.run_log import disk_errors, make_folder
 
 _SUFFIX = ".checkpoint"
+
+_ASK_EVERY = 50
+"""Steps between two of process 0's answers to the others whether a checkpoint is due."""
 
 
 def path(folder: pathlib.Path, method: str, seeds: Sequence[int]) -> pathlib.Path:
@@ -49,17 +54,24 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, seconds: float) -> None:
         self._folder, self._seconds = folder, seconds
-        self._last = time.monotonic()
+        self._last, self._asked = time.monotonic(), 0
 
     @property
     def due(self) -> bool:
         """Whether it is time for the next one."""
+        if jax.process_count() > 1:
+            self._asked += 1
+            return self._asked % _ASK_EVERY == 0 and bool(distributed.agree(self._passed))
+        return self._passed
+
+    @property
+    def _passed(self) -> bool:
         return time.monotonic() - self._last >= self._seconds
 
     @property
     def exist(self) -> bool:
         """Whether there is anything, usable or not."""
-        return self._folder.exists()
+        return bool(distributed.agree(self._folder.exists()))
 
     def save(self, state: Any) -> None:
         """Writes a state, a tree of arrays, PRNG keys and numbers, and removes older ones.
@@ -67,15 +79,19 @@ class Checkpoints:
         Raises:
           UserError: if that fails; what was there is then still there.
         """
+        plain = _on_host(state)
+        if distributed.is_first():
+            self._write(plain)
+        self._last = time.monotonic()
+
+    def _write(self, plain: Any) -> None:
         make_folder(self._folder)
         target = self._folder / str(1 + max(map(int, self._complete()), default=0))
-        plain = _on_host(state)
         with _write_errors(target), _orbax() as checkpointer:
             checkpointer.save(target.absolute(), {"state": plain, "checksum": _checksum(plain)})
         for other in self._folder.iterdir():
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
-        self._last = time.monotonic()
 
     def restore(self, like: Any, note: Callable[[str], None]) -> Iterator[Any]:
         """The states that can be read, newest first: one, unless a crash left two.
@@ -85,25 +101,33 @@ class Checkpoints:
           note: is told about those that cannot be read.
         """
         plain = _on_host(like)
-        for name in self._complete():
+        for name in distributed.agree(self._complete()):
+            found = None
             try:
-                with _orbax() as checkpointer:
-                    found = checkpointer.restore(
-                        (self._folder / name).absolute(),
-                        {"state": plain, "checksum": _checksum([])},
-                    )
-                if _checksum(found["state"]) != found["checksum"]:
-                    raise ValueError("the checksum differs")
-                state = jax.tree.map(_like, like, found["state"])
+                if distributed.is_first():
+                    found = self._read(name, plain)
             # Any: what a damaged file makes of Orbax cannot be foreseen.
             except Exception as error:
                 note(f"{self._folder / name} is damaged and not used ({_line(error)})")
-            else:
-                yield state
+            if distributed.agree(found is not None):
+                yield jax.tree.map(_like, like, distributed.share(found or plain))
+
+    def _read(self, name: str, plain: Any) -> Any:
+        """A state of these shapes."""
+        with _orbax() as checkpointer:
+            found = checkpointer.restore(
+                (self._folder / name).absolute(),
+                {"state": plain, "checksum": _checksum([])},
+            )
+        if _checksum(found["state"]) != found["checksum"]:
+            raise ValueError("the checksum differs")
+        jax.tree.map(_check_shape, plain, found["state"])
+        return found["state"]
 
     def discard(self) -> None:
         """Removes all that there is."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if distributed.is_first():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _complete(self) -> list[str]:
         """The names of states that were written to the end, newest first."""
@@ -116,15 +140,22 @@ class Checkpoints:
 def _on_host(tree: Any) -> Any:
     """NumPy arrays alone: PRNG keys as their data, numbers as arrays."""
     data = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-    return jax.tree.map(np.asarray, jax.device_get(data))
+    return distributed.on_host(data)
+
+
+def _check_shape(expected: np.ndarray, found: np.ndarray) -> None:
+    if np.shape(found) != np.shape(expected):
+        raise ValueError(f"expected shape {np.shape(expected)}, found {np.shape(found)}")
 
 
 def _like(like: Any, found: np.ndarray) -> Any:
     """A leaf as what it was before it was saved."""
-    if np.shape(found) != np.shape(_on_host(like)):
-        raise ValueError(f"expected shape {np.shape(like)}, found {np.shape(found)}")
     if _is_key(like):
-        return jax.random.wrap_key_data(jnp.array(found), impl=jax.random.key_impl(like))
+        data = _like(jax.random.key_data(like), found)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
+    if isinstance(like, jax.Array) and isinstance(like.sharding, NamedSharding):
+        host = np.array(found, like.dtype)
+        return jax.make_array_from_callback(host.shape, like.sharding, lambda index: host[index])
     if isinstance(like, jax.Array):
         return jnp.array(found, like.dtype)  # a copy, as steps overwrite their arguments
     return found if isinstance(like, np.ndarray) else found.item()
@@ -174,8 +205,17 @@ def _orbax() -> Iterator[Any]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     asyncio.set_event_loop_policy(_LoopPolicy())
+    # Process 0 works alone: Orbax would else wait for the others.
+    alone = (
+        checkpoint.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+        )
+        if jax.process_count() > 1
+        else checkpoint.options.MultiprocessingOptions()
+    )
+    handler = checkpoint.PyTreeCheckpointHandler(multiprocessing_options=alone)
     try:
-        with checkpoint.Checkpointer(checkpoint.PyTreeCheckpointHandler()) as checkpointer:
+        with checkpoint.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
     finally:
         asyncio.set_event_loop_policy(policy)

@@ -5,11 +5,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
+from jax.sharding import Mesh
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import methods, run_log, step_times
+from benchmarks import distributed, mesh, methods, run_log, step_times
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.checkpoints import path as checkpoint_path
 from benchmarks.config import Compare, DenseConfig, QM9Config
@@ -24,11 +26,18 @@ from benchmarks.report import terminal
 from benchmarks.schedule import Schedule
 from benchmarks.train import MethodFactory, Result, Run, Trainer
 
+_NO_MORE = "no more"
+"""What process 0 tells the others at the end."""
+
 
 def compare(config: Compare, console: Console) -> None:
     """Runs what is missing in the folder of results, then renders all that is there."""
-    run_missing(config, console)
-    render(config, console)
+    distributed.initialize(config)
+    if distributed.is_first():
+        run_missing(config, console)
+        render(config, console)
+    else:
+        follow(config)
 
 
 def run_missing(config: Compare, console: Console) -> None:
@@ -52,8 +61,23 @@ def run_missing(config: Compare, console: Console) -> None:
             _train(method, logs, config, trainer, console)
 
         schedule.run(train, console.print)
+        distributed.agree(_NO_MORE)
         if config.time_steps:
             _time_steps(config, config.time_steps, problem, console)
+
+
+def follow(config: Compare) -> None:
+    """Trains what process 0 does, which alone prints and writes."""
+    console = Console(quiet=True)
+    problem = functools.cache(lambda: open_problem(config, console))
+    trainer = functools.lru_cache(1)(lambda method: _trainer(method, problem(), config))
+    while (work := distributed.agree(None)) != _NO_MORE:
+        method, seeds = work
+        runs = [
+            Run(seed, None if baseline is None else Result(*baseline), run_log.MutedLog())
+            for seed, baseline in seeds
+        ]
+        _train_runs(method, runs, config, trainer, console)
 
 
 def time_steps(config: Compare, rounds: int, console: Console) -> None:
@@ -68,6 +92,11 @@ def open_problem(config: Compare, console: Console) -> Problem:
     if isinstance(data, QM9Config):
         console.print(f"reading QM9 ({data.source}) ...")
         return QM9Problem(data, batch_size)
+    if config.train.compute_dtype != "float32":
+        raise UserError(
+            f"--train.compute-dtype: expected float32 for {config.dataset}, as only QM9's network "
+            f"has been compared with it, found {config.train.compute_dtype}"
+        )
     name: Any = config.dataset
     problem: Problem
     try:
@@ -110,6 +139,7 @@ def _schedule(config: Compare) -> Schedule:
         raise UserError(
             f"--checkpoint-seconds: expected 0 or more, found {config.checkpoint_seconds}"
         )
+    _mesh(config)
     schedule = Schedule(config.out, config.methods, range(config.seeds), config.vmap_seeds)
     schedule.check_baselines()
     return schedule
@@ -130,8 +160,18 @@ def _train(
             console.print(f"{method}, seed {seed}: left out, as its baseline failed")
         else:
             runs.append(Run(seed, baseline, log))
-    if not runs:
-        return
+    if runs:
+        distributed.agree([method, [(run.seed, run.baseline) for run in runs]])
+        _train_runs(method, runs, config, make_trainer, console)
+
+
+def _train_runs(
+    method: str,
+    runs: list[Run],
+    config: Compare,
+    make_trainer: Callable[[str], Trainer],
+    console: Console,
+) -> None:
     seeds = [run.seed for run in runs]
     several = len(seeds) > 1
     numbers = ", ".join(map(str, seeds))
@@ -150,12 +190,18 @@ def _train(
 
 
 def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
+    devices = _mesh(config)
     if method == BASELINE:
-        return Trainer(problem, problem.single_task, None, config.train)
+        return Trainer(problem, problem.single_task, None, config.train, mesh=devices)
     factory = make_method(method, problem, config)
     own = methods.parse(method).method in methods.REPLACES_ADAM
     optimizer = optax.identity() if own else None
-    return Trainer(problem, problem.multi_task, factory, config.train, optimizer)
+    return Trainer(problem, problem.multi_task, factory, config.train, optimizer, mesh=devices)
+
+
+def _mesh(config: Compare) -> Mesh | None:
+    axes = config.mesh or (f"data={jax.device_count()}" if config.distributed else "")
+    return mesh.make(axes, config.train.batch_size) if axes else None
 
 
 def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console) -> None:

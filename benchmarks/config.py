@@ -57,6 +57,9 @@ class TrainConfig:
     plateau_patience: int = 5
     """epochs without improvement that are let pass"""
     min_learning_rate: float = 1e-5
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """of the forward and backward passes of training (QM9 alone); parameters, losses and all that
+    follows are float32"""
     log_every: int = 100
     """steps between two records of the training losses"""
 
@@ -130,6 +133,16 @@ class Compare:
     """how many seeds of initialisation and order of batches"""
     vmap_seeds: bool = False
     """train all seeds of a method that are missing as one program: where an accelerator has room"""
+    mesh: str = ""
+    """devices, such as data=4,fsdp=2: both divide batches, fsdp also the parameters and all that is
+    kept of them; empty: one device, or with --distributed all of them as data"""
+    distributed: bool = False
+    """this is one of several processes that train together, of a cluster that JAX knows, or as the
+    next three options say"""
+    coordinator: str | None = None
+    """host:port of process 0"""
+    process_id: int | None = None
+    num_processes: int | None = None
     checkpoint_seconds: float = 60.0
     """between two states of a run on disk, from which it goes on after a crash"""
     time_steps: int = 0
@@ -139,12 +152,10 @@ class Compare:
         """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
         data = _jsonable(self.data)
         del data["data_dir"]  # where they lie makes no difference
-        return {
-            "dataset": self.dataset,
-            "preset": self.preset,
-            "data": data,
-            "train": _jsonable(self.train),
-        }
+        train = _jsonable(self.train)
+        if train["compute_dtype"] == "float32":
+            del train["compute_dtype"]  # as in folders that are older than this setting
+        return {"dataset": self.dataset, "preset": self.preset, "data": data, "train": train}
 
 
 @dataclasses.dataclass(frozen=True)

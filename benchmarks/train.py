@@ -9,14 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
-from benchmarks import examples_file, together
+from benchmarks import distributed, examples_file, precision, together
 from benchmarks.checkpoints import Checkpoints
 from benchmarks.config import TrainConfig
 from benchmarks.data.vision.loader import Prefetch
 from benchmarks.errors import UserError
 from benchmarks.learning_rate import LearningRate
+from benchmarks.mesh import Layout
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.progress import Progress
 from benchmarks.run_log import Mark, RunLog, environment
@@ -82,6 +84,7 @@ class Trainer:
       config: the protocol.
       optimizer: what follows the method, without a learning rate; None: Adam.
       compiler_options: of all programs, see `jax.jit`.
+      mesh: the devices, see `benchmarks.mesh`; None: one.
 
     Raises:
       UserError: if the learning rate is to follow a validation that there is not.
@@ -95,8 +98,12 @@ class Trainer:
         config: TrainConfig,
         optimizer: optax.GradientTransformation | None = None,
         compiler_options: dict[str, Any] | None = None,
+        mesh: Mesh | None = None,
     ) -> None:
+        model = precision.compute_in(config.compute_dtype, model)
         self.problem, self.model, self.config = problem, model, config
+        layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
+        self._layout, self._data = layout, layout.put_copies(problem.data)
         self._validates = bool(problem.batches("validation"))
         if config.schedule == "plateau" and not self._validates:
             raise UserError("--train.schedule plateau: nothing is held out for validation")
@@ -111,7 +118,7 @@ class Trainer:
         @functools.partial(jit, static_argnums=1)
         def init_state(variables, seed):
             key = jax.random.fold_in(jax.random.key(seed), 1)  # `init` has the other one
-            return update(seed)[0](*variables, key)
+            return layout.divide(update(seed)[0](*variables, key), variables[0])
 
         @functools.partial(jit, static_argnums=2, donate_argnums=0)
         def train_step(state, data, static, arrays, learning_rate):
@@ -119,19 +126,20 @@ class Trainer:
                 return step(state, problem.load(data, static, arrays), learning_rate)
 
             several = learning_rate.ndim > 1  # [seeds, num_models]
-            return (jax.vmap(one) if several else one)(state, arrays, learning_rate)
+            state, losses = (jax.vmap(one) if several else one)(state, arrays, learning_rate)
+            return layout.divide(state, state.params), layout.copy(losses)
 
         @functools.partial(jit, static_argnums=2)
         def totals(variables, data, static, arrays):
             params, batch_stats = variables
             batch = problem.load(data, static, arrays)
-            return problem.totals(model.predict(params, batch_stats, batch), batch)
+            return layout.copy(problem.totals(model.predict(params, batch_stats, batch), batch))
 
         @functools.partial(jit, static_argnums=2)
         def predict(variables, data, static, arrays):
             params, batch_stats = variables
             batch = problem.load(data, static, arrays)
-            return model.predict(params, batch_stats, batch), batch
+            return layout.copy((model.predict(params, batch_stats, batch), batch))
 
         @functools.partial(jit, static_argnums=2)
         def probe(variables, data, static, arrays):
@@ -139,7 +147,8 @@ class Trainer:
             params, batch_stats = variables
             batch = problem.load(data, static, arrays)
             _, grads = model.task_grads(params, batch_stats, batch, jax.random.key(0))
-            return dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
+            norms, cosines = dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
+            return layout.copy((norms, cosines))
 
         @functools.partial(jit, donate_argnums=0)
         def keep_best(best, variables, improved):
@@ -149,7 +158,7 @@ class Trainer:
                 better = per_model(model, improved, new)
                 return jax.tree.map(jnp.where, better, new, old)
 
-            return tuple(map(choose, best, variables))
+            return layout.divide(tuple(map(choose, best, variables)), best[0])
 
         self._learning_rate = LearningRate(config, model.num_models)
         self._init_state, self._train_step, self._totals = init_state, train_step, totals
@@ -159,14 +168,18 @@ class Trainer:
         """A function that takes a training step on one fixed batch, to be timed."""
         ((static, arrays),) = self._read(self.problem.batches("train", seed=seed)[:1])
         rate = jnp.full(self.model.num_models, self.config.learning_rate)
-        states = [self._init_state(self.model.init(jax.random.key(seed)), seed)]
+        states = [self._init_state(self._init(seed), seed)]
 
         def step() -> Any:
-            state, losses = self._train_step(states.pop(), self.problem.data, static, arrays, rate)
+            state, losses = self._train_step(states.pop(), self._data, static, arrays, rate)
             states.append(state)
             return losses
 
         return step
+
+    def _init(self, seed: int) -> Variables:
+        variables = self.model.init(jax.random.key(seed))
+        return self._layout.put_state(variables, variables[0])
 
     def _read(self, batches: list[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
         """The batches with what lies on the host, which is read while the device computes."""
@@ -176,7 +189,10 @@ class Trainer:
         """The same for batches of several seeds, one list each, every step's as one."""
 
         def read(batches: Iterable[tuple[Any, Any]]) -> tuple[Any, Any]:
-            return self.problem.join([(b[0], self.problem.read(*b)) for b in batches])
+            axis = self.problem.batch_axis
+            own = [(static, self._layout.own_rows(arrays, axis)) for static, arrays in batches]
+            static, arrays = self.problem.join([(b[0], self.problem.read(*b)) for b in own])
+            return static, self._layout.put_batch(arrays, axis)
 
         with Prefetch(read, zip(*plans, strict=True)) as ready:
             yield from ready
@@ -184,7 +200,7 @@ class Trainer:
     def evaluate(self, variables: Variables, split: str) -> Metrics:
         """All metrics of a split; NaN if it is empty."""
         parts = [
-            self._totals(variables, self.problem.data, static, arrays)
+            self._totals(variables, self._data, static, arrays)
             for static, arrays in self._read(self.problem.batches(split))
         ]
         if not parts:
@@ -223,7 +239,14 @@ class Trainer:
 
         Returns:
           The results; None for a seed whose losses became non-finite, which its log tells.
+
+        Raises:
+          UserError: for several seeds on a mesh.
         """
+        if self._layout.mesh is not None and len(runs) > 1:
+            raise UserError(
+                f"--mesh: expected seeds that are trained one by one, found {len(runs)} together"
+            )
         state = self._resume(runs, progress, checkpoints) or self._begin(runs)
         probes = [
             next(self._read(self.problem.batches("train", seed=run.seed)[:1])) for run in runs
@@ -244,7 +267,7 @@ class Trainer:
         """The state before the first step."""
         models, tasks = self.model.num_models, self.problem.higher_is_better
         unknown: Metrics = [[float("nan")] * len(metrics) for metrics in tasks]
-        variables = [self.model.init(jax.random.key(run.seed)) for run in runs]
+        variables = [self._init(run.seed) for run in runs]
         states = [
             # A copy, as the state is donated to every step.
             self._init_state(jax.tree.map(jnp.copy, own), run.seed)
@@ -310,7 +333,7 @@ class Trainer:
         saved = {"state": like, "marks": [run.log.mark for run in runs]}
         for found in checkpoints.restore(saved, progress.note):
             both = list(zip(runs, found["marks"], strict=True))
-            if not all(run.log.begins_with(mark) for run, mark in both):
+            if not distributed.agree(all(run.log.begins_with(mark) for run, mark in both)):
                 progress.note("the checkpoint is of other records and not used")
                 continue
             for run, mark in both:
@@ -338,11 +361,12 @@ class Trainer:
         epoch = state.epoch
         plans = [self.problem.batches("train", seed=run.seed, epoch=epoch) for run in runs]
         rates = together.stack([self._learning_rate.value(s.rate, epoch) for s in state.standings])
+        rates = self._layout.put_copies(rates)
         progress.begin_epoch(epoch, self.config.epochs, len(plans[0]), state.step)
         losses = list(state.losses)
         begin = time.perf_counter() - state.seconds
         for static, arrays in self._read_joined([plan[state.step :] for plan in plans]):
-            train, loss = self._train_step(state.train, self.problem.data, static, arrays, rates)
+            train, loss = self._train_step(state.train, self._data, static, arrays, rates)
             losses.append(loss)
             state = state._replace(train=train, step=state.step + 1)
             progress.step(losses)
@@ -417,7 +441,7 @@ class Trainer:
         cosines = None
         if self.model.independent != "listed":  # else a program as large as the step's, for T
             # Always the same batch: its gradients are comparable over epochs.
-            norms, cosines = self._probe(variables, self.problem.data, *probe_batch)
+            norms, cosines = self._probe(variables, self._data, *probe_batch)
         log.write(
             "epoch",
             epoch=epoch,
@@ -446,9 +470,10 @@ class Trainer:
     def _keep_examples(self, variables: Variables, log: RunLog) -> None:
         """Writes a few of the test set's inputs with their predictions beside the records."""
         static, arrays = next(self._read(self.problem.batches("test")[:1]))
-        predictions, batch = self._predict(variables, self.problem.data, static, arrays)
+        predictions, batch = self._predict(variables, self._data, static, arrays)
         examples = self.problem.examples(jax.device_get(predictions), jax.device_get(batch))
-        examples_file.write(log.path.with_suffix(".examples.npz"), *examples)
+        if distributed.is_first():
+            examples_file.write(log.path.with_suffix(".examples.npz"), *examples)
 
     def _finish(self, state: State, run: Run, standing: Standing) -> Result | None:
         """Tests the best variables and writes the last record.

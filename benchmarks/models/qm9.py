@@ -88,6 +88,8 @@ class MoleculeEncoder(nnx.Module):
     def __call__(self, charges: jax.Array, positions: jax.Array) -> jax.Array:
         """`charges` `[B, A]` and `positions` `[B, A, 3]` to a representation `[B, width]`."""
         nodes, edges, mask = featurize(charges, positions)
+        # Only now: distances need the digits.
+        nodes, edges = (x.astype(self.embed.kernel.dtype) for x in (nodes, edges))
         state = nnx.relu(self.embed(nodes))
         edge_weights = self.convolution.edge_weights(edges, pair_mask(mask))
         for _ in range(self.message_steps):

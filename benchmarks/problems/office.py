@@ -42,6 +42,7 @@ class OfficeProblem(Problem):
 
     network = "resnet18"
     has_examples = True
+    batch_axis = 1
 
     def __init__(self, name: OfficeName, config: OfficeConfig, batch_size: int) -> None:
         self.name, self._batch_size = name, batch_size

@@ -105,6 +105,8 @@ class Problem(abc.ABC):
     """whether there is something to see for people: `examples`"""
     multi_task: Model
     single_task: Model
+    batch_axis: int = 0
+    """of the arrays of a batch, where they have it; those of fewer axes are about all of it"""
     data: Any = ()
     """arrays on the device, passed to every step"""
 

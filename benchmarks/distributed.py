@@ -1,0 +1,89 @@
+"""Several processes as one: all compute, process 0 alone reads and writes results.
+
+Whatever depends on files or clocks is decided by process 0 and told to the others, as all of them
+must run the same programs in the same order.
+"""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from benchmarks.config import Compare
+from benchmarks.errors import UserError
+
+_MESSAGE_BYTES = 2**14
+
+
+def initialize(config: Compare) -> None:
+    """Meets the other processes, if there are to be any; before anything else is done with JAX.
+
+    Raises:
+      UserError: if the options do not say how, or the others do not come.
+    """
+    explicit = {
+        "--coordinator": config.coordinator,
+        "--process-id": config.process_id,
+        "--num-processes": config.num_processes,
+    }
+    missing = [name for name, value in explicit.items() if value is None]
+    if not config.distributed:
+        if len(missing) < len(explicit):
+            raise UserError(f"{next(n for n in explicit if n not in missing)}: needs --distributed")
+        return
+    if 0 < len(missing) < len(explicit):
+        raise UserError(
+            f"--distributed: expected all of {', '.join(explicit)} or none of them, "
+            f"without {', '.join(missing)}"
+        )
+    if config.time_steps:
+        raise UserError(f"--time-steps: expected 0 with --distributed, found {config.time_steps}")
+    # It would catch SIGTERM, and wait for the program to ask whether it came.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(config.coordinator, config.num_processes, config.process_id)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"--distributed: {error}") from error
+
+
+def is_first() -> bool:
+    """Whether this is process 0."""
+    return jax.process_index() == 0
+
+
+def agree(value: Any) -> Any:
+    """Process 0's value, JSON, in all processes, whatever theirs is."""
+    if jax.process_count() == 1:
+        return value
+    text = json.dumps(value).encode() if is_first() else b""
+    if len(text) > _MESSAGE_BYTES:
+        raise ValueError(f"value: expected at most {_MESSAGE_BYTES} bytes, found {len(text)}")
+    padded = np.frombuffer(text.ljust(_MESSAGE_BYTES), np.uint8)
+    return json.loads(share(padded).tobytes())
+
+
+def share(tree: Any) -> Any:
+    """Process 0's NumPy arrays in all processes, which have arrays of the same shapes and types."""
+    if jax.process_count() == 1:
+        return tree
+
+    def one(leaf: np.ndarray) -> np.ndarray:
+        # As bytes: JAX would make 32-bit numbers of 64-bit ones.
+        data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
+        found = np.asarray(multihost_utils.broadcast_one_to_all(data)).astype(np.uint8)
+        return found.view(leaf.dtype).reshape(leaf.shape)
+
+    return jax.tree.map(one, tree)
+
+
+def on_host(tree: Any) -> Any:
+    """The tree as NumPy arrays, whichever processes have the parts of its arrays."""
+
+    def one(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
+            return np.asarray(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(one, tree)

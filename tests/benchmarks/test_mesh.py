@@ -1,0 +1,134 @@
+"""Runs on several devices end with the figures of one."""
+
+import dataclasses
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import distributed, mesh
+from benchmarks.errors import UserError
+from benchmarks.run_log import MutedLog
+from benchmarks.train import Run, Trainer
+from tests.benchmarks.conftest import TRAIN
+from tests.helpers.interruptions import figures
+
+TOLERANCE = 1e-4
+EIGHT = ("--devices", "8", "--mesh", "data=4,fsdp=2")
+
+
+def start(out, *options) -> subprocess.Popen:
+    command = [sys.executable, "-W", "error", "-m", "tests.helpers.mesh_run", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen, status: int = 0) -> str:
+    printed, _ = process.communicate(timeout=400)
+    assert process.returncode == status, printed[-4000:]
+    return printed
+
+
+def check_close(out, expected):
+    """Every figure of every record."""
+    names = sorted(path.name for path in expected.glob("*.jsonl"))
+    assert names == sorted(path.name for path in out.glob("*.jsonl"))
+    for name in names:
+        pairs = list(zip(figures(out / name), figures(expected / name), strict=True))
+        for ours, theirs in pairs:
+            assert ours.keys() == theirs.keys()
+            for key in theirs.keys() - {"kind", "dataset", "network", "tasks", "metrics"}:
+                got, right = (np.array(jax.tree.leaves(r[key]), float) for r in (ours, theirs))
+                np.testing.assert_allclose(got, right, rtol=TOLERANCE, atol=1e-5, err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    out = tmp_path_factory.mktemp("one") / "out"
+    finish(start(out))
+    return out
+
+
+def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(one_device, tmp_path):
+    """Also when it is interrupted: a checkpoint is restored into the same places."""
+    finish(start(tmp_path, *EIGHT, "--stop", "2"), status=1)
+    assert "resumed at epoch 0, step 1" in finish(start(tmp_path, *EIGHT))
+    check_close(tmp_path, one_device)
+
+
+def test_axes_that_are_not_named_have_one_device():
+    assert mesh.parse("fsdp=2") == {"data": 1, "fsdp": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "batch_size", "message"),
+    [
+        ("data=4,tensor=2", 8, "expected the axes data and fsdp once each, found 'tensor=2'"),
+        ("data=4,data=2", 8, "once each, found 'data=2'"),
+        ("data=x", 8, "expected a size of at least 1 for data, found 'x'"),
+        ("data=0", 8, "expected a size of at least 1 for data, found '0'"),
+        ("data=4096", 8192, "devices, found 4096"),
+    ],
+)
+def test_a_mesh_that_cannot_be_is_refused(text, batch_size, message):
+    with pytest.raises(UserError, match=message):
+        mesh.make(text, batch_size)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
+    monkeypatch.setattr(mesh.jax, "devices", lambda: jax.local_devices() * 4)
+    with pytest.raises(UserError, match="expected a multiple of the mesh's 4 devices, found 6"):
+        mesh.make("data=4", 6)
+
+
+def test_seeds_in_one_program_are_refused(problem):
+    trainer = Trainer(problem, problem.multi_task, None, TRAIN, mesh=mesh.make("data=1", 8))
+    runs = [Run(seed, None, MutedLog()) for seed in (0, 1)]
+    with pytest.raises(UserError, match="one by one, found 2 together"):
+        trainer.run_together(runs, None)
+
+
+def test_the_axis_of_tasks_is_never_divided():
+    shape = {"w": np.zeros((4, 4, 6)), "b": np.zeros(6), "scalar": np.zeros(())}
+    two = jax.sharding.AbstractMesh((1, 2), mesh.AXES)
+    spec = mesh.Layout(two, 4)._spec_beside(shape)
+    assert spec((6,)) == jax.sharding.PartitionSpec("fsdp")
+    assert spec((4, 6)) == jax.sharding.PartitionSpec(None, "fsdp")  # the average of b
+    assert spec((4, 4, 6)) == jax.sharding.PartitionSpec(None, None, "fsdp")
+    assert spec((4, 4, 4, 6)) == jax.sharding.PartitionSpec(None, None, None, "fsdp")
+    assert spec((4,)) == jax.sharding.PartitionSpec()  # one number for each task
+    assert spec((2,)) == jax.sharding.PartitionSpec()  # no parameter's shape
+
+
+def test_two_processes_end_with_the_figures_of_one(one_device, tmp_path):
+    """The parameters are divided between them; the second process prints nothing of its own."""
+    options = ("--mesh", "fsdp=2", "--coordinator", f"127.0.0.1:{free_port()}", "--process")
+    processes = [start(tmp_path, *options, str(index)) for index in range(2)]
+    try:
+        printed = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    check_close(tmp_path, one_device)
+    assert [("DB-MTL, seed 0: done" in text) for text in printed] == [True, False]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "db_mtl-seed0.jsonl",
+        "stl-seed0.jsonl",
+    ]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_a_process_must_know_which_it_is(tiny):
+    config = dataclasses.replace(tiny, distributed=True, coordinator="127.0.0.1:1")
+    with pytest.raises(UserError, match="without --process-id, --num-processes"):
+        distributed.initialize(config)
+    with pytest.raises(UserError, match="--coordinator: needs --distributed"):
+        distributed.initialize(dataclasses.replace(config, distributed=False))

@@ -1,0 +1,65 @@
+"""A tiny comparison on virtual devices, as `python -m tests.helpers.mesh_run OUT --devices 8 ...`.
+
+A process of its own: how many devices a CPU is must be known before JAX starts. With --stop N it is
+interrupted before the N-th step of its first method.
+"""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--mesh", default="")
+    parser.add_argument("--stop", type=int, default=0)
+    parser.add_argument("--process", type=int, help="of two")
+    parser.add_argument("--coordinator", help="of the two")
+    options = parser.parse_args()
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
+    os.environ["JAX_PLATFORMS"] = "cpu"
+
+    from rich.console import Console
+
+    import tests.conftest  # noqa: F401  # the same settings of JAX
+    from benchmarks import checkpoints, compare
+    from benchmarks.config import Compare
+    from benchmarks.data import qm9
+    from benchmarks.train import Trainer
+    from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
+    from tests.helpers.interruptions import Interruption, before_step
+
+    def stop() -> None:
+        raise Interruption
+
+    make = Trainer.__init__
+
+    def made(self, *arguments, **keywords):
+        make(self, *arguments, **keywords)
+        self._train_step = before_step(options.stop, self._train_step, stop)
+
+    Trainer.__init__ = made
+    qm9.load = lambda *_: make_molecules()
+    config = Compare(
+        "qm9",
+        QM9,
+        dataclasses.replace(TRAIN, epochs=1),
+        ("stl", "db_mtl"),
+        out=options.out,
+        checkpoint_seconds=0,
+        mesh=options.mesh,
+        distributed=options.process is not None,
+        coordinator=options.coordinator,
+        process_id=options.process,
+        num_processes=None if options.process is None else 2,
+    )
+    checkpoints._ASK_EVERY = 1  # runs are short
+    compare.render = lambda *_: None  # nothing to see
+    compare.compare(config, Console(width=200))
+
+
+if __name__ == "__main__":
+    main()

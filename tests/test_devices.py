@@ -1,0 +1,41 @@
+"""The library on eight virtual devices gives what it gives on one."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import dbmtl_jax as dbmtl
+
+TOLERANCE = 1e-5
+MAGNIFIED = {"aligned_mtl": 10}
+"""Where small eigenvalues magnify what the order of additions changes."""
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.helpers.many_devices"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("method", dbmtl.METHODS)
+def test_a_divided_step_is_that_of_one_device(found, method):
+    """Updates, parameters and states of three steps, relative to the largest entry."""
+    measured = found["methods"][method]
+    assert measured["error"] < TOLERANCE * MAGNIFIED.get(method, 1)
+    assert measured["compilations"] == 1
+    # The three parameters, and at least one moment of the optimizer of each.
+    assert measured["divided"] >= 6
+    assert measured["on_tasks"] == 0
+
+
+def test_losses_are_averaged_over_devices_before_the_logarithm(found):
+    assert found["shard_map"]["right"] < TOLERANCE
+    assert found["shard_map"]["wrong"] > 0.01
