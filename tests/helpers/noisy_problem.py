@@ -29,21 +29,19 @@ class NoisyProblem(Problem):
         y = x @ rng.normal(size=(3, 2)) + 0.1 * rng.normal(size=(48, 2))
         self.data = (jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32))
 
-        def predict(params, x, heads):
-            return jnp.stack([x @ params[0] @ head for head in heads], axis=1)
+        def outputs(params, x):
+            return jnp.stack([x @ params[0] @ head for head in params[1]], axis=1)
 
         def losses(params, statistics, batch, key):
             x, y, factor = batch
             x = x * jax.random.bernoulli(key, 0.9, x.shape)
-            predictions = predict(params, x, params[1])
+            predictions = outputs(params, x)
             new = {"mean": 0.9 * statistics["mean"] + 0.1 * predictions.mean(axis=0)}
             shifted = predictions - 0.1 * jax.lax.stop_gradient(new["mean"])[None]
             return factor * jnp.mean((shifted - y) ** 2, axis=0), new
 
-        def totals(params, statistics, batch):
-            x, y, _ = batch
-            errors = predict(params, x, params[1]) - 0.1 * statistics["mean"][None] - y
-            return jnp.mean(errors**2, axis=0), jnp.abs(errors.mean(axis=0)[0]), 1.0
+        def predict(params, statistics, batch):
+            return outputs(params, batch[0]) - 0.1 * statistics["mean"][None]
 
         def init(key):
             encoder = jax.random.normal(key, (3, 4))
@@ -53,7 +51,7 @@ class NoisyProblem(Problem):
             init=init,
             losses=losses,
             task_grads=dbmtl.value_and_task_grads(losses, labels=("shared", [0, 1]), has_aux=True),
-            totals=totals,
+            predict=predict,
             num_tasks=2,
         )
 
@@ -64,9 +62,9 @@ class NoisyProblem(Problem):
             ]
             return jnp.stack([row[0][t] for t, row in enumerate(rows)]), [row[1] for row in rows]
 
-        def each_totals(params, statistics, batch):
-            rows = [totals(p, s, batch) for p, s in zip(params, statistics, strict=True)]
-            return jnp.stack([row[0][t] for t, row in enumerate(rows)]), rows[0][1], 1.0
+        def each_predict(params, statistics, batch):
+            rows = [predict(p, s, batch) for p, s in zip(params, statistics, strict=True)]
+            return jnp.stack([row[:, t] for t, row in enumerate(rows)], axis=1)
 
         def each_init(key):
             rows = [init(k) for k in jax.random.split(key)]
@@ -76,7 +74,7 @@ class NoisyProblem(Problem):
             init=each_init,
             losses=each_losses,
             task_grads=each_losses,  # not used: the baseline has one backward pass
-            totals=each_totals,
+            predict=each_predict,
             num_tasks=2,
             independent="listed",
         )
@@ -92,6 +90,10 @@ class NoisyProblem(Problem):
     def load(self, data, static, arrays):
         rows, factor = arrays
         return data[0][rows], data[1][rows], factor
+
+    def totals(self, predictions, batch):
+        errors = predictions - batch[1]
+        return jnp.mean(errors**2, axis=0), jnp.abs(errors.mean(axis=0)[0]), 1.0
 
     def metrics(self, totals):
         losses, bias, count = totals
