@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks import checkpoints, compare, methods, run_log
 from benchmarks.errors import UserError
-from benchmarks.report import results, tables
+from benchmarks.report import exhibit, results, study, study_exhibit
 from benchmarks.run_log import RunLog
 from benchmarks.schedule import Schedule
 from tests.helpers.interruptions import figures
@@ -176,7 +176,8 @@ def test_broken_losses_do_not_stop_the_others(tmp_path, finish, monkeypatch):
     assert {method: o.failed for method, o in outcomes.items()} == {
         "stl": [], "pcgrad": ["seed 0 at step 1"], "mgda": [],
     }  # fmt: skip
-    assert "failed: seed 0 at step 1" in tables.markdown(list(outcomes.values()), "", [])
+    shown = exhibit.markdown(study_exhibit.make(study.load(tmp_path), figures=False))
+    assert "failed: seed 0 at step 1" in shown
     again = finish(tmp_path, methods=("stl", "pcgrad", "mgda"), seeds=1)
     assert "all runs are complete" in again
 
