@@ -20,11 +20,14 @@ from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.programs import MethodFactory, Programs
 from benchmarks.progress import Progress
 from benchmarks.report import command as report
 from benchmarks.report import terminal
 from benchmarks.schedule import Schedule
-from benchmarks.train import MethodFactory, Result, Run, Trainer
+from benchmarks.scores import delta_p_per_task
+from benchmarks.train import Trainer
+from benchmarks.validation import Result, Run
 
 _NO_MORE = "no more"
 """What process 0 tells the others at the end."""
@@ -55,7 +58,7 @@ def run_missing(config: Compare, console: Console) -> None:
 
         @functools.lru_cache(maxsize=1)  # a method's programs are compiled once for all seeds
         def trainer(method: str) -> Trainer:
-            return _trainer(method, problem, config)
+            return Trainer(_programs(method, problem, config))
 
         def train(method: str, logs: dict[int, run_log.RunLog]) -> None:
             _train(method, logs, config, trainer, console)
@@ -70,7 +73,7 @@ def follow(config: Compare) -> None:
     """Trains what process 0 does, which alone prints and writes."""
     console = Console(quiet=True)
     problem = functools.cache(lambda: open_problem(config, console))
-    trainer = functools.lru_cache(1)(lambda method: _trainer(method, problem(), config))
+    trainer = functools.lru_cache(1)(lambda method: Trainer(_programs(method, problem(), config)))
     while (work := distributed.agree(None)) != _NO_MORE:
         method, seeds = work
         runs = [
@@ -178,25 +181,32 @@ def _train_runs(
     name = f"{methods.display_name(method)}, seed{'s' if several else ''} {numbers}"
     saved = Checkpoints(checkpoint_path(config.out, method, seeds), config.checkpoint_seconds)
     trainer = make_trainer(method)
+    better = trainer.programs.problem.higher_is_better
     with Progress(console, name) as progress:
-        results = trainer.run_together(runs, progress, saved)
+        results = trainer.run(runs, progress, saved)
         for run, result in zip(runs, results, strict=True):
             which = f"seed {run.seed} " if several else ""
             if result is not None and run.baseline is not None:
-                value = trainer.scores(result.test, run.baseline.test).mean()
-                progress.note(f"{which}done, test Δp {value:+.1f} %")
+                deltas = delta_p_per_task(result.test, run.baseline.test, better)
+                progress.note(f"{which}done, test Δp {deltas.mean():+.1f} %")
             elif result is not None:
                 progress.note(f"{which}done")
 
 
-def _trainer(method: str, problem: Problem, config: Compare) -> Trainer:
+def _programs(method: str, problem: Problem, config: Compare) -> Programs:
     devices = _mesh(config)
     if method == BASELINE:
-        return Trainer(problem, problem.single_task, None, config.train, mesh=devices)
-    factory = make_method(method, problem, config)
-    own = methods.parse(method).method in methods.REPLACES_ADAM
-    optimizer = optax.identity() if own else None
-    return Trainer(problem, problem.multi_task, factory, config.train, optimizer, mesh=devices)
+        return Programs(problem, problem.single_task, None, config.train, mesh=devices)
+    last = methods.parse(method).method
+    return Programs(
+        problem,
+        problem.multi_task,
+        make_method(method, problem, config),
+        config.train,
+        optax.identity() if last in methods.REPLACES_ADAM else None,
+        stream=last in methods.ONE_BACKWARD_PASS,
+        mesh=devices,
+    )
 
 
 def _mesh(config: Compare) -> Mesh | None:
@@ -207,7 +217,7 @@ def _mesh(config: Compare) -> Mesh | None:
 def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console) -> None:
     """The runs' own speeds are of different hours, and cannot be compared."""
     console.print(f"timing a step of every method, in {rounds} turns ...", style="dim")
-    steps = {method: _trainer(method, problem, config).repeated_step() for method in config.methods}
+    steps = {m: _programs(m, problem, config).repeated_step() for m in config.methods}
     times = step_times.measure(steps, rounds)
     step_times.write(
         config.out,

@@ -60,6 +60,8 @@ LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 REPLACES_ADAM = frozenset({"scale_by_mtadam"})
 """Methods that are an optimizer themselves."""
 
+ONE_BACKWARD_PASS = frozenset({"ew", *LOSS_BALANCERS})
+"""Methods that look at losses alone: one pullback of a weighted sum does, if gradients stream."""
 
 _OF_THE_RUN = ("seed", "steps_per_epoch")
 """Arguments of factories that a run sets."""

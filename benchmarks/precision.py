@@ -31,4 +31,5 @@ def compute_in(dtype: str, model: Model) -> Model:
         grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
         return (values.astype(jnp.float32), new), grads
 
-    return dataclasses.replace(model, losses=losses, task_grads=task_grads)
+    # Gradients that do not exist yet cannot be given a type.
+    return dataclasses.replace(model, losses=losses, task_grads=task_grads, pending_task_grads=None)

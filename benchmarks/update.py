@@ -28,6 +28,7 @@ def make_update(
     model: Model,
     method: optax.GradientTransformationExtraArgs | None,
     optimizer: optax.GradientTransformation,
+    stream: bool = False,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The optimizer as (init, step).
 
@@ -36,12 +37,14 @@ def make_update(
       method: merges the task gradients, a member of `dbmtl_jax.METHODS`; None: the gradient of
         the sum of the losses, in one backward pass.
       optimizer: what follows, without a learning rate.
+      stream: the method takes gradients that are not computed yet, where the model has them.
 
     Returns:
       `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
       [num_models]) -> (state, losses [T])`.
     """
     tx = optimizer if method is None else optax.chain(method, optimizer)
+    task_grads = (model.pending_task_grads if stream else None) or model.task_grads
 
     def init(params: Any, batch_stats: Any, key: jax.Array) -> TrainState:
         return TrainState(params, batch_stats, tx.init(params), key)
@@ -58,7 +61,7 @@ def make_update(
             (_, (losses, batch_stats)), grads = jax.value_and_grad(total, has_aux=True)(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
-            (losses, batch_stats), grads = model.task_grads(params, batch_stats, batch, own)
+            (losses, batch_stats), grads = task_grads(params, batch_stats, batch, own)
             updates, opt_state = tx.update(grads, opt_state, params, losses=losses)
         rates = per_model(model, learning_rate, updates)
         params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)

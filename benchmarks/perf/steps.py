@@ -106,22 +106,25 @@ def qm9_network(num_tasks: int) -> Network:
         valid=jnp.ones(_QM9_BATCH, bool),
     )
 
-    def model(mode):
-        return models(QM9Config(), num_tasks=num_tasks, **engine_options(mode))[0]
+    def model(mode="auto"):
+        return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
 
     key = jax.random.key(0)  # of the parameters; training draws nothing
 
     def task_grads(mode):
+        stream = mode == "stream"
+        of_all = model().pending_task_grads if stream else model(mode).task_grads
+
         def losses_and_grads(params, batch):
-            (losses, _), grads = model(mode).task_grads(params, {}, batch, key)
+            (losses, _), grads = of_all(params, {}, batch, key)
             return losses, grads
 
         return losses_and_grads
 
     return Network(
-        model("auto").init(key)[0],
+        model().init(key)[0],
         batch,
-        lambda params, batch: model("auto").losses(params, {}, batch, key)[0],
+        lambda params, batch: model().losses(params, {}, batch, key)[0],
         task_grads,
         num_tasks,
     )

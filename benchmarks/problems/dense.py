@@ -1,5 +1,6 @@
 """NYUv2 and Cityscapes: every pixel's class, depth and, for NYUv2, surface normal."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,7 +160,7 @@ def models(
     whole = make(num_outputs)
     singles = [make([outputs]) for outputs in num_outputs]
     build = _shared if config.network in _SHARED_REPRESENTATION else _joint
-    losses, task_grads = build(whole, tasks)
+    losses, task_grads, pending = build(whole, tasks)
 
     def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
         return whole.outputs(params, batch_stats, batch["image"])[0]
@@ -171,7 +172,12 @@ def models(
         ]
 
     multi_task = Model(
-        init=whole.init, losses=losses, task_grads=task_grads, predict=predict, num_tasks=len(tasks)
+        init=whole.init,
+        losses=losses,
+        task_grads=task_grads,
+        predict=predict,
+        num_tasks=len(tasks),
+        pending_task_grads=pending,
     )
     single_losses = [
         _single_loss(single, task) for single, task in zip(singles, tasks, strict=True)
@@ -192,8 +198,8 @@ def _check_size(name: str, size: tuple[int, int]) -> None:
         )
 
 
-def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any]:
-    """Losses and task gradients of a network whose heads read one representation.
+def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
+    """Losses, task gradients and pending ones of a network whose heads read one representation.
 
     Only the encoder is pulled back T times, and each head once.
     """
@@ -226,10 +232,11 @@ def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any]:
         ]
         return jnp.stack([row[0] for row in rows]), (encoder_stats, [row[1] for row in rows])
 
-    return losses, dbmtl.encoder_value_and_task_grads(encode, heads, has_aux=True)
+    task_grads = functools.partial(dbmtl.encoder_value_and_task_grads, encode, heads, has_aux=True)
+    return losses, task_grads(), task_grads(stream=True)
 
 
-def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any]:
+def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
     """The same for a network with a representation of its own for each task."""
 
     def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
@@ -238,7 +245,8 @@ def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any]:
         return jnp.stack(values), new
 
     labels = "shared", list(range(net.num_tasks))
-    return losses, dbmtl.value_and_task_grads(losses, labels=labels, has_aux=True)
+    task_grads = functools.partial(dbmtl.value_and_task_grads, losses, labels=labels, has_aux=True)
+    return losses, task_grads(), task_grads(stream=True)
 
 
 def _single_loss(net: Network, task: Task) -> LossFun:

@@ -41,6 +41,9 @@ class Model:
     mode"""
     num_tasks: int
     independent: Literal["", "stacked", "listed"] = ""
+    pending_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
+    """like `task_grads`, with gradients that are not computed yet (`stream=True`); None: there is
+    no such thing"""
 
     @property
     def labels(self) -> Any:
@@ -61,6 +64,7 @@ def stateless(
     predict: Callable[[Any, Any], Any],
     num_tasks: int,
     independent: Literal["", "stacked", "listed"] = "",
+    pending_task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None = None,
 ) -> Model:
     """A `Model` without batch statistics or dropout.
 
@@ -69,20 +73,27 @@ def stateless(
       losses: (params, batch) -> losses [T].
       task_grads: (params, batch) -> losses [T], task gradients.
       predict: (params, batch) -> predictions.
-      num_tasks, independent: as in `Model`.
+      num_tasks, independent, pending_task_grads: as in `Model`, without statistics and key.
     """
 
-    def task_grads_and_statistics(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
-        values, grads = task_grads(params, batch)
-        return (values, {}), grads
+    def with_statistics(task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None) -> Any:
+        if task_grads is None:
+            return None
+
+        def both(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
+            values, grads = task_grads(params, batch)
+            return (values, {}), grads
+
+        return both
 
     return Model(
         init=lambda key: (init(key), {}),
         losses=lambda params, _, batch, key: (losses(params, batch), {}),
-        task_grads=task_grads_and_statistics,
+        task_grads=with_statistics(task_grads),
         predict=lambda params, _, batch: predict(params, batch),
         num_tasks=num_tasks,
         independent=independent,
+        pending_task_grads=with_statistics(pending_task_grads),
     )
 
 

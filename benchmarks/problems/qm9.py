@@ -119,12 +119,11 @@ def models(
     config: QM9Config,
     num_tasks: int = len(qm9.TASKS),
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
-    stream: bool = False,
 ) -> tuple[Model, Model]:
     """The multi-task network, and as many single-task networks in one, on the first targets.
 
     Parameters are pairs (encoder, list of heads); the single-task ones have a leading axis of
-    tasks and one head each.  `mode` and `stream` are the engine's.
+    tasks and one head each.  `mode` is the engine's for gradients that are stacked.
     """
 
     def network(num_heads: int, rngs: nnx.Rngs) -> QM9Network:
@@ -178,12 +177,14 @@ def models(
         losses, pullback = jax.vjp(lambda p: single_losses(p, batch), params)
         return losses, pullback(jnp.ones_like(losses))[0]
 
+    task_grads = functools.partial(
+        dbmtl.encoder_value_and_task_grads, encode, [head_loss(task) for task in range(num_tasks)]
+    )
     multi_task = stateless(
         init=jax.jit(functools.partial(initial, num_tasks)),
         losses=losses_of(predict),
-        task_grads=dbmtl.encoder_value_and_task_grads(
-            encode, [head_loss(task) for task in range(num_tasks)], mode=mode, stream=stream
-        ),
+        task_grads=task_grads(mode=mode),
+        pending_task_grads=task_grads(stream=True),
         predict=predict,
         num_tasks=num_tasks,
     )

@@ -11,8 +11,10 @@ import pytest
 
 from benchmarks import distributed, mesh
 from benchmarks.errors import UserError
+from benchmarks.programs import Programs
 from benchmarks.run_log import MutedLog
-from benchmarks.train import Run, Trainer
+from benchmarks.train import Trainer
+from benchmarks.validation import Run
 from tests.benchmarks.conftest import TRAIN
 from tests.helpers.interruptions import figures
 
@@ -84,10 +86,10 @@ def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
 
 
 def test_seeds_in_one_program_are_refused(problem):
-    trainer = Trainer(problem, problem.multi_task, None, TRAIN, mesh=mesh.make("data=1", 8))
+    programs = Programs(problem, problem.multi_task, None, TRAIN, mesh=mesh.make("data=1", 8))
     runs = [Run(seed, None, MutedLog()) for seed in (0, 1)]
     with pytest.raises(UserError, match="one by one, found 2 together"):
-        trainer.run_together(runs, None)
+        Trainer(programs).run(runs, None)
 
 
 def test_the_axis_of_tasks_is_never_divided():

@@ -12,11 +12,13 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks import checkpoints, run_log
 from benchmarks.compare import make_method
-from benchmarks.methods import REPLACES_ADAM
+from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
 from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.programs import Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
-from benchmarks.train import Result, Run, Trainer
+from benchmarks.train import Trainer
+from benchmarks.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN, make_molecules
 from tests.helpers.interruptions import EverySteps, Interruption, before_step, figures
 from tests.helpers.noisy_problem import NoisyProblem
@@ -27,16 +29,17 @@ def make_trainer(problem, method, tiny, **train):
     options = {"epochs": 5, "learning_rate": 0.3, "plateau_patience": 0} | train
     config = dataclasses.replace(TRAIN, **options)
     if method == "stl":
-        return Trainer(problem, problem.single_task, None, config)
+        return Trainer(Programs(problem, problem.single_task, None, config))
     factory = make_method(method, problem, tiny)
     own = optax.identity() if method in REPLACES_ADAM else None
-    return Trainer(problem, problem.multi_task, factory, config, own)
+    stream = method in ONE_BACKWARD_PASS
+    return Trainer(Programs(problem, problem.multi_task, factory, config, own, stream=stream))
 
 
 def baseline_of(trainer, method):
     if method == "stl":
         return None
-    ones = [[1.0] * len(metrics) for metrics in trainer.problem.higher_is_better]
+    ones = [[1.0] * len(metrics) for metrics in trainer.programs.problem.higher_is_better]
     return Result(ones, ones)
 
 
@@ -53,7 +56,7 @@ def train(trainer, method, folder, seeds=(0,), n=1):
             for seed, log in zip(seeds, logs, strict=True)
         ]
         with Progress(Console(file=output, width=200), method) as progress:
-            trainer.run_together(runs, progress, saved)
+            trainer.run(runs, progress, saved)
     finally:
         for log in logs:
             log.__exit__()
@@ -65,7 +68,8 @@ def interrupt(trainer, method, folder, step, monkeypatch, **options):
         raise Interruption
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_train_step", before_step(step, trainer._train_step, act))
+        programs = trainer.programs
+        patch.setattr(programs, "_train_step", before_step(step, programs._train_step, act))
         with pytest.raises(Interruption):
             train(trainer, method, folder, **options)
 
@@ -76,7 +80,7 @@ def check_resuming(trainer, method, tmp_path, monkeypatch, seeds=(0,)):
     whole.mkdir()
     parts.mkdir()
     train(trainer, method, whole, seeds, n=10**6)
-    steps = len(trainer.problem.batches("train"))
+    steps = len(trainer.programs.problem.batches("train"))
     for step in (3 * steps + 1, steps + 1):
         interrupt(trainer, method, parts, step, monkeypatch, seeds=seeds, n=4)
     printed = train(trainer, method, parts, seeds, n=4)
@@ -180,7 +184,7 @@ def test_a_resumed_run_compiles_nothing_again(tiny, tmp_path, monkeypatch):
     trainer = make_trainer(NoisyProblem(), "igbv2", tiny)
     interrupt(trainer, "igbv2", tmp_path, 3, monkeypatch)
     train(trainer, "igbv2", tmp_path)
-    assert trainer._train_step._cache_size() == 1
+    assert trainer.programs._train_step._cache_size() == 1
 
 
 def test_progress_goes_on_where_the_run_does():

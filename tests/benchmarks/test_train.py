@@ -13,13 +13,15 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.compare import make_method
-from benchmarks.methods import REPLACES_ADAM
+from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
 from benchmarks.problems.problem import Problem, stateless
 from benchmarks.problems.qm9 import MoleculeBatch
+from benchmarks.programs import Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
-from benchmarks.train import Result, Trainer
+from benchmarks.train import Trainer
 from benchmarks.update import make_update
+from benchmarks.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN
 
 KEY = jax.random.key(0)
@@ -104,9 +106,9 @@ def test_filling_has_no_influence(problem):
 
 
 def test_metrics_are_mean_absolute_errors_in_units(problem):
-    trainer = Trainer(problem, problem.multi_task, None, TRAIN)
+    programs = Programs(problem, problem.multi_task, None, TRAIN)
     params, _ = problem.multi_task.init(KEY)
-    got = np.array(trainer.evaluate((params, {}), "test"))[:, 0]
+    got = np.array(programs.evaluate((params, {}), "test"))[:, 0]
     train = slice(0, 16)  # the order in which the problem keeps its split
     test = slice(24, 34)
     molecules = problem.data
@@ -123,17 +125,18 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
     assert np.all((ratio > 1) & (ratio < 100))
 
 
-def run(problem, method, config, path):
+def run(problem, method, config, path, stream=None):
     """One run of a method by its name: (its result, its records)."""
     model = problem.single_task if method == "stl" else problem.multi_task
     factory = None if method == "stl" else make_method(method, problem, config)
     optimizer = optax.identity() if method in REPLACES_ADAM else None
-    trainer = Trainer(problem, model, factory, TRAIN, optimizer)
+    stream = method in ONE_BACKWARD_PASS if stream is None else stream
+    trainer = Trainer(Programs(problem, model, factory, TRAIN, optimizer, stream=stream))
     ones = [[1.0]] * len(problem.tasks)
     baseline = None if method == "stl" else Result(ones, ones)
     console = Console(file=io.StringIO())
     with RunLog(path) as log, Progress(console, method) as progress:
-        result = trainer.run(0, baseline, log, progress)
+        (result,) = trainer.run([Run(0, baseline, log)], progress)
     return result, read_run(path)
 
 
@@ -204,6 +207,15 @@ def test_every_method_trains(method, tiny, tmp_path):
     assert np.mean(epochs[-1]["losses"]) < np.mean(epochs[0]["losses"])
 
 
+@pytest.mark.parametrize("method", ["uw", "db_mtl"])
+def test_gradients_that_stream_train_the_same_network(problem, method, tiny, tmp_path):
+    results = [
+        run(problem, method, tiny, tmp_path / f"{stream}.jsonl", stream)[0]
+        for stream in (False, True)
+    ]
+    np.testing.assert_allclose(results[1].test, results[0].test, rtol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])
 def test_every_method_trains_on_molecules(problem, method, tiny, tmp_path):
@@ -213,13 +225,13 @@ def test_every_method_trains_on_molecules(problem, method, tiny, tmp_path):
 
 def test_one_program_per_bucket(problem, tmp_path):
     """Later epochs, seeds and learning rates do not compile again."""
-    trainer = Trainer(problem, problem.multi_task, None, TRAIN)
+    trainer = Trainer(Programs(problem, problem.multi_task, None, TRAIN))
     console = Console(file=io.StringIO())
     ones = [[1.0]] * 11
     for seed in range(2):
         with RunLog(tmp_path / f"{seed}.jsonl") as log, Progress(console, "ew") as progress:
-            trainer.run(seed, Result(ones, ones), log, progress)
-    assert trainer._train_step._cache_size() == 1
+            trainer.run([Run(seed, Result(ones, ones), log)], progress)
+    assert trainer.programs._train_step._cache_size() == 1
 
 
 def test_a_run_with_broken_losses_is_recorded_as_failed(problem, tmp_path):
@@ -229,11 +241,12 @@ def test_a_run_with_broken_losses_is_recorded_as_failed(problem, tmp_path):
         def __getattr__(self, name):
             return broken if name == "data" else getattr(problem, name)
 
-    trainer = Trainer(Broken(), problem.multi_task, None, TRAIN)
+    trainer = Trainer(Programs(Broken(), problem.multi_task, None, TRAIN))
     path = tmp_path / "run.jsonl"
     output = io.StringIO()
     with RunLog(path) as log, Progress(Console(file=output), "EW") as progress:
-        assert trainer.run(0, Result([[1.0]] * 11, [[1.0]] * 11), log, progress) is None
+        run = Run(0, Result([[1.0]] * 11, [[1.0]] * 11), log)
+        assert trainer.run([run], progress) == [None]
     last = json.loads(path.read_text().splitlines()[-1])
     assert last["kind"] == "failed"
     assert None in last["losses"]

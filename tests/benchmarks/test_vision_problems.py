@@ -25,8 +25,8 @@ from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Pr
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
 from benchmarks.problems import dense
+from benchmarks.programs import Programs
 from benchmarks.run_log import read_run
-from benchmarks.train import Trainer
 
 FAST = {"xla_backend_optimization_level": 0}  # to compile, not to run
 KEY = jax.random.key(3)
@@ -78,7 +78,7 @@ def comparison(name: str, data_dir: pathlib.Path, out: pathlib.Path) -> Compare:
 
 
 def run(config: Compare, monkeypatch) -> str:
-    monkeypatch.setattr(compare, "Trainer", functools.partial(Trainer, compiler_options=FAST))
+    monkeypatch.setattr(compare, "Programs", functools.partial(Programs, compiler_options=FAST))
     output = io.StringIO()
     compare.run_missing(config, Console(file=output, width=500))
     return output.getvalue()
@@ -181,18 +181,17 @@ def test_every_network_trains_a_step(name, networks):
     config = Compare(
         dataset="cityscapes", data=DenseConfig(), train=TrainConfig(schedule="constant")
     )
-    trainer = Trainer(
+    programs = Programs(
         problem,
         problem.multi_task,
         compare.make_method("db_mtl", problem, config),
         config.train,
         compiler_options=FAST,
     )
-    state = trainer._init_state(jax.tree.map(jnp.copy, (params, stats)), 0)
+    state = programs.init_state((params, stats), 0)
     static, arrays = problem.batches("train")[0]
-    state, losses = trainer._train_step(
-        state, (), static, problem.read(static, arrays), jnp.full(1, 1e-3)
-    )
+    batch = static, problem.read(static, arrays)
+    state, losses = programs.train_step(state, batch, jnp.full(1, 1e-3))
     assert np.isfinite(losses).all()
     moved = [
         float(jnp.abs(new - old).max()) > 0

@@ -19,7 +19,7 @@ from rich.console import Console
 import tests.conftest  # noqa: F401  # the same settings of JAX, so that programs are the same
 from benchmarks import compare
 from benchmarks.config import Compare
-from benchmarks.train import Trainer
+from benchmarks.programs import Programs
 from tests.benchmarks.conftest import QM9, TRAIN
 from tests.helpers.interruptions import before_step
 from tests.helpers.noisy_problem import NoisyProblem
@@ -58,17 +58,17 @@ def main(out: pathlib.Path, what: str, number: int) -> None:
         os.rename = counted
     else:
         act = {"step": die, "hold": hold}[what]
-        make = Trainer.__init__
-        trainers = 0
+        make = Programs.__init__
+        created = 0
 
         def made(self, *arguments, **options):
-            nonlocal trainers
+            nonlocal created
             make(self, *arguments, **options)
-            trainers += 1
-            if trainers == 1:
+            created += 1
+            if created == 1:
                 self._train_step = before_step(number, self._train_step, act)
 
-        Trainer.__init__ = made
+        Programs.__init__ = made
     compare.open_problem = lambda *_: NoisyProblem()
     compare.run_missing(comparison(out), Console(width=200))
 

@@ -28,20 +28,20 @@ def main() -> None:
     from benchmarks import checkpoints, compare
     from benchmarks.config import Compare
     from benchmarks.data import qm9
-    from benchmarks.train import Trainer
+    from benchmarks.programs import Programs
     from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
     from tests.helpers.interruptions import Interruption, before_step
 
     def stop() -> None:
         raise Interruption
 
-    make = Trainer.__init__
+    make = Programs.__init__
 
     def made(self, *arguments, **keywords):
         make(self, *arguments, **keywords)
         self._train_step = before_step(options.stop, self._train_step, stop)
 
-    Trainer.__init__ = made
+    Programs.__init__ = made
     qm9.load = lambda *_: make_molecules()
     config = Compare(
         "qm9",

@@ -1,5 +1,7 @@
 """A problem that compiles quickly and uses all that a run's state has: keys and statistics too."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,12 +49,16 @@ class NoisyProblem(Problem):
             encoder = jax.random.normal(key, (3, 4))
             return (encoder, [jnp.ones(4), jnp.ones(4)]), {"mean": jnp.zeros(2)}
 
+        task_grads = functools.partial(
+            dbmtl.value_and_task_grads, losses, labels=("shared", [0, 1]), has_aux=True
+        )
         self.multi_task = Model(
             init=init,
             losses=losses,
-            task_grads=dbmtl.value_and_task_grads(losses, labels=("shared", [0, 1]), has_aux=True),
+            task_grads=task_grads(),
             predict=predict,
             num_tasks=2,
+            pending_task_grads=task_grads(stream=True),
         )
 
         def each_losses(params, statistics, batch, key):

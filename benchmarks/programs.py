@@ -1,0 +1,185 @@
+"""What is compiled for a method: its step, and what is asked of a network between steps."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+import dbmtl_jax as dbmtl
+from benchmarks import precision
+from benchmarks.config import TrainConfig
+from benchmarks.data.vision.loader import Prefetch
+from benchmarks.mesh import Layout
+from benchmarks.problems.problem import Metrics, Model, Problem, Variables
+from benchmarks.update import TrainState, adam, make_update, per_model
+
+MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
+"""seed -> a method of `dbmtl_jax.METHODS`; the seed is of its own random numbers."""
+
+Batch = tuple[Any, Any]
+"""(static, arrays), as `Problem.load` takes them."""
+
+
+class Programs:
+    """The compiled functions of one method, for any number of seeds.
+
+    Args:
+      problem: the data.
+      model: the network.
+      method: the method by its seed; None: the sum of the losses in one backward pass.
+      config: the protocol.
+      optimizer: what follows the method, without a learning rate; None: Adam.
+      stream: the method takes gradients that are not computed yet, where the model has them.
+      compiler_options: of all programs, see `jax.jit`.
+      mesh: the devices, see `benchmarks.mesh`; None: one.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        model: Model,
+        method: MethodFactory | None,
+        config: TrainConfig,
+        optimizer: optax.GradientTransformation | None = None,
+        *,
+        stream: bool = False,
+        compiler_options: dict[str, Any] | None = None,
+        mesh: Mesh | None = None,
+    ) -> None:
+        model = precision.compute_in(config.compute_dtype, model)
+        self.problem, self.model, self.config, self.mesh = problem, model, config, mesh
+        layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
+        self._layout, self._data = layout, layout.put_copies(problem.data)
+        rest = optimizer or adam(config)
+
+        def update(seed: int) -> Any:
+            return make_update(model, None if method is None else method(seed), rest, stream)
+
+        jit = functools.partial(jax.jit, compiler_options=compiler_options)
+        _, step = update(seed=0)  # a seed makes a difference to the initial state alone
+
+        @functools.partial(jit, static_argnums=1)
+        def init_state(variables, seed):
+            key = jax.random.fold_in(jax.random.key(seed), 1)  # `init` has the other one
+            return layout.divide(update(seed)[0](*variables, key), variables[0])
+
+        @functools.partial(jit, static_argnums=2, donate_argnums=0)
+        def train_step(state, data, static, arrays, learning_rate):
+            def one(state, arrays, learning_rate):
+                return step(state, problem.load(data, static, arrays), learning_rate)
+
+            several = learning_rate.ndim > 1  # [seeds, num_models]
+            state, losses = (jax.vmap(one) if several else one)(state, arrays, learning_rate)
+            return layout.divide(state, state.params), layout.copy(losses)
+
+        @functools.partial(jit, static_argnums=2)
+        def totals(variables, data, static, arrays):
+            params, batch_stats = variables
+            batch = problem.load(data, static, arrays)
+            return layout.copy(problem.totals(model.predict(params, batch_stats, batch), batch))
+
+        @functools.partial(jit, static_argnums=2)
+        def predict(variables, data, static, arrays):
+            params, batch_stats = variables
+            batch = problem.load(data, static, arrays)
+            return layout.copy((model.predict(params, batch_stats, batch), batch))
+
+        @functools.partial(jit, static_argnums=2)
+        def probe(variables, data, static, arrays):
+            params, batch_stats = variables
+            batch = problem.load(data, static, arrays)
+            _, grads = model.task_grads(params, batch_stats, batch, jax.random.key(0))
+            norms, cosines = dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
+            return layout.copy((norms, cosines))
+
+        @functools.partial(jit, donate_argnums=0)
+        def keep_best(best, variables, improved):
+            def choose(old, new):
+                better = per_model(model, improved, new)
+                return jax.tree.map(jnp.where, better, new, old)
+
+            return layout.divide(tuple(map(choose, best, variables)), best[0])
+
+        self._init_state, self._train_step, self._totals = init_state, train_step, totals
+        self._probe, self._predict, self._keep_best = probe, predict, keep_best
+
+    def init(self, seed: int) -> Variables:
+        """The network before the first step."""
+        variables = self.model.init(jax.random.key(seed))
+        return self._layout.put_state(variables, variables[0])
+
+    def init_state(self, variables: Variables, seed: int) -> TrainState:
+        """The state before the first step, which is a copy, as steps take it over."""
+        return self._init_state(jax.tree.map(jnp.copy, variables), seed)
+
+    def train_step(self, state: TrainState, batch: Batch, rates: jax.Array) -> Any:
+        """One step, or one of several seeds: (state, losses [T] or [seeds, T]).
+
+        Args:
+          state: which is used up.
+          batch: see `read`.
+          rates: learning rates [num_models] or [seeds, num_models], see `copies`.
+        """
+        return self._train_step(state, self._data, *batch, rates)
+
+    def copies(self, values: Any) -> Any:
+        """The same values on all devices, as rates must be."""
+        return self._layout.put_copies(values)
+
+    def repeated_step(self, seed: int = 0) -> Callable[[], Any]:
+        """A function that takes a training step on one fixed batch, to be timed."""
+        (batch,) = self.read(self.problem.batches("train", seed=seed)[:1])
+        rates = self.copies(jnp.full(self.model.num_models, self.config.learning_rate))
+        states = [self.init_state(self.init(seed), seed)]
+
+        def step() -> Any:
+            state, losses = self.train_step(states.pop(), batch, rates)
+            states.append(state)
+            return losses
+
+        return step
+
+    def evaluate(self, variables: Variables, split: str) -> Metrics:
+        """All metrics of a split; NaN if it is empty."""
+        parts = [
+            self._totals(variables, self._data, *batch)
+            for batch in self.read(self.problem.batches(split))
+        ]
+        if not parts:
+            return [[float("nan")] * len(metrics) for metrics in self.problem.higher_is_better]
+        return self.problem.metrics(
+            jax.tree.map(lambda *rows: np.sum(rows, axis=0), *jax.device_get(parts))
+        )
+
+    def probe(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Norms [T] and cosines [T, T] of the raw task gradients on one batch."""
+        return self._probe(variables, self._data, *batch)
+
+    def predict(self, variables: Variables, batch: Batch) -> tuple[Any, Any]:
+        """Predictions for a batch, and the batch as the network saw it."""
+        return self._predict(variables, self._data, *batch)
+
+    def keep_best(self, best: Variables, variables: Variables, improved: np.ndarray) -> Variables:
+        """Every model's best variables so far, given which models improved [num_models]."""
+        return self._keep_best(best, variables, improved)
+
+    def read(self, batches: list[Batch]) -> Iterator[Batch]:
+        """The batches with what lies on the host, which is read while the device computes."""
+        return self.read_joined([batches])
+
+    def read_joined(self, plans: Sequence[list[Batch]]) -> Iterator[Batch]:
+        """The same for batches of several seeds, one list each, every step's as one."""
+
+        def read(batches: Iterable[Batch]) -> Batch:
+            axis = self.problem.batch_axis
+            own = [(static, self._layout.own_rows(arrays, axis)) for static, arrays in batches]
+            static, arrays = self.problem.join([(b[0], self.problem.read(*b)) for b in own])
+            return static, self._layout.put_batch(arrays, axis)
+
+        with Prefetch(read, zip(*plans, strict=True)) as ready:
+            yield from ready

@@ -1,0 +1,187 @@
+"""What validation says of a run: the best epoch, the learning rate, and the records of both."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from benchmarks import distributed, examples_file
+from benchmarks.errors import UserError
+from benchmarks.learning_rate import LearningRate
+from benchmarks.problems.problem import Metrics, Variables
+from benchmarks.programs import Batch, Programs
+from benchmarks.progress import Progress
+from benchmarks.run_log import RunLog
+from benchmarks.scores import delta_p_per_task
+
+
+class Result(NamedTuple):
+    """The outcome of a run: metrics at the best epoch, which validation chose."""
+
+    validation: Metrics  # NaN where nothing is held out
+    test: Metrics
+
+
+class Run(NamedTuple):
+    """One seed that is to be trained."""
+
+    seed: int
+    """of initialisation and of the order of batches"""
+    baseline: Result | None
+    """the single-task results that Δp is relative to; None for these themselves"""
+    log: RunLog
+    """receives every figure"""
+
+
+class Standing(NamedTuple):
+    """What validation has said about one seed."""
+
+    best: Variables
+    scores: np.ndarray  # [num_models] of the best epochs
+    epochs: np.ndarray  # [num_models]
+    values: Metrics  # of the best epochs
+    reference: Metrics  # that scores are relative to
+    rate: Any  # the state of the learning rate
+    failed: bool  # its losses are not finite
+
+
+class Epoch(NamedTuple):
+    """An epoch that has been trained, of one seed."""
+
+    number: int
+    steps_before: int  # in earlier epochs
+    losses: np.ndarray  # [steps, T]
+    seconds: float
+    variables: Variables  # after its last step
+
+
+class Validation:
+    """Judges the epochs of runs of one method.
+
+    Args:
+      programs: of the method.
+
+    Raises:
+      UserError: if the learning rate is to follow a validation that there is not.
+    """
+
+    def __init__(self, programs: Programs) -> None:
+        self._programs = programs
+        self._learning_rate = LearningRate(programs.config, programs.model.num_models)
+        self._held_out = bool(programs.problem.batches("validation"))
+        if programs.config.schedule == "plateau" and not self._held_out:
+            raise UserError("--train.schedule plateau: nothing is held out for validation")
+
+    def first(self, run: Run, variables: Variables) -> Standing:
+        """A seed before its first epoch."""
+        models, tasks = self._programs.model.num_models, self._programs.problem.higher_is_better
+        unknown: Metrics = [[float("nan")] * len(metrics) for metrics in tasks]
+        return Standing(
+            best=variables,
+            scores=np.full(models, -np.inf, np.float32),
+            epochs=np.zeros(models, int),
+            values=unknown,
+            reference=unknown if run.baseline is None else run.baseline.validation,
+            rate=self._learning_rate.init(),
+            failed=False,
+        )
+
+    def learning_rate(self, standing: Standing, epoch: int) -> jax.Array:
+        """The rates [num_models] of the epoch that begins."""
+        return self._learning_rate.value(standing.rate, epoch)
+
+    def scores(self, values: Metrics, reference: Metrics) -> np.ndarray:
+        """What is maximised, [num_models]: Δp, or each task's own where models are independent."""
+        deltas = delta_p_per_task(values, reference, self._programs.problem.higher_is_better)
+        chosen = deltas if self._programs.model.independent else deltas.mean(keepdims=True)
+        return chosen.astype(np.float32)
+
+    def judge(
+        self, run: Run, before: Standing, epoch: Epoch, probe_batch: Batch, progress: Progress
+    ) -> Standing:
+        """Records an epoch, and says how the seed stands after it.
+
+        Args:
+          run: the seed.
+          before: how it stood.
+          epoch: what was trained.
+          probe_batch: always the same, so that its gradients are comparable over epochs.
+          progress: is told of a failure.
+        """
+        programs, log, table = self._programs, run.log, epoch.losses
+        for k in range(0, len(table), programs.config.log_every):
+            log.write("step", step=epoch.steps_before + k, epoch=epoch.number, losses=table[k])
+        finite = np.isfinite(table).all(axis=1)
+        if not finite.all():
+            bad = int(np.argmin(finite))
+            step = epoch.steps_before + bad
+            log.write("failed", step=step, epoch=epoch.number, losses=table[bad])
+            progress.note(
+                f"the losses of seed {run.seed} are not finite at step {step}: run given up"
+            )
+            return before._replace(failed=True)
+
+        values = programs.evaluate(epoch.variables, "validation")
+        first = run.baseline is None and epoch.number == 0
+        reference = values if first else before.reference
+        scores = self.scores(values, reference)
+        norms: Any = np.full(programs.model.num_tasks, np.nan)
+        cosines = None
+        if programs.model.independent != "listed":  # else a program as large as the step's, for T
+            norms, cosines = programs.probe(epoch.variables, probe_batch)
+        log.write(
+            "epoch",
+            epoch=epoch.number,
+            step=epoch.steps_before + len(table),
+            learning_rate=self.learning_rate(before, epoch.number),
+            losses=table.mean(axis=0),
+            validation=values,
+            score=scores,
+            gradient_norms=norms,
+            cosine_similarity=None if programs.model.independent else cosines,
+            seconds=epoch.seconds,
+        )
+        # Without validation the last epoch counts. Any epoch is better than none.
+        improved = (scores > before.scores) | (not self._held_out or epoch.number == 0)
+        chosen = zip(values, before.values, np.broadcast_to(improved, len(values)), strict=True)
+        return Standing(
+            best=programs.keep_best(before.best, epoch.variables, improved),
+            scores=np.where(improved, np.nan_to_num(scores, nan=-np.inf), before.scores),
+            epochs=np.where(improved, epoch.number, before.epochs),
+            values=[new if better else old for new, old, better in chosen],
+            reference=reference,
+            rate=self._learning_rate.update(before.rate, scores),
+            failed=False,
+        )
+
+    def finish(
+        self, run: Run, standing: Standing, steps: int, seconds: float, steps_per_second: float
+    ) -> Result | None:
+        """Tests the best variables and writes the last record; None for a seed that failed.
+
+        That record makes the run complete: what else it leaves behind must be written before.
+        """
+        if standing.failed:
+            return None
+        result = Result(standing.values, self._programs.evaluate(standing.best, "test"))
+        if self._programs.problem.has_examples:
+            self._keep_examples(standing.best, run.log)
+        run.log.write(
+            "result",
+            best_epoch=standing.epochs,
+            validation=result.validation,
+            test=result.test,
+            steps=steps,
+            seconds=seconds,
+            steps_per_second=steps_per_second,
+        )
+        return result
+
+    def _keep_examples(self, variables: Variables, log: RunLog) -> None:
+        """Writes a few of the test set's inputs with their predictions beside the records."""
+        problem = self._programs.problem
+        batch = next(self._programs.read(problem.batches("test")[:1]))
+        predictions, seen = self._programs.predict(variables, batch)
+        examples = problem.examples(jax.device_get(predictions), jax.device_get(seen))
+        if distributed.is_first():
+            examples_file.write(log.path.with_suffix(".examples.npz"), *examples)
