@@ -224,6 +224,8 @@ class Perf:
     """also time the transformation alone, on ten million parameters"""
     aggregation: bool = True
     """also time the methods that work on the Gramian, on ten million parameters"""
+    compilation: bool = True
+    """also time the compilation of every method's step, and count its programs"""
     peers: bool = False
     """also time DB-MTL's step in PyTorch: a plain loop, TorchJD, and LibMTL, in --torch-python"""
     torch_python: pathlib.Path | None = None

@@ -1,6 +1,7 @@
 """How fast a step is, as ratios of programs that are timed in turns."""
 
 import json
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -8,55 +9,71 @@ from rich.table import Table
 from benchmarks import run_log
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, peers, steps, transformation
+from benchmarks.perf import aggregation, compilation, goals, peers, steps, transformation
+from benchmarks.report import table_formats
 
 
 def perf(config: Perf, console: Console) -> None:
-    """Measures, prints the tables and writes their figures to `perf.json`."""
+    """Measures and prints, and writes the figures to `perf.json` and the goals to `goals.md`."""
+    if config.peers and config.torch_python is None:
+        raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
+    run_log.make_folder(config.out)
+    record: dict[str, Any] = {"environment": run_log.environment()}
+    reached: list[goals.Row] = []
+
+    def keep(subject: str, rows: list[Any], of_them: list[goals.Row], *tables: Table) -> None:
+        """At once, so that what has been measured is not lost."""
+        for table in tables if rows else ():
+            console.print(table)
+        record[subject] = [row._asdict() for row in rows]
+        reached.extend(of_them)
+        text = json.dumps(record, indent=2) + "\n"
+        run_log.write_file(config.out / "perf.json", text)
+        goals_text = table_formats.markdown(goals.table(reached))
+        run_log.write_file(config.out / "goals.md", goals_text + "\n")
+
+    rows = _steps(config, console)
+    keep("steps", rows, goals.of_steps(rows), *steps.tables(rows))
+    alone = []
+    if config.transformation:
+        console.print("the transformation alone ...", style="dim")
+        alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
+    keep("transformation", alone, goals.of_transformation(alone), _transformation_table(alone))
+    merged: list[aggregation.Row] = []
+    if config.aggregation:
+        console.print("the Gramian methods ...", style="dim")
+        for num_tasks in config.num_tasks:
+            merged += aggregation.measure(num_tasks, config.torch_python, rounds=config.rounds)
+    keep("aggregation", merged, goals.of_aggregation(merged), aggregation.table(merged))
+    compiled: list[compilation.Row] = []
+    if config.compilation:
+        console.print("compilation ...", style="dim")
+        compiled = compilation.measure(min(config.num_tasks, default=2))
+    keep("compilation", compiled, goals.of_compilation(compiled), compilation.table(compiled))
+    beside, version, missing = _peers(config, console)
+    keep("peers", beside, goals.of_peers(beside), peers.table(beside, version))
+    for line in missing:
+        console.print(f"not timed: {line}")
+    console.print(table_formats.markdown(goals.table(reached)), soft_wrap=True, markup=False)
+    console.print(f"written to {config.out / 'perf.json'} and goals.md")
+
+
+def _steps(config: Perf, console: Console) -> list[steps.Row]:
     rows: list[steps.Row] = []
     for name in config.networks:
         for num_tasks in config.num_tasks:
             console.print(f"{name}, T = {num_tasks} ...", style="dim")
             network = steps.NETWORKS[name](num_tasks)
             rows += steps.measure(name, network, config.modes, config.rounds)
-    if rows:
-        for table in steps.tables(rows):
-            console.print(table)
-    alone = []
-    if config.transformation:
-        console.print("the transformation alone ...", style="dim")
-        alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
-        console.print(_transformation_table(alone))
-    merged: list[aggregation.Row] = []
-    if config.aggregation:
-        console.print("the Gramian methods ...", style="dim")
-        for num_tasks in config.num_tasks:
-            merged += aggregation.measure(num_tasks, config.torch_python, rounds=config.rounds)
-        console.print(aggregation.table(merged))
-
-    beside: list[peers.Row] = []
-    if config.peers:
-        beside = _peers(config, console)
-
-    run_log.make_folder(config.out)
-    record = {
-        "environment": run_log.environment(),
-        "steps": [row._asdict() for row in rows],
-        "transformation": [row._asdict() for row in alone],
-        "aggregation": [row._asdict() for row in merged],
-        "peers": [row._asdict() for row in beside],
-    }
-    path = config.out / "perf.json"
-    run_log.write_file(path, json.dumps(record, indent=2) + "\n")
-    console.print(f"written to {path}")
+    return rows
 
 
-def _peers(config: Perf, console: Console) -> list[peers.Row]:
-    """Times the same steps in PyTorch, and prints their table."""
-    if config.torch_python is None:
-        raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
+def _peers(config: Perf, console: Console) -> tuple[list[peers.Row], str, list[str]]:
+    """Times the same steps in PyTorch: the rows, its version, and what is not installed."""
     rows: list[peers.Row] = []
     missing: dict[str, None] = {}
+    if not config.peers or config.torch_python is None:
+        return rows, "", []
     with peers.open_worker(config.torch_python) as worker:
         for name in (name for name in config.networks if name in peers.NETWORKS):
             for num_tasks in config.num_tasks:
@@ -65,11 +82,7 @@ def _peers(config: Perf, console: Console) -> list[peers.Row]:
                 found, absent = peers.measure(name, network, worker, config.rounds)
                 rows += found
                 missing |= dict.fromkeys(absent)
-        version = worker.version
-    console.print(peers.table(rows, version))
-    for line in missing:
-        console.print(f"not timed: {line}")
-    return rows
+        return rows, worker.version, list(missing)
 
 
 def _transformation_table(rows: list[transformation.Row]) -> Table:

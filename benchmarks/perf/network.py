@@ -17,6 +17,11 @@ class Network(NamedTuple):
     num_tasks: int
     modes: tuple[str, ...] = MODES  # those worth timing
 
+    @property
+    def labels(self) -> Any:
+        """The encoder is shared, head t is task t's."""
+        return "shared", list(range(self.num_tasks))
+
 
 def engine_options(mode: str) -> dict[str, Any]:
     """A mode as the engine's arguments."""

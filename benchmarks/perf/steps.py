@@ -133,14 +133,24 @@ def qm9_network(num_tasks: int) -> Network:
 NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
 
 
-def step_of(network: Network, mode: str | None) -> tuple[Any, Any]:
-    """A jitted SGD step with donated state, and its first state; no mode: equal weighting."""
-    labels = ("shared", list(range(network.num_tasks)))
+def step_of(
+    network: Network,
+    mode: str | None,
+    method: optax.GradientTransformationExtraArgs | None = None,
+) -> tuple[Any, Any]:
+    """A jitted SGD step with donated state, and its first state.
+
+    Args:
+      network: what is trained.
+      mode: of the engine; None: the gradient of the sum of the losses, equal weighting.
+      method: merges the task gradients; None: DB-MTL.
+    """
     sgd = optax.sgd(_LEARNING_RATE)
     if mode is None:
         tx = sgd
     else:
-        tx = optax.chain(dbmtl.db_mtl(network.num_tasks, 0.9, labels=labels), sgd)
+        merge = method or dbmtl.db_mtl(network.num_tasks, 0.9, labels=network.labels)
+        tx = optax.chain(merge, sgd)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):

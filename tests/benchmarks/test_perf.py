@@ -43,6 +43,15 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     assert f"{row['over_triad']:.2f}" in output.getvalue()
     assert [row["method"] for row in record["aggregation"]] == list(aggregation.METHODS)
     assert all(f"{row['over_sum']:.2f}" in output.getvalue() for row in record["aggregation"])
+    *each, many = record["compilation"]
+    assert [row["method"] for row in each] == list(dbmtl.METHODS)
+    assert all(row["num_programs"] == 1 for row in record["compilation"])
+    assert (many["num_tasks"], many["target"]) == (40, 10)
+    best = min(record["steps"][1:], key=lambda row: row["ratio"])
+    goals = (tmp_path / "new" / "goals.md").read_text()
+    cells = f"({best['mode']}) | 2 | 1.75 | 2 | {best['ratio']:.2f} | {best['verdict']} |"
+    assert cells in " ".join(goals.split())
+    assert f"{many['seconds']:.2f} | {many['verdict']} |" in " ".join(goals.split())
 
 
 def executable(path, text):
@@ -86,6 +95,7 @@ def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
         rounds=2,
         transformation=False,
         aggregation=False,
+        compilation=False,
         peers=True,
         torch_python=python,
         out=tmp_path,

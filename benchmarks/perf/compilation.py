@@ -1,0 +1,75 @@
+"""How long a step of every method takes to compile, and whether it compiles again."""
+
+import time
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from rich.table import Table
+
+import dbmtl_jax as dbmtl
+from benchmarks import methods
+from benchmarks.perf import steps
+from benchmarks.perf.verdict import Goal, Verdict, judged
+
+MANY_TASKS = 40
+GOAL = Goal(10.0, 10.0)
+"""Seconds for the MLP with as many tasks."""
+
+
+class Row(NamedTuple):
+    """One method on the MLP."""
+
+    method: str
+    num_tasks: int
+    seconds: float  # tracing, compilation and the first step
+    num_programs: int  # after several steps
+    target: float | None  # of the seconds
+    fail: float | None
+    verdict: Verdict
+
+
+def measure(num_tasks: int, num_steps: int = 3) -> list[Row]:
+    """Takes a few steps with every method, and with DB-MTL for many tasks too.
+
+    What other programs have left in the persistent cache of compiled ones is not used.
+    """
+    cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        rows = [_measure(name, num_tasks, None, num_steps) for name in dbmtl.METHODS]
+        return [*rows, _measure("db_mtl", MANY_TASKS, GOAL, num_steps)]
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
+
+
+def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Row:
+    network = steps.mlp(num_tasks)
+    options: dict[str, Any] = {
+        "labels": network.labels,
+        "steps_per_epoch": num_steps,
+        "weight_optimizer": optax.sgd(1e-3),
+    }
+    step, state = steps.step_of(network, "stream", methods.build(name, num_tasks, **options))
+    begin = time.perf_counter()
+    state = jax.block_until_ready(step(state, network.batch))
+    seconds = time.perf_counter() - begin
+    for _ in range(num_steps - 1):
+        state = step(state, network.batch)
+    return Row(name, num_tasks, seconds, step._cache_size(), *judged(goal, seconds))
+
+
+def table(rows: list[Row]) -> Table:
+    """For the terminal."""
+    result = Table(title="until the first step of the MLP is done", title_justify="left")
+    for heading in ("method", "T", "seconds", "programs", "goal"):
+        result.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows:
+        result.add_row(
+            methods.display_name(row.method),
+            str(row.num_tasks),
+            f"{row.seconds:.1f}",
+            str(row.num_programs),
+            "" if row.target is None else f"{row.target:g} {row.verdict}",
+        )
+    return result

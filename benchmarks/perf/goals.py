@@ -1,0 +1,95 @@
+"""All that was to be reached, beside what was: one table over those of the single subjects."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.methods import display_name
+from benchmarks.perf import aggregation, compilation, peers, steps, transformation
+from benchmarks.perf.verdict import Verdict
+from benchmarks.report.table import Table, plain
+
+
+class Row(NamedTuple):
+    """One goal."""
+
+    subject: str
+    num_tasks: int
+    target: float
+    fail: float
+    measured: float
+    verdict: Verdict
+
+
+def of_steps(rows: Sequence[steps.Row]) -> list[Row]:
+    """Times and memory of every network, in the best of the engine's modes."""
+    best: dict[tuple[str, int], steps.Row] = {}
+    least: dict[tuple[str, int], steps.Row] = {}
+    for row in rows:
+        key = row.network, row.num_tasks
+        if row.target is not None and (key not in best or row.ratio < best[key].ratio):
+            best[key] = row
+        if row.memory_target is not None and (key not in least or row.memory < least[key].memory):
+            least[key] = row
+    times = [
+        _row(f"{row.network}: step over EW's ({row.mode})", row, row.ratio) for row in best.values()
+    ]
+    return times + [
+        Row(
+            f"{row.network}: memory beyond EW's, in P ({row.mode})",
+            row.num_tasks,
+            row.memory_target or 0,
+            row.memory_fail or 0,
+            row.memory,
+            row.memory_verdict,
+        )
+        for row in least.values()
+    ]
+
+
+def of_transformation(rows: Sequence[transformation.Row]) -> list[Row]:
+    """The transformation alone."""
+    return [_row("transformation: GB/s over triad", row, row.over_triad) for row in rows]
+
+
+def of_aggregation(rows: Sequence[aggregation.Row]) -> list[Row]:
+    """Methods on the Gramian."""
+    return [
+        _row(f"{display_name(row.method)}: update over TorchJD's", row, row.over_torchjd)
+        for row in rows
+    ]
+
+
+def of_compilation(rows: Sequence[compilation.Row]) -> list[Row]:
+    """Compilation."""
+    return [_row("mlp: seconds until the first step is done", row, row.seconds) for row in rows]
+
+
+def of_peers(rows: Sequence[peers.Row]) -> list[Row]:
+    """The same step in PyTorch."""
+    return [
+        _row(f"{row.network}: step over that of {peers.PEERS[row.peer]}", row, row.ratio)
+        for row in rows
+    ]
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Those rows that have a goal."""
+    return plain(
+        ("", "T", "target", "failure", "measured", "verdict"),
+        [
+            (
+                row.subject,
+                str(row.num_tasks),
+                f"{row.target:g}",
+                f"{row.fail:g}",
+                f"{row.measured:.2f}",
+                row.verdict,
+            )
+            for row in rows
+            if row.verdict
+        ],
+    )
+
+
+def _row(subject: str, row: Any, measured: float) -> Row:
+    return Row(subject, row.num_tasks, row.target or 0, row.fail or 0, measured, row.verdict)
