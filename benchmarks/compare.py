@@ -11,23 +11,24 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import distributed, mesh, methods, run_log, step_times
-from benchmarks.checkpoints import Checkpoints
-from benchmarks.checkpoints import path as checkpoint_path
+from benchmarks import methods, run_log, step_times
 from benchmarks.config import Compare, DenseConfig, QM9Config
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.problems.qm9 import QM9Problem
-from benchmarks.programs import MethodFactory, Programs
 from benchmarks.progress import Progress
 from benchmarks.report import command as report
 from benchmarks.report import terminal
 from benchmarks.schedule import Schedule
 from benchmarks.scores import delta_p_per_task
-from benchmarks.train import Trainer
-from benchmarks.validation import Result, Run
+from benchmarks.training import distributed, mesh
+from benchmarks.training.checkpoints import Checkpoints
+from benchmarks.training.checkpoints import path as checkpoint_path
+from benchmarks.training.programs import MethodFactory, Programs
+from benchmarks.training.trainer import Trainer
+from benchmarks.training.validation import Result, Run
 
 _NO_MORE = "no more"
 """What process 0 tells the others at the end."""

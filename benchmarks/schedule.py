@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchmarks import checkpoints, run_log
+from benchmarks import run_log
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.run_log import HeldError, RunLog
+from benchmarks.training import checkpoints
 
 
 class Group(NamedTuple):

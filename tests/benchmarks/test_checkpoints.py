@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import checkpoints
-from benchmarks.checkpoints import Checkpoints
 from benchmarks.errors import UserError
+from benchmarks.training import checkpoints
+from benchmarks.training.checkpoints import Checkpoints
 
 
 class Pair(NamedTuple):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks.communication import collectives
+from benchmarks.perf.communication import collectives
 
 TEXT = """
   %all-reduce.1 = f32[3,8]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
@@ -36,7 +36,7 @@ def measured():
     """Two tiny steps, data parallel on two devices."""
     program = (
         "import jax, json; jax.config.update('jax_num_cpu_devices', 2);"
-        "import tests.conftest; from benchmarks.communication import measure;"
+        "import tests.conftest; from benchmarks.perf.communication import measure;"
         "rows = [measure(m, 4, 16, 2, 1) for m in ('ew', 'db_mtl')];"
         "print(json.dumps([r._asdict() for r in rows]))"
     )

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import distributed, mesh
 from benchmarks.errors import UserError
-from benchmarks.programs import Programs
 from benchmarks.run_log import MutedLog
-from benchmarks.train import Trainer
-from benchmarks.validation import Run
+from benchmarks.training import distributed, mesh
+from benchmarks.training.programs import Programs
+from benchmarks.training.trainer import Trainer
+from benchmarks.training.validation import Run
 from tests.benchmarks.conftest import TRAIN
 from tests.helpers.interruptions import figures
 

@@ -10,7 +10,7 @@ import pytest
 import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.errors import UserError
-from benchmarks.precision import compute_in
+from benchmarks.training.precision import compute_in
 from tests.benchmarks.conftest import changed
 
 KEY = jax.random.key(0)

@@ -170,7 +170,7 @@ def test_a_report_needs_no_data_sets_and_no_training_code(tmp_path):
     write_cityscapes(tmp_path, epochs=0)
     blocked = (
         "flax", "orbax", "tensorflow_datasets", "tensorflow", "array_record", "qm9pack", "pandas",
-        "safetensors", "benchmarks.train", "benchmarks.models", "benchmarks.problems",
+        "safetensors", "benchmarks.training", "benchmarks.models", "benchmarks.problems",
     )  # fmt: skip
     program = f"""
 import sys

@@ -10,15 +10,16 @@ import pytest
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks import checkpoints, run_log
+from benchmarks import run_log
 from benchmarks.compare import make_method
 from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
 from benchmarks.problems.qm9 import QM9Problem
-from benchmarks.programs import Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
-from benchmarks.train import Trainer
-from benchmarks.validation import Result, Run
+from benchmarks.training import checkpoints
+from benchmarks.training.programs import Programs
+from benchmarks.training.trainer import Trainer
+from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN, make_molecules
 from tests.helpers.interruptions import EverySteps, Interruption, before_step, figures
 from tests.helpers.noisy_problem import NoisyProblem

@@ -11,11 +11,12 @@ import optax
 import pytest
 from rich.console import Console
 
-from benchmarks import checkpoints, compare, methods, run_log
+from benchmarks import compare, methods, run_log
 from benchmarks.errors import UserError
 from benchmarks.report import exhibit, results, study, study_exhibit
 from benchmarks.run_log import RunLog
 from benchmarks.schedule import Schedule
+from benchmarks.training import checkpoints
 from tests.helpers.interruptions import figures
 from tests.helpers.killed_run import comparison
 from tests.helpers.noisy_problem import NoisyProblem

@@ -16,12 +16,12 @@ from benchmarks.compare import make_method
 from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
 from benchmarks.problems.problem import Problem, stateless
 from benchmarks.problems.qm9 import MoleculeBatch
-from benchmarks.programs import Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
-from benchmarks.train import Trainer
-from benchmarks.update import make_update
-from benchmarks.validation import Result, Run
+from benchmarks.training.programs import Programs
+from benchmarks.training.trainer import Trainer
+from benchmarks.training.update import make_update
+from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN
 
 KEY = jax.random.key(0)

@@ -25,8 +25,8 @@ from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Pr
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
 from benchmarks.problems import dense
-from benchmarks.programs import Programs
 from benchmarks.run_log import read_run
+from benchmarks.training.programs import Programs
 
 FAST = {"xla_backend_optimization_level": 0}  # to compile, not to run
 KEY = jax.random.key(3)

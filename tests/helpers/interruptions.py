@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.checkpoints import Checkpoints
+from benchmarks.training.checkpoints import Checkpoints
 
 TIMING = ("seconds", "steps_per_second", "environment")
 

@@ -19,7 +19,7 @@ from rich.console import Console
 import tests.conftest  # noqa: F401  # the same settings of JAX, so that programs are the same
 from benchmarks import compare
 from benchmarks.config import Compare
-from benchmarks.programs import Programs
+from benchmarks.training.programs import Programs
 from tests.benchmarks.conftest import QM9, TRAIN
 from tests.helpers.interruptions import before_step
 from tests.helpers.noisy_problem import NoisyProblem

@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import dbmtl_jax as dbmtl
 import tests.conftest  # noqa: F401  # the same settings of JAX
-from benchmarks import mesh as meshes
+from benchmarks.training import mesh as meshes
 from tests.helpers import samplers
 
 T, BATCH, INPUTS, HIDDEN = 3, 16, 4, 8

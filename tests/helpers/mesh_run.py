@@ -25,10 +25,11 @@ def main() -> None:
     from rich.console import Console
 
     import tests.conftest  # noqa: F401  # the same settings of JAX
-    from benchmarks import checkpoints, compare
+    from benchmarks import compare
     from benchmarks.config import Compare
     from benchmarks.data import qm9
-    from benchmarks.programs import Programs
+    from benchmarks.training import checkpoints
+    from benchmarks.training.programs import Programs
     from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
     from tests.helpers.interruptions import Interruption, before_step
 

@@ -11,12 +11,12 @@ import optax
 from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
-from benchmarks import precision
 from benchmarks.config import TrainConfig
 from benchmarks.data.vision.loader import Prefetch
-from benchmarks.mesh import Layout
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
-from benchmarks.update import TrainState, adam, make_update, per_model
+from benchmarks.training import precision
+from benchmarks.training.mesh import Layout
+from benchmarks.training.update import TrainState, adam, make_update, per_model
 
 MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
 """seed -> a method of `dbmtl_jax.METHODS`; the seed is of its own random numbers."""
@@ -36,7 +36,7 @@ class Programs:
       optimizer: what follows the method, without a learning rate; None: Adam.
       stream: the method takes gradients that are not computed yet, where the model has them.
       compiler_options: of all programs, see `jax.jit`.
-      mesh: the devices, see `benchmarks.mesh`; None: one.
+      mesh: the devices, see `benchmarks.training.mesh`; None: one.
     """
 
     def __init__(

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from benchmarks import distributed
 from benchmarks.errors import UserError
 from benchmarks.run_log import disk_errors, make_folder
+from benchmarks.training import distributed
 
 _SUFFIX = ".checkpoint"
 

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import distributed, together
-from benchmarks.checkpoints import Checkpoints
 from benchmarks.errors import UserError
-from benchmarks.programs import Batch, Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import Mark, environment
-from benchmarks.update import TrainState
-from benchmarks.validation import Epoch, Result, Run, Standing, Validation
+from benchmarks.training import distributed, together
+from benchmarks.training.checkpoints import Checkpoints
+from benchmarks.training.programs import Batch, Programs
+from benchmarks.training.update import TrainState
+from benchmarks.training.validation import Epoch, Result, Run, Standing, Validation
 
 
 class State(NamedTuple):

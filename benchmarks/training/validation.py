@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks import distributed, examples_file
+from benchmarks import examples_file
 from benchmarks.errors import UserError
-from benchmarks.learning_rate import LearningRate
 from benchmarks.problems.problem import Metrics, Variables
-from benchmarks.programs import Batch, Programs
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
 from benchmarks.scores import delta_p_per_task
+from benchmarks.training import distributed
+from benchmarks.training.learning_rate import LearningRate
+from benchmarks.training.programs import Batch, Programs
 
 
 class Result(NamedTuple):

@@ -1,6 +1,6 @@
 """What devices send to each other in a step, and what each keeps, read from the compiled program.
 
-`python -m benchmarks.communication` compiles DB-MTL's step and equal weighting's for eight virtual
+`python -m benchmarks.perf.communication` compiles DB-MTL's step and equal weighting's for eight virtual
 devices and runs neither. A collective inside of a loop counts once.
 """
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import dbmtl_jax as dbmtl
-from benchmarks.mesh import AXES, Layout
+from benchmarks.training.mesh import AXES, Layout
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 

@@ -1,0 +1,1 @@
+"""Training a network by a method: one loop for all of them."""
