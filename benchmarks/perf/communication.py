@@ -1,7 +1,7 @@
 """What devices send to each other in a step, and what each keeps, read from the compiled program.
 
-`python -m benchmarks.perf.communication` compiles DB-MTL's step and equal weighting's for eight virtual
-devices and runs neither. A collective inside of a loop counts once.
+`python -m benchmarks.perf.communication` compiles the steps of DB-MTL and of equal weighting for
+eight virtual devices and runs neither. A collective inside of a loop counts once.
 """
 
 import re
