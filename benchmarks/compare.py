@@ -218,14 +218,22 @@ def _mesh(config: Compare) -> Mesh | None:
 def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console) -> None:
     """The runs' own speeds are of different hours, and cannot be compared."""
     console.print(f"timing a step of every method, in {rounds} turns ...", style="dim")
-    steps = {m: _programs(m, problem, config).repeated_step() for m in config.methods}
-    times = step_times.measure(steps, rounds)
+    programs = {method: _programs(method, problem, config) for method in config.methods}
+    times = step_times.measure({m: p.repeated_step() for m, p in programs.items()}, rounds)
+    batches = problem.batches("train")
+    reading = step_times.measure_reading(next(iter(programs.values())).read(batches))
+    quickest = min(times, key=lambda method: times[method]["milliseconds"])
+    console.print(
+        f"a batch is read in {reading:.2f} ms, while the device computes; the quickest step "
+        f"({methods.display_name(quickest)}) takes {times[quickest]['milliseconds']:.2f} ms"
+    )
     step_times.write(
         config.out,
         times,
         rounds,
-        len(problem.batches("train")),
+        len(batches),
         sample_data=problem.is_sample,
+        reading=reading,
     )
 
 

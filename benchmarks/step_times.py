@@ -3,7 +3,8 @@
 import json
 import pathlib
 import statistics
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks import run_log
@@ -35,6 +36,13 @@ def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, di
     return record
 
 
+def measure_reading(batches: Iterable[Any]) -> float:
+    """Milliseconds to read a batch when nothing else is to be done; where there are none, 0."""
+    begin = time.perf_counter()
+    count = sum(1 for _ in batches)
+    return 1e3 * (time.perf_counter() - begin) / max(count, 1)
+
+
 class StepTimes(NamedTuple):
     """What was measured, and on what."""
 
@@ -44,6 +52,8 @@ class StepTimes(NamedTuple):
     sample_data: bool
     rounds: int
     environment: Mapping[str, Any]
+    reading: float | None = None
+    """milliseconds, as `measure_reading` returns them"""
 
 
 def write(
@@ -53,9 +63,11 @@ def write(
     steps_per_epoch: int,
     *,
     sample_data: bool = False,
+    reading: float | None = None,
 ) -> None:
     """Records the times, and what they were measured on, beside the runs."""
-    record = StepTimes(times, steps_per_epoch, sample_data, rounds, run_log.environment())
+    environment = run_log.environment()
+    record = StepTimes(times, steps_per_epoch, sample_data, rounds, environment, reading)
     run_log.write_file(folder / FILE, json.dumps(record._asdict(), indent=2) + "\n")
 
 

@@ -40,19 +40,24 @@ def perf(config: Perf, console: Console) -> None:
         alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
     keep("transformation", alone, goals.of_transformation(alone), _transformation_table(alone))
     merged: list[aggregation.Row] = []
+    missing: dict[str, None] = {}
     if config.aggregation:
         console.print("the Gramian methods ...", style="dim")
         for num_tasks in config.num_tasks:
-            merged += aggregation.measure(num_tasks, config.torch_python, rounds=config.rounds)
+            found, absent = aggregation.measure(
+                num_tasks, config.torch_python, rounds=config.rounds
+            )
+            merged += found
+            missing |= dict.fromkeys(absent)
     keep("aggregation", merged, goals.of_aggregation(merged), aggregation.table(merged))
     compiled: list[compilation.Row] = []
     if config.compilation:
         console.print("compilation ...", style="dim")
         compiled = compilation.measure(min(config.num_tasks, default=2))
     keep("compilation", compiled, goals.of_compilation(compiled), compilation.table(compiled))
-    beside, version, missing = _peers(config, console)
+    beside, version, absent = _peers(config, rows, console)
     keep("peers", beside, goals.of_peers(beside), peers.table(beside, version))
-    for line in missing:
+    for line in (*missing, *absent):
         console.print(f"not timed: {line}")
     console.print(table_formats.markdown(goals.table(reached)), soft_wrap=True, markup=False)
     console.print(f"written to {config.out / 'perf.json'} and goals.md")
@@ -68,7 +73,9 @@ def _steps(config: Perf, console: Console) -> list[steps.Row]:
     return rows
 
 
-def _peers(config: Perf, console: Console) -> tuple[list[peers.Row], str, list[str]]:
+def _peers(
+    config: Perf, ours: list[steps.Row], console: Console
+) -> tuple[list[peers.Row], str, list[str]]:
     """Times the same steps in PyTorch: the rows, its version, and what is not installed."""
     rows: list[peers.Row] = []
     missing: dict[str, None] = {}
@@ -79,7 +86,8 @@ def _peers(config: Perf, console: Console) -> tuple[list[peers.Row], str, list[s
             for num_tasks in config.num_tasks:
                 console.print(f"{name}, T = {num_tasks}, and in PyTorch ...", style="dim")
                 network = steps.NETWORKS[name](num_tasks)
-                found, absent = peers.measure(name, network, worker, config.rounds)
+                mode = steps.best_mode(ours, name, num_tasks)
+                found, absent = peers.measure(name, network, mode, worker, config.rounds)
                 rows += found
                 missing |= dict.fromkeys(absent)
         return rows, worker.version, list(missing)

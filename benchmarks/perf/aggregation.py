@@ -1,5 +1,8 @@
 """The methods that work on the Gramian, next to TorchJD's on gradients of the same size."""
 
+import contextlib
+import functools
+import math
 import os
 import pathlib
 import statistics
@@ -52,11 +55,14 @@ def measure(
     num_leaves: int = 10,
     side: int = 1000,
     rounds: int = 7,
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
     """Times updates of gradients [T, side, side] in `num_leaves` leaves, in turns with TorchJD.
 
     TorchJD has the same number of parameters as one matrix [T, P], which spares it the
     concatenation of its leaves, and as many threads as there are processors.
+
+    Returns:
+      The rows, and for each method that TorchJD does not have there why it is missing.
     """
     grads = [
         jax.random.normal(jax.random.key(i), (num_tasks, side, side)) for i in range(num_leaves)
@@ -76,30 +82,22 @@ def measure(
         return call
 
     programs: Mapping[str, Callable[[], Any]] = {name: program(name) for name in ("ew", *METHODS)}
-    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    peer = open_torchjd(torch_python, num_tasks, num_parameters) if torch_python else None
-
-    def torchjd(name: str) -> Callable[[], Any]:
-        def call() -> None:
-            if peer is not None:
-                seconds[name].append(float(peer.ask(DISPLAY_NAMES[name])))
-
-        return call
-
-    turns = {}
-    for name, call in programs.items():
-        turns[name] = call
-        if name in METHODS:
-            turns[f"TorchJD {name}"] = torchjd(name)
-    try:
+    missing = {}
+    with contextlib.ExitStack() as stack:
+        turns: dict[str, Callable[[], Any]] = dict(programs)
+        if torch_python is not None:
+            peer = stack.enter_context(open_torchjd(torch_python, num_tasks, num_parameters))
+            for name in METHODS:
+                answer = peer.ask(DISPLAY_NAMES[name])
+                if "missing" in answer:
+                    missing[name] = f"TorchJD's {DISPLAY_NAMES[name]}: {answer}"
+                else:
+                    turns[_peer(name)] = functools.partial(peer.ask, DISPLAY_NAMES[name])
         times = in_turns(turns, rounds)
-    finally:
-        if peer is not None:
-            peer.close()
 
     rows = []
     for name in METHODS:
-        theirs = seconds[name][1:] or [float("nan")] * rounds
+        theirs = times.get(_peer(name), [math.nan] * rounds)
         over_torchjd = statistics.median(a / b for a, b in zip(times[name], theirs, strict=True))
         rows.append(
             Row(
@@ -110,10 +108,14 @@ def measure(
                 statistics.median(a / b for a, b in zip(times[name], times["ew"], strict=True)),
                 1e3 * statistics.median(theirs),
                 over_torchjd,
-                *judged(GOAL if peer is not None and num_tasks == 11 else None, over_torchjd),
+                *judged(GOAL if _peer(name) in times and num_tasks == 11 else None, over_torchjd),
             )
         )
-    return rows
+    return rows, list(missing.values())
+
+
+def _peer(name: str) -> str:
+    return f"TorchJD {name}"
 
 
 def table(rows: list[Row]) -> Table:

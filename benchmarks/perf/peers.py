@@ -54,14 +54,14 @@ class Row(NamedTuple):
 
 
 def measure(
-    name: str, network: Network, worker: Worker, rounds: int
+    name: str, network: Network, mode: str, worker: Worker, rounds: int
 ) -> tuple[list[Row], list[str]]:
-    """Times the streamed step and PyTorch's in turns, with as many threads.
+    """Times our step in one of the engine's modes and PyTorch's in turns, with as many threads.
 
     Returns:
       The rows, and for each peer that is not installed there why it is missing.
     """
-    step, state = steps.step_of(network, "stream")
+    step, state = steps.step_of(network, mode)
     program = step.lower(state, network.batch).compile()
     states = [state]
 

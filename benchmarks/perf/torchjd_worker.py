@@ -1,13 +1,15 @@
-"""TorchJD's aggregators, timed on request: the other end of `aggregation.py`.
+"""TorchJD's aggregators, run on request: the other end of `aggregation.py`.
 
 Runs in an interpreter that has torch and torchjd and need not have this project.  Started with
 the number of tasks, of parameters and of threads; reads names of aggregators from standard input,
-a line each, and answers each with the seconds of one call.
+a line each, and answers after one call of each, or why there is none.
 """
 
+import functools
 import sys
-import time
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 
 def main() -> None:
@@ -19,25 +21,31 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(num_threads)
     jacobian = torch.randn(num_tasks, num_parameters, generator=torch.Generator().manual_seed(0))
-    aggregators = {
-        "MGDA": aggregation.MGDA(),
-        "PCGrad": aggregation.PCGrad(),
-        "GradVac": aggregation.GradVac() if hasattr(aggregation, "GradVac") else None,
-        "IMTL-G": aggregation.IMTLG(),
-        "CAGrad": aggregation.CAGrad(c=0.5),
-        "Nash-MTL": aggregation.NashMTL(n_tasks=num_tasks),
-        "Aligned-MTL": aggregation.AlignedMTL(),
+    make: dict[str, Callable[[], Any]] = {
+        "MGDA": lambda: aggregation.MGDA(),
+        "PCGrad": lambda: aggregation.PCGrad(),
+        "GradVac": lambda: aggregation.GradVac(),
+        "IMTL-G": lambda: aggregation.IMTLG(),
+        "CAGrad": lambda: aggregation.CAGrad(c=0.5),
+        "Nash-MTL": lambda: aggregation.NashMTL(n_tasks=num_tasks),
+        "Aligned-MTL": lambda: aggregation.AlignedMTL(),
     }
+
+    @functools.cache
+    def aggregator(name: str) -> Any:
+        return make[name]()
+
     print(f"torch {torch.__version__}", flush=True)
     for line in sys.stdin:
-        aggregator = aggregators[line.strip()]
-        if aggregator is None:
-            print("nan", flush=True)
+        try:
+            # Older versions lack some; some need packages of their own.
+            call = aggregator(line.strip())
+        except (AttributeError, ImportError) as error:
+            print(f"missing: {error}", flush=True)
             continue
-        begin = time.perf_counter()
         with torch.no_grad():
-            aggregator(jacobian)
-        print(time.perf_counter() - begin, flush=True)
+            call(jacobian)
+        print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import TrainConfig
-from benchmarks.data.vision.loader import Prefetch
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.training import precision
 from benchmarks.training.mesh import Layout
+from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, make_update, per_model
 
 MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]

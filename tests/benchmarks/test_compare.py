@@ -174,15 +174,19 @@ def test_steps_are_timed_in_turns():
     calls = []
     steps = {name: (lambda n=name: calls.append(n)) for name in ("ew", "db_mtl")}
     times = step_times.measure(steps, rounds=2)
-    assert calls == ["ew", "db_mtl"] * 3
+    assert calls == ["ew", "ew", "db_mtl", "db_mtl"] * 3
     assert times["ew"]["over_ew"] == 1
     assert times["db_mtl"]["over_ew"] > 0
 
 
 def test_a_comparison_can_time_its_steps(tiny):
     config = changed(dataclasses.replace(tiny, methods=("stl", "ew"), time_steps=1), epochs=1)
-    run(config)
-    times = step_times.read(config.out).methods
+    printed = run(config)
+    assert "a batch is read in" in printed
+    assert "while the device computes; the quickest step" in printed
+    record = step_times.read(config.out)
+    times = record.methods
     assert set(times) == {"stl", "ew"}
+    assert record.reading > 0
     speeds = {o.method: o.steps_per_second for o in results.load(config.out)}
     assert speeds["ew"] == pytest.approx(1e3 / times["ew"]["milliseconds"])

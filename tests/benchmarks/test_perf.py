@@ -60,15 +60,21 @@ def executable(path, text):
     return path
 
 
-def test_torchjd_is_timed_by_its_own_clock(tmp_path):
-    """A stand-in for the interpreter: it says its version, then two seconds for everything."""
+def test_torchjd_is_timed_in_turns(tmp_path):
+    """A stand-in for the interpreter takes a tenth of a second for everything, and has no MGDA."""
     python = executable(
-        tmp_path / "python", "#!/bin/sh\necho torch 9\nwhile read name; do echo 2.0; done\n"
+        tmp_path / "python",
+        "#!/bin/sh\necho torch 9\nwhile read name; do\n"
+        "if [ $name = MGDA ]; then echo missing: cvxpy; else sleep 0.1; echo done; fi\ndone\n",
     )
-    rows = aggregation.measure(2, python, num_leaves=1, side=3, rounds=2)
+    rows, missing = aggregation.measure(2, python, num_leaves=1, side=3, rounds=1)
+    assert missing == ["TorchJD's MGDA: missing: cvxpy"]
     for row in rows:
-        assert row.torchjd_milliseconds == 2000
-        assert row.over_torchjd == pytest.approx(row.milliseconds / 2000, rel=0.5)
+        if row.method == "mgda":
+            assert np.isnan([row.torchjd_milliseconds, row.over_torchjd]).all()
+        else:
+            assert row.torchjd_milliseconds >= 100
+            assert row.over_torchjd == pytest.approx(row.milliseconds / row.torchjd_milliseconds)
 
 
 def test_a_torchjd_that_fails_is_one_line(tmp_path):
@@ -157,3 +163,14 @@ def test_the_timed_steps_do_what_they_claim(mode, monkeypatch):
         norm = dbmtl.task_norms(jax.tree.map(lambda g: g[None], expected[0]))[0]
         np.testing.assert_allclose(dbmtl.task_norms(grads[0])[task], norm, rtol=1e-4)
     np.testing.assert_allclose(losses, network.losses(network.params, network.batch), rtol=1e-5)
+
+
+def test_peers_meet_the_best_mode():
+    empty = steps.Row(*[None] * len(steps.Row._fields))
+    rows = [
+        empty._replace(network="mlp", num_tasks=2, mode=mode, ratio=ratio)
+        for mode, ratio in (("EW", 1.0), ("loop", 3.0), ("unroll", 2.0), ("stream", 2.5))
+    ]
+    assert steps.best_mode(rows, "mlp", 2) == "unroll"
+    assert steps.best_mode(rows, "mlp", 3) == "stream"
+    assert steps.best_mode(rows[:1], "mlp", 2) == "stream"

@@ -1,15 +1,13 @@
-import itertools
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 
 from benchmarks.config import MakeSample, Prepare
 from benchmarks.data.vision import batching, source
-from benchmarks.data.vision.loader import Position, Prefetch, TrainLoader
 from benchmarks.errors import UserError
+from benchmarks.training.prefetch import Prefetch
 from tests.benchmarks.data.conftest import TEST, TRAIN, run
 
 
@@ -86,51 +84,6 @@ def test_shape_of_the_indices_leads(prepared):
         data.batch([len(data)])
 
 
-def test_loader_resumes_exactly(prepared):
-    data = source.load("cityscapes", prepared, validation_size=0)
-
-    def plan(epoch):
-        return data.train_batches(2, seed=5, epoch=epoch)
-
-    with TrainLoader(data.batch, plan) as loader:
-        batches, positions = [], []
-        for _ in range(8):
-            positions.append(loader.position)
-            batches.append(next(loader))
-    assert positions[:4] == [(0, 0), (0, 1), (0, 2), (1, 0)]  # six images, two a batch
-    for k in (1, 3, 5):
-        with TrainLoader(data.batch, plan, position=Position(*positions[k])) as resumed:
-            for expected in batches[k:]:
-                for name, array in next(resumed).items():
-                    np.testing.assert_array_equal(array, expected[name])
-
-
-def test_prefetch_keeps_order_and_reads_no_further_than_asked():
-    read, gate = [], threading.Event()
-
-    def slow(item):
-        read.append(item)
-        if item == 0:
-            gate.wait(10)  # later ones are done before it
-        return item
-
-    with Prefetch(slow, itertools.count(), workers=3, ahead=3) as prefetch:
-        threading.Timer(0.05, gate.set).start()
-        assert [next(prefetch) for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert max(read) <= 4 + 3
-    with Prefetch(lambda item: item, range(3), workers=2, ahead=5) as prefetch:
-        assert list(prefetch) == [0, 1, 2]
-
-
-def test_prefetch_passes_errors_on_and_ends_its_threads():
-    def fail(item):
-        raise UserError("damaged")
-
-    with Prefetch(fail, range(3)) as prefetch, pytest.raises(UserError, match="damaged"):
-        next(prefetch)
-    assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
-
-
 def test_threads_read_the_same(prepared):
     data = source.load("nyuv2", prepared, validation_size=0)
     order = np.random.default_rng(0).integers(0, TRAIN, (60, 4))
@@ -140,19 +93,19 @@ def test_threads_read_the_same(prepared):
 
 
 _READ = """
-import resource, sys, numpy as np
+import itertools, resource, sys
 from benchmarks.data.vision import source
-from benchmarks.data.vision.loader import TrainLoader
+from benchmarks.training.prefetch import Prefetch
 
 data = source.load("nyuv2", sys.argv[1], validation_size=0)
-plan = lambda epoch: data.train_batches(4, seed=0, epoch=epoch)
+epochs = (data.train_batches(4, seed=0, epoch=epoch) for epoch in itertools.count())
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-with TrainLoader(data.batch, plan) as loader:
+with Prefetch(data.batch, itertools.chain.from_iterable(epochs)) as batches:
     for step in range(2_600):
-        next(loader)
+        next(batches)
         if step == 100:
             before = peak()
 print(peak() - before)
