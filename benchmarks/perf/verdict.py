@@ -13,7 +13,7 @@ class Goal(NamedTuple):
 
     def verdict(self, value: float) -> Verdict:
         """Whether the target is met, the failure level reached, or neither."""
-        sign = 1 if self.target < self.fail else -1
+        sign = 1 if self.target <= self.fail else -1
         if sign * value <= sign * self.target:
             return "met"
         return "missed" if sign * value < sign * self.fail else "failed"

@@ -138,6 +138,7 @@ def test_verdicts():
     ):
         found = [goal.verdict(value) for value in values]
         assert found == ["met", "met", "missed", "failed", "failed"]
+    assert [Goal(10, 10).verdict(value) for value in (3, 10, 11)] == ["met", "met", "failed"]
     assert judged(None, 1.0) == (None, None, "")
 
 
