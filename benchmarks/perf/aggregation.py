@@ -120,14 +120,16 @@ def _peer(name: str) -> str:
 
 def table(rows: list[Row]) -> Table:
     """For the terminal."""
-    result = Table(title="aggregation alone, Gramian methods", title_justify="left")
-    for heading in ("method", "T", "P", "ms", "over a sum", "TorchJD ms", "over TorchJD", "goal"):
-        result.add_column(heading, justify="left" if heading == "method" else "right")
+    size = f"{rows[0].num_parameters:,} parameters" if rows else ""
+    result = Table(title=f"aggregation alone, Gramian methods, {size}", title_justify="left")
+    result.add_column("method", no_wrap=True)
+    for heading in ("T", "ms", "over\na sum", "TorchJD\nms", "over\nTorchJD"):
+        result.add_column(heading, justify="right", no_wrap=True)
+    result.add_column("goal", justify="right")
     for row in rows:
         result.add_row(
             DISPLAY_NAMES[row.method],
             str(row.num_tasks),
-            f"{row.num_parameters:,}",
             f"{row.milliseconds:.1f}",
             f"{row.over_sum:.2f}",
             f"{row.torchjd_milliseconds:.1f}",

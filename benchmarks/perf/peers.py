@@ -109,18 +109,12 @@ def table(rows: Sequence[Row], version: str) -> Table:
     device = jax.devices()[0].device_kind
     title = f"DB-MTL's step over its peers', {device}, {version} (goal: target / failure)"
     result = Table(title=title, title_justify="left")
-    for heading in (
-        "network",
-        "T",
-        "peer",
-        "its ms",
-        "over its EW",
-        "our ms",
-        "ours / its",
-        "goal",
-    ):
-        side: Any = "left" if heading in ("network", "peer") else "right"
-        result.add_column(heading, justify=side, no_wrap=True)
+    result.add_column("network", no_wrap=True)
+    result.add_column("T", justify="right", no_wrap=True)
+    result.add_column("peer")
+    for heading in ("its\nms", "over its\nEW", "our\nms", "ours\n/ its"):
+        result.add_column(heading, justify="right", no_wrap=True)
+    result.add_column("goal", justify="right")
     for row in rows:
         goal = "" if row.target is None else f"{row.target:g} / {row.fail:g} {row.verdict}"
         result.add_row(

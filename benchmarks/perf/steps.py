@@ -16,7 +16,7 @@ from rich.table import Table
 import dbmtl_jax as dbmtl
 from benchmarks.config import QM9Config
 from benchmarks.data import qm9
-from benchmarks.perf.network import Network, engine_options
+from benchmarks.perf.network import MODES, Network, engine_options
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
@@ -42,7 +42,10 @@ _LEARNING_RATE = 1e-4
 
 
 EW = "EW"
-"""The mode of equal weighting's row."""
+"""Instead of a mode: equal weighting, the gradient of the sum of the losses."""
+
+ROWS = "rows"
+"""Instead of a mode: nothing but every task's gradient and its norm, one after the other."""
 
 
 class Row(NamedTuple):
@@ -139,27 +142,28 @@ NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
 
 def step_of(
     network: Network,
-    mode: str | None,
+    mode: str,
     method: optax.GradientTransformationExtraArgs | None = None,
 ) -> tuple[Any, Any]:
     """A jitted SGD step with donated state, and its first state.
 
     Args:
       network: what is trained.
-      mode: of the engine; None: the gradient of the sum of the losses, equal weighting.
+      mode: of the engine, or `EW` or `ROWS`.
       method: merges the task gradients; None: DB-MTL.
     """
-    sgd = optax.sgd(_LEARNING_RATE)
-    if mode is None:
-        tx = sgd
-    else:
+    tx = optax.sgd(_LEARNING_RATE)
+    if mode not in (EW, ROWS):
         merge = method or dbmtl.db_mtl(network.num_tasks, 0.9, labels=network.labels)
-        tx = optax.chain(merge, sgd)
+        tx = optax.chain(merge, tx)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, batch):
         params, opt_state = state
-        if mode is None:
+        if mode == ROWS:
+            _, pending = network.task_grads("stream")(params, batch)
+            return params, pending.rows().squares()
+        if mode == EW:
             grads = jax.grad(lambda p: sum(network.losses(p, batch)))(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
@@ -168,14 +172,15 @@ def step_of(
         return optax.apply_updates(params, updates), opt_state
 
     params = jax.tree.map(jnp.copy, network.params)
-    return step, (params, tx.init(params))
+    first = jnp.zeros(network.num_tasks) if mode == ROWS else tx.init(params)
+    return step, (params, first)
 
 
 def best_mode(rows: Sequence[Row], network: str, num_tasks: int) -> str:
     """The fastest of those measured; "stream" where none was."""
     found = [row for row in rows if (row.network, row.num_tasks) == (network, num_tasks)]
-    modes = (row for row in found if row.mode != EW)
-    return min(modes, key=lambda row: row.ratio).mode if len(found) > 1 else "stream"
+    of_mode = {row.mode: row.ratio for row in found if row.mode in MODES}
+    return min(of_mode, key=lambda mode: of_mode[mode], default="stream")
 
 
 def needed_bytes(compiled: Any) -> int:
@@ -191,16 +196,16 @@ def needed_bytes(compiled: Any) -> int:
 
 
 def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
-    """Times a step of every mode, and of equal weighting."""
+    """Times a step of every mode, and what its time is to be compared with."""
     programs, states, compile_seconds = {}, {}, {}
-    for mode in (None, *(mode for mode in modes if mode in network.modes)):
+    for mode in (EW, ROWS, *(mode for mode in modes if mode in network.modes)):
         step, state = step_of(network, mode)
         begin = time.perf_counter()
         programs[mode] = step.lower(state, network.batch).compile()
         compile_seconds[mode] = time.perf_counter() - begin
         states[mode] = state
 
-    def turn(mode: str | None) -> Any:
+    def turn(mode: str) -> Any:
         states[mode] = programs[mode](states[mode], network.batch)
         return states[mode]
 
@@ -208,18 +213,18 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
     shared_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(network.params[0]))
     rows = []
     for mode in programs:
-        ratios = [a / b for a, b in zip(times[mode], times[None], strict=True)]
+        ratios = [a / b for a, b in zip(times[mode], times[EW], strict=True)]
         ratio = statistics.median(ratios)
-        memory = (needed_bytes(programs[mode]) - needed_bytes(programs[None])) / shared_bytes
+        memory = (needed_bytes(programs[mode]) - needed_bytes(programs[EW])) / shared_bytes
         goal, memory_goal = (
-            goals.get((name, network.num_tasks)) if mode else None
+            goals.get((name, network.num_tasks)) if mode in MODES else None
             for goals in (GOALS, MEMORY_GOALS)
         )
         rows.append(
             Row(
                 name,
                 network.num_tasks,
-                mode or EW,
+                mode,
                 ratio,
                 (min(ratios), max(ratios)),
                 1e3 * statistics.median(times[mode]),
@@ -237,7 +242,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     device = jax.devices()[0].device_kind
     return [
         _table(
-            f"DB-MTL's step over equal weighting's, {device} (goal: target / failure)",
+            f"DB-MTL's step over equal weighting's, {device} (rows: the gradients alone)",
             ("ratio", "range", "goal", "ms"),
             rows,
             lambda row: (

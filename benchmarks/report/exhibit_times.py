@@ -1,6 +1,7 @@
 """The paper's Figure 7: what training with each method costs."""
 
 import math
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -30,16 +31,16 @@ def times(studies: Studies) -> Parts:
     need(measured, studies, "some method")
     notes = [f"{study.title}: {line}." for line in unfinished]
     ordered = sorted(measured, key=lambda m: measured[m])
-    seconds = [measured[method] for method in ordered]
+    seconds = [measured[method].seconds for method in ordered]
+    over_ew = [measured[method].over_ew for method in ordered]
     unit, scale = ("s", 1.0) if max(seconds) >= 1 else ("ms", 1e3)
-    ew = measured.get("ew", math.nan)
 
     figure = Figure(figsize=(7.5, 1.5 + 0.27 * len(ordered)), layout="constrained")
     axis = figure.subplots()
     shown = [scale * s for s in seconds]
     colours = [_KINDS[_kind(method)] for method in ordered]
     bars = axis.barh(range(len(ordered)), shown, color=colours, edgecolor="0.3", linewidth=0.5)
-    ratios = ["" if math.isnan(ew) else f" ({s / ew:.2f} × EW)" for s in seconds]
+    ratios = ["" if math.isnan(ratio) else f" ({ratio:.2f} × EW)" for ratio in over_ew]
     texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
@@ -60,12 +61,12 @@ def times(studies: Studies) -> Parts:
             methods.display_name(method),
             _kind(method),
             _short(value),
-            *([] if math.isnan(ew) else [f"{s / ew:.2f}"]),
+            *([] if math.isnan(ratio) else [f"{ratio:.2f}"]),
         ]
-        for method, value, s in zip(ordered, shown, seconds, strict=True)
+        for method, value, ratio in zip(ordered, shown, over_ew, strict=True)
     ]
     headings = ["method", "kind", f"time of an epoch ({unit})"]
-    headings += [] if math.isnan(ew) else ["time / EW"]
+    headings += [] if math.isnan(over_ew[0]) else ["time / EW"]
     how = (
         f"its steps times the median of {study.step_times.rounds}, all methods in turns"
         if study.step_times is not None
@@ -75,16 +76,26 @@ def times(studies: Studies) -> Parts:
     return Parts(caption, table.plain(headings, rows), {"": figure}, notes)
 
 
-def _measured(study: Study) -> tuple[dict[str, float], list[str]]:
-    """Seconds of an epoch by method, and what could not be measured."""
+class _Cost(NamedTuple):
+    seconds: float  # of an epoch
+    over_ew: float  # NaN without equal weighting
+
+
+def _measured(study: Study) -> tuple[dict[str, _Cost], list[str]]:
+    """The cost of every method, and what could not be measured."""
     times = study.step_times
     if times is not None:
         steps = times.steps_per_epoch / 1e3
-        return {m: steps * record["milliseconds"] for m, record in times.methods.items()}, []
+        return {
+            method: _Cost(steps * record["milliseconds"], record.get("over_ew", math.nan))
+            for method, record in times.methods.items()
+        }, []
     headline, _ = choice.headline(study.outcomes)
     finished = [o for o in headline if len(o.test) and o.steps_per_second > 0]
     failed = [f"{o.name} failed: {failure}" for o in headline for failure in o.failed]
-    return {o.method: _steps_per_epoch(o) / o.steps_per_second for o in finished}, failed
+    seconds = {o.method: _steps_per_epoch(o) / o.steps_per_second for o in finished}
+    ew = seconds.get("ew", math.nan)
+    return {method: _Cost(s, s / ew) for method, s in seconds.items()}, failed
 
 
 def _kind(name: str) -> str:

@@ -30,10 +30,12 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     output = io.StringIO()
     perf(config, Console(file=output, width=160))
     record = json.loads((tmp_path / "new" / "perf.json").read_text())
-    assert [row["mode"] for row in record["steps"]] == ["EW", "unroll", "loop", "vmap", "stream"]
+    assert [row["mode"] for row in record["steps"]] == [
+        "EW", "rows", "unroll", "loop", "vmap", "stream",
+    ]  # fmt: skip
     assert record["steps"][0]["ratio"] == 1
     assert record["steps"][0]["verdict"] == ""
-    assert record["steps"][1]["target"] == 1.75
+    assert [row["target"] for row in record["steps"][:3]] == [None, None, 1.75]
     assert record["steps"][0]["memory"] == 0
     for row in record["steps"]:
         assert row["verdict"] in output.getvalue()
@@ -47,7 +49,7 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     assert [row["method"] for row in each] == list(dbmtl.METHODS)
     assert all(row["num_programs"] == 1 for row in record["compilation"])
     assert (many["num_tasks"], many["target"]) == (40, 10)
-    best = min(record["steps"][1:], key=lambda row: row["ratio"])
+    best = min(record["steps"][2:], key=lambda row: row["ratio"])
     goals = (tmp_path / "new" / "goals.md").read_text()
     cells = f"({best['mode']}) | 2 | 1.75 | 2 | {best['ratio']:.2f} | {best['verdict']} |"
     assert cells in " ".join(goals.split())
@@ -170,8 +172,14 @@ def test_peers_meet_the_best_mode():
     empty = steps.Row(*[None] * len(steps.Row._fields))
     rows = [
         empty._replace(network="mlp", num_tasks=2, mode=mode, ratio=ratio)
-        for mode, ratio in (("EW", 1.0), ("loop", 3.0), ("unroll", 2.0), ("stream", 2.5))
+        for mode, ratio in (
+            ("EW", 1.0),
+            ("rows", 1.5),
+            ("loop", 3.0),
+            ("unroll", 2.0),
+            ("stream", 2.5),
+        )
     ]
     assert steps.best_mode(rows, "mlp", 2) == "unroll"
     assert steps.best_mode(rows, "mlp", 3) == "stream"
-    assert steps.best_mode(rows[:1], "mlp", 2) == "stream"
+    assert steps.best_mode(rows[:2], "mlp", 2) == "stream"
