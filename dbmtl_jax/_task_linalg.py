@@ -20,14 +20,32 @@ def accumulation_dtype(*arrays: jax.Array) -> jnp.dtype:
 def squared_norms(stack: Sequence[jax.Array], num_tasks: int) -> jax.Array:
     """‖g_t‖² over all leaves together, [T].
 
-    One reduction of the whole stacked leaf: XLA's CPU backend threads and vectorises it, where
+    Reductions of the whole stacked leaf: XLA's CPU backend threads and vectorises them, where
     slicing a task out first and reducing that to a scalar is serial.
     """
     total = jnp.zeros((num_tasks,), accumulation_dtype(*stack))
     for leaf in stack:
         wide = leaf.astype(accumulation_dtype(leaf))
-        total += jnp.sum(wide * wide, axis=tuple(range(1, leaf.ndim)))
+        if leaf.ndim > 2 and leaf.size >= _LONG * num_tasks * leaf.shape[1]:
+            total += jax.lax.platform_dependent(wide, cpu=_squares_by_row, default=_squares)
+        else:
+            total += _squares(wide)
     return total
+
+
+# Numbers in a row that are worth a reduction of their own.
+_LONG = 64
+
+
+def _squares(leaf: jax.Array) -> jax.Array:
+    """[T, *shape] to [T]."""
+    return jnp.sum(leaf * leaf, axis=tuple(range(1, leaf.ndim)))
+
+
+def _squares_by_row(leaf: jax.Array) -> jax.Array:
+    """`_squares` in two reductions: T results are too few to share out among threads evenly."""
+    rows = jnp.sum(leaf * leaf, axis=tuple(range(2, leaf.ndim)))
+    return jnp.sum(jax.lax.optimization_barrier(rows), axis=1)
 
 
 def gramian(stack: Sequence[jax.Array], num_tasks: int) -> jax.Array:
