@@ -95,7 +95,7 @@ def open_problem(config: Compare, console: Console) -> Problem:
     data, batch_size = config.data, config.train.batch_size
     if isinstance(data, QM9Config):
         console.print(f"reading QM9 ({data.source}) ...")
-        return QM9Problem(data, batch_size)
+        return QM9Problem(data, batch_size, compute_dtype=config.train.compute_dtype)
     if config.train.compute_dtype != "float32":
         raise UserError(
             f"--train.compute-dtype: expected float32 for {config.dataset}, as only QM9's network "

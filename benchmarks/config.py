@@ -58,8 +58,7 @@ class TrainConfig:
     """epochs without improvement that are let pass"""
     min_learning_rate: float = 1e-5
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """of the forward and backward passes of training (QM9 alone); parameters, losses and all that
-    follows are float32"""
+    """of the messages between atoms in training (QM9 alone); all else is float32"""
     log_every: int = 100
     """steps between two records of the training losses"""
 

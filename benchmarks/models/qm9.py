@@ -30,6 +30,7 @@ class QM9Network(nnx.Module):
       width: size of the atoms' states and of the representation (64 in the benchmark).
       edge_width: hidden units of the network that turns an edge into a message matrix.
       message_steps: rounds of message passing, all with the same parameters.
+      message_dtype: that messages are computed in, nearly all of the work; None: the parameters'.
       rngs: source of the initial parameters.
     """
 
@@ -40,12 +41,17 @@ class QM9Network(nnx.Module):
         width: int = 64,
         edge_width: int = 128,
         message_steps: int = 3,
+        message_dtype: Any = None,
         rngs: nnx.Rngs,
     ) -> None:
         if num_tasks < 1:
             raise ValueError(f"num_tasks must be at least 1, got {num_tasks}")
         self.encoder = MoleculeEncoder(
-            width=width, edge_width=edge_width, message_steps=message_steps, rngs=rngs
+            width=width,
+            edge_width=edge_width,
+            message_steps=message_steps,
+            message_dtype=message_dtype,
+            rngs=rngs,
         )
         self.heads = nnx.List([_linear(width, 1, rngs=rngs) for _ in range(num_tasks)])
 
@@ -67,7 +73,13 @@ class MoleculeEncoder(nnx.Module):
     """Molecules to representations; the arguments are those of `QM9Network`."""
 
     def __init__(
-        self, *, width: int = 64, edge_width: int = 128, message_steps: int = 3, rngs: nnx.Rngs
+        self,
+        *,
+        width: int = 64,
+        edge_width: int = 128,
+        message_steps: int = 3,
+        message_dtype: Any = None,
+        rngs: nnx.Rngs,
     ) -> None:
         for name, value in (
             ("width", width),
@@ -79,7 +91,11 @@ class MoleculeEncoder(nnx.Module):
         self.message_steps = message_steps
         self.embed = _linear(NODE_FEATURES, width, rngs=rngs)
         self.convolution = EdgeConditionedConvolution(
-            width, edge_features=EDGE_FEATURES, edge_width=edge_width, rngs=rngs
+            width,
+            edge_features=EDGE_FEATURES,
+            edge_width=edge_width,
+            dtype=message_dtype,
+            rngs=rngs,
         )
         self.update = GRUCell(width, width, rngs=rngs)
         self.readout = Set2Set(width, steps=3, rngs=rngs)
@@ -103,9 +119,20 @@ class EdgeConditionedConvolution(nnx.Module):
     Θ(e) = Σ_k h_k(e) W_k + W_0 is a matrix `[d, d]` for every edge; h(e), of size K, is the hidden
     layer of the edge network. These matrices are never built: Σ_j Σ_k h_k(e_ji) (x_j W_k) is the
     same sum, from every state's K products with W_k, at a fraction of the memory and arithmetic.
+
+    It is computed in `dtype`. Distances keep the parameters', as do the atoms' states.
     """
 
-    def __init__(self, width: int, *, edge_features: int, edge_width: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self,
+        width: int,
+        *,
+        edge_features: int,
+        edge_width: int,
+        dtype: Any = None,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.dtype = dtype
         self.edge_hidden = _linear(edge_features, edge_width, rngs=rngs)
         # The second layer of the edge network, kept as the matrices that it combines.
         init = _uniform(1 / math.sqrt(edge_width))
@@ -129,7 +156,7 @@ class EdgeConditionedConvolution(nnx.Module):
         neighbours = jnp.maximum(jnp.sum(pairs, axis=1, keepdims=True), 1)
         mean = pairs / neighbours.astype(edges.dtype)
         hidden = nnx.relu(self.edge_hidden(edges)) * mean[..., None]
-        return hidden.transpose(0, 2, 1, 3), mean.transpose(0, 2, 1)
+        return self._rounded(hidden.transpose(0, 2, 1, 3)), mean.transpose(0, 2, 1)
 
     def __call__(self, state: jax.Array, edge_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
         """The atoms' states `[B, A, d]` and the result of `edge_weights` to new states."""
@@ -138,11 +165,15 @@ class EdgeConditionedConvolution(nnx.Module):
         d = state.shape[-1]
         # Matrices first, then neighbours, as two plain matrix products: on CPUs faster
         # than the other order, with and without the pullbacks.
-        matrices = self.matrices[...].transpose(1, 0, 2).reshape(d, k * d)
-        transformed = (state.reshape(batch * atoms, d) @ matrices).reshape(batch, atoms * k, d)
-        messages = hidden.reshape(batch, atoms, atoms * k) @ transformed
+        matrices = self._rounded(self.matrices[...]).transpose(1, 0, 2).reshape(d, k * d)
+        states = self._rounded(state).reshape(batch * atoms, d)
+        transformed = (states @ matrices).reshape(batch, atoms * k, d)
+        messages = (hidden.reshape(batch, atoms, atoms * k) @ transformed).astype(state.dtype)
         messages += (mean @ state) @ self.matrix_bias[...]
         return messages + state @ self.root[...] + self.bias[None, None]
+
+    def _rounded(self, x: jax.Array) -> jax.Array:
+        return x if self.dtype is None else x.astype(self.dtype)
 
 
 class GRUCell(nnx.Module):

@@ -1,7 +1,7 @@
 """QM9 as a multi-task problem: eleven regressions, mean squared error, reported as MAE."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -41,6 +41,7 @@ class QM9Problem(Problem):
       config: sizes of the split and of the network.
       batch_size: molecules in a batch.
       molecules: instead of those that `config` says where to read.
+      compute_dtype: of messages in training, see `models`.
     """
 
     name = "qm9"
@@ -50,7 +51,12 @@ class QM9Problem(Problem):
     higher_is_better = ((False,),) * len(qm9.TASKS)
 
     def __init__(
-        self, config: QM9Config, batch_size: int, molecules: qm9.Molecules | None = None
+        self,
+        config: QM9Config,
+        batch_size: int,
+        molecules: qm9.Molecules | None = None,
+        *,
+        compute_dtype: str = "float32",
     ) -> None:
         self._config, self._batch_size = config, batch_size
         if molecules is None:
@@ -75,7 +81,7 @@ class QM9Problem(Problem):
             jnp.asarray(used.positions),
             jnp.asarray(self._normalizer.normalize(used.targets), jnp.float32),
         )
-        self.multi_task, self.single_task = models(config)
+        self.multi_task, self.single_task = models(config, compute_dtype=compute_dtype)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
         """Pairs (atoms to pad to, (index [B], valid [B]))."""
@@ -119,19 +125,28 @@ def models(
     config: QM9Config,
     num_tasks: int = len(qm9.TASKS),
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
+    compute_dtype: str = "float32",
 ) -> tuple[Model, Model]:
     """The multi-task network, and as many single-task networks in one, on the first targets.
 
     Parameters are pairs (encoder, list of heads); the single-task ones have a leading axis of
-    tasks and one head each.  `mode` is the engine's for gradients that are stacked.
+    tasks and one head each.
+
+    Args:
+      config: size of the network.
+      num_tasks: T.
+      mode: the engine's, for gradients that are stacked.
+      compute_dtype: of the messages between atoms in training, forward and backward; all else,
+        and evaluation, stays float32.
     """
 
-    def network(num_heads: int, rngs: nnx.Rngs) -> QM9Network:
+    def network(num_heads: int, rngs: nnx.Rngs, dtype: Any = None) -> QM9Network:
         return QM9Network(
             num_heads,
             width=config.width,
             edge_width=config.edge_width,
             message_steps=config.message_steps,
+            message_dtype=dtype,
             rngs=rngs,
         )
 
@@ -139,22 +154,27 @@ def models(
         module = network(num_heads, nnx.Rngs(key))
         return functional(module.encoder).params, [functional(h).params for h in module.heads]
 
-    skeleton = nnx.eval_shape(lambda: network(1, nnx.Rngs(0)))
-    apply_encoder = functional(skeleton.encoder).apply
-    apply_head = functional(skeleton.heads[0]).apply
+    Encode = Callable[[Any, MoleculeBatch], jax.Array]
 
-    def encode(params: Any, batch: MoleculeBatch) -> jax.Array:
-        return apply_encoder(params, {}, batch.charges, batch.positions)[0]
+    def encoder(dtype: Any) -> Encode:
+        skeleton = nnx.eval_shape(lambda: network(1, nnx.Rngs(0), dtype))
+        apply = functional(skeleton.encoder).apply
+        return lambda params, batch: apply(params, {}, batch.charges, batch.positions)[0]
+
+    apply_head = functional(nnx.eval_shape(lambda: network(1, nnx.Rngs(0))).heads[0]).apply
+    evaluate = encoder(None)
+    encode = evaluate if compute_dtype == "float32" else encoder(compute_dtype)
 
     def decode(params: Any, representation: jax.Array) -> jax.Array:
         return apply_head(params, {}, representation)[0][:, 0]
 
-    def predict(params: Any, batch: MoleculeBatch) -> jax.Array:
+    def predict(params: Any, batch: MoleculeBatch, encode: Encode = evaluate) -> jax.Array:
         representation = encode(params[0], batch)
         return jnp.stack([decode(head, representation) for head in params[1]], axis=1)
 
-    def predict_single(params: Any, batch: MoleculeBatch) -> jax.Array:
-        return jax.vmap(predict, in_axes=(0, None))(params, batch)[:, :, 0].T
+    def predict_single(params: Any, batch: MoleculeBatch, encode: Encode = evaluate) -> jax.Array:
+        one = functools.partial(predict, encode=encode)
+        return jax.vmap(one, in_axes=(0, None))(params, batch)[:, :, 0].T
 
     def head_loss(task: int) -> Any:
         def loss(params: Any, representation: jax.Array, batch: MoleculeBatch) -> jax.Array:
@@ -165,7 +185,7 @@ def models(
 
     def losses_of(predict: Any) -> Any:
         def losses(params: Any, batch: MoleculeBatch) -> jax.Array:
-            errors = predict(params, batch) - batch.targets[:, :num_tasks]
+            errors = predict(params, batch, encode) - batch.targets[:, :num_tasks]
             return jax.vmap(_mean_square, in_axes=(1, None))(errors, batch.valid)
 
         return losses

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 import dbmtl_jax as dbmtl
 from benchmarks.config import TrainConfig
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
-from benchmarks.training import precision
 from benchmarks.training.mesh import Layout
 from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, make_update, per_model
@@ -51,7 +50,6 @@ class Programs:
         compiler_options: dict[str, Any] | None = None,
         mesh: Mesh | None = None,
     ) -> None:
-        model = precision.compute_in(config.compute_dtype, model)
         self.problem, self.model, self.config, self.mesh = problem, model, config, mesh
         layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
         self._layout, self._data = layout, layout.put_copies(problem.data)

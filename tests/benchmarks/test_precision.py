@@ -7,40 +7,45 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.errors import UserError
-from benchmarks.training.precision import compute_in
-from tests.benchmarks.conftest import changed
+from benchmarks.perf.precision import cosine, first_update
+from benchmarks.problems.qm9 import models
+from tests.benchmarks.conftest import QM9, changed
 
 KEY = jax.random.key(0)
 
 
-def update(model, params, batch):
-    """DB-MTL's first update, and the losses."""
-    tx = dbmtl.db_mtl(model.num_tasks, labels=model.labels)
-    (losses, _), grads = model.task_grads(params, {}, batch, KEY)
-    return tx.update(grads, tx.init(params), params, losses=losses)[0], losses, grads
-
-
-def cosine(a, b) -> float:
-    a, b = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)]).astype(float) for t in (a, b))
-    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-
-
 def test_db_mtl_has_the_direction_of_float32(problem):
-    full = problem.multi_task
-    half = compute_in("bfloat16", full)
+    full, half = (models(QM9, compute_dtype=dtype)[0] for dtype in ("float32", "bfloat16"))
     params, _ = full.init(KEY)
     static, arrays = problem.batches("train")[0]
     batch = problem.load(problem.data, static, arrays)
-    expected, losses, _ = jax.jit(lambda p: update(full, p, batch))(params)
-    got, half_losses, grads = jax.jit(lambda p: update(half, p, batch))(params)
-    assert cosine(got[0], expected[0]) > 0.999
-    np.testing.assert_allclose(half_losses, losses, rtol=0.02)
-    assert {x.dtype for x in jax.tree.leaves((got, half_losses))} == {jnp.dtype("float32")}
-    # It is bfloat16 that was computed in: the last 16 bits of every number are zero.
-    assert all(np.all(np.asarray(x).view(np.uint32) % 2**16 == 0) for x in jax.tree.leaves(grads))
+    expected, losses = jax.jit(lambda p: first_update(full, p, batch))(params)
+    streaming = dataclasses.replace(half, task_grads=half.pending_task_grads)
+    for model in (half, streaming):
+        got, half_losses = jax.jit(lambda p, m=model: first_update(m, p, batch))(params)
+        assert cosine(got, expected) > 0.999
+        np.testing.assert_allclose(half_losses, losses, rtol=0.02)
+        assert {x.dtype for x in jax.tree.leaves((got, half_losses))} == {jnp.dtype("float32")}
+    # Messages were computed in bfloat16: the last 16 bits of their matrices' gradients are zero.
+    grads = jax.jit(lambda p: half.task_grads(p, {}, batch, KEY)[1][0])(params)
+    matrices = np.asarray(grads["convolution"].pop("matrices")).view(np.uint32)
+    assert np.all(matrices % 2**16 == 0)
+    for leaf in jax.tree.leaves(grads):
+        assert np.any(np.asarray(leaf).view(np.uint32) % 2**16)
+
+
+def test_evaluation_is_in_float32(problem):
+    full, half = (models(QM9, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))
+    static, arrays = problem.batches("test")[0]
+    batch = problem.load(problem.data, static, arrays)
+    for exact, rounded in zip(full, half, strict=True):
+        variables = exact.init(KEY)
+        expected, got = (m.predict(*variables, batch) for m in (exact, rounded))
+        np.testing.assert_array_equal(got, expected)
+        losses = [m.losses(*variables, batch, KEY)[0] for m in (exact, rounded)]
+        assert (losses[0] != losses[1]).any()
 
 
 def test_the_type_is_a_setting_of_the_results(tiny):
