@@ -82,11 +82,18 @@ class OfficeProblem(Problem):
         ]
 
     def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
-        """Images of every domain with their classes."""
-        few = slice(NUM_EXAMPLES)
+        """Images of every domain with their classes, spread out: neighbours share a class."""
+        labelled = [np.flatnonzero(np.asarray(own) >= 0) for own in batch["label"]]
+        few = [
+            own[np.linspace(0, len(own) - 1, min(NUM_EXAMPLES, len(own))).astype(int)]
+            for own in labelled
+        ]
 
         def of_each(rows: Any) -> dict[str, Any]:
-            return {name: np.asarray(row[few]) for name, row in zip(self.tasks, rows, strict=True)}
+            return {
+                name: np.asarray(row)[chosen]
+                for name, row, chosen in zip(self.tasks, rows, few, strict=True)
+            }
 
         guesses = {name: logits.argmax(-1) for name, logits in of_each(predictions).items()}
         return Examples(

@@ -245,6 +245,20 @@ def test_office_normalises_each_domain_by_itself(prepared):
     np.testing.assert_allclose(after[0]["resnet"]["bn1"]["mean"], in_turn, rtol=1e-3, atol=1e-5)
 
 
+def test_examples_of_office_are_spread_out(prepared):
+    """A batch of the test set is sorted by class, and padded at its end."""
+    from benchmarks.problems.office import OfficeProblem
+
+    problem = OfficeProblem("office31", data_config("office31", prepared), 8)
+    labels = np.tile([0, 0, 1, 1, 2, 3, -1, -1], (3, 1))
+    labels[1, 2:] = -1
+    logits = [np.eye(31)[np.maximum(own, 0)] for own in labels]
+    batch = {"image": np.zeros((3, 8, 4, 4, 3)), "label": labels}
+    examples = problem.examples(logits, batch)
+    assert [list(own) for own in examples.targets.values()] == [[0, 0, 1, 3], [0, 0], [0, 0, 1, 3]]
+    chex.assert_trees_all_equal(examples.predictions, examples.targets)
+
+
 def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatch):
     config = comparison("cityscapes", prepared, tmp_path / "out")
     config = dataclasses.replace(
