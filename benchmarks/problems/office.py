@@ -83,6 +83,7 @@ class OfficeProblem(Problem):
 
     def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
         """Images of every domain with their classes, spread out: neighbours share a class."""
+        # What fills up the last batch has a negative label.
         labelled = [np.flatnonzero(np.asarray(own) >= 0) for own in batch["label"]]
         few = [
             own[np.linspace(0, len(own) - 1, min(NUM_EXAMPLES, len(own))).astype(int)]

@@ -25,6 +25,7 @@ from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Pr
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
 from benchmarks.problems import dense
+from benchmarks.problems.office import OfficeProblem
 from benchmarks.run_log import read_run
 from benchmarks.training.programs import Programs
 
@@ -204,8 +205,6 @@ def test_every_network_trains_a_step(name, networks):
 def test_office_normalises_each_domain_by_itself(prepared):
     """The task gradients are a loop of `jax.grad`; statistics end as after T forwards in turn."""
     config = data_config("office31", prepared)
-    from benchmarks.problems.office import OfficeProblem
-
     problem = OfficeProblem("office31", config, 4)
     static, arrays = problem.batches("train")[0]
     batch = problem.read(static, arrays)
@@ -247,8 +246,6 @@ def test_office_normalises_each_domain_by_itself(prepared):
 
 def test_examples_of_office_are_spread_out(prepared):
     """A batch of the test set is sorted by class, and padded at its end."""
-    from benchmarks.problems.office import OfficeProblem
-
     problem = OfficeProblem("office31", data_config("office31", prepared), 8)
     labels = np.tile([0, 0, 1, 1, 2, 3, -1, -1], (3, 1))
     labels[1, 2:] = -1

@@ -1,0 +1,44 @@
+"""Tables of text in Markdown, LaTeX and HTML, whatever the text."""
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from benchmarks.report import table_formats
+from benchmarks.report.table import Cell, Heading, Row, Table, beside
+
+
+def test_latex_prints_text_as_it_is():
+    assert table_formats.latex_text("a_b & 5 % {x} $1 #2 ~ ^ \\") == (
+        r"a\_b \& 5 \% \{x\} \$1 \#2 \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    assert table_formats.latex_text("Δp ↑ ± ⟨R²⟩ (a₀²), β = 0.9/√k") == (
+        r"$\Delta_p$ $\uparrow$ $\pm$ $\langle R^2\rangle$ (a$_0$$^2$), $\beta$ = 0.9/$\sqrt{k}$"
+    )
+    one = Table(
+        (Heading("method"), Heading("x_1", "50 %")),
+        (Row((Cell("A & B"), Cell("-1.50 ± 0.20", "underline"))),),
+    )
+    text = table_formats.latex(one, "C_1", ["n & m"])
+    for line in (
+        r"\caption{C\_1}", r"\multicolumn{1}{c}{} & \multicolumn{1}{c}{50 \%} \\",
+        r"\cmidrule(lr){2-2}", r"A \& B & \underline{$-1.50 \pm 0.20$} \\",
+    ):  # fmt: skip
+        assert line in text.splitlines()
+    assert r"n \& m" in text
+
+
+def test_html_escapes_text():
+    one = Table((Heading("<a>"), Heading("&")), (Row((Cell("a<b"), Cell("x > y"))),))
+    cells = [cell.text for cell in ET.fromstring(table_formats.html_table(one)).iter("td")]
+    assert cells == ["x > y"]
+    assert "a&lt;b" in table_formats.html_table(one)
+
+
+def test_tables_are_rectangular():
+    with pytest.raises(ValueError, match="expected 2 cells in 'a', found 1"):
+        Table((Heading("x"), Heading("y")), (Row((Cell("a"),)),))
+    left = Table((Heading("m"), Heading("x")), (Row((Cell("a"), Cell("1"))),))
+    right = Table((Heading("m"), Heading("y")), (Row((Cell("b"), Cell("2"))),))
+    both = beside(left, right)
+    assert [[c.text for c in row.cells] for row in both.rows] == [["a", "1", "–"], ["b", "–", "2"]]
