@@ -46,9 +46,10 @@ def compare(config: Compare, console: Console) -> None:
 
 def run_missing(config: Compare, console: Console) -> None:
     """Runs what is missing in the folder of results."""
-    if "all" in config.methods:
-        named = (BASELINE, *dbmtl.METHODS, *(m for m in config.methods if m != "all"))
-        config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
+    named = tuple(map(methods.current_name, config.methods))
+    if "all" in named:
+        named = (BASELINE, *dbmtl.METHODS, *(m for m in named if m != "all"))
+    config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
     schedule = _schedule(config)
     run_log.open_folder(config.out, config.settings())
     missing = schedule.left()

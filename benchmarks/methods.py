@@ -34,7 +34,7 @@ DISPLAY_NAMES = {
     "grad_vac": "GradVac",
     "imtl_g": "IMTL-G",
     "cagrad": "CAGrad",
-    "scale_by_mtadam": "MTAdam",
+    "mtadam": "MTAdam",
     "nash_mtl": "Nash-MTL",
     "meta_balance": "MetaBalance",
     "moco": "MoCo",
@@ -57,7 +57,10 @@ LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 )
 """What may stand before the last + of a chain."""
 
-REPLACES_ADAM = frozenset({"scale_by_mtadam"})
+FORMER_NAMES: Mapping[str, str] = MappingProxyType({"scale_by_mtadam": "mtadam"})
+"""Names under which older runs were recorded."""
+
+REPLACES_ADAM = frozenset({"mtadam"})
 """Methods that are an optimizer themselves."""
 
 ONE_BACKWARD_PASS = frozenset({"ew", *LOSS_BALANCERS})
@@ -93,6 +96,22 @@ def parse(name: str) -> Spec:
             raise UserError(f"--methods: {name!r}: expected OPTION=VALUE after @, found {part!r}")
         options[option] = _value(value)
     return Spec(tuple(balancers), method, options)
+
+
+def current_name(name: str) -> str:
+    """A name with the method's present name in the place of a former one."""
+    return _renamed(name, FORMER_NAMES)
+
+
+def recorded_names(name: str) -> list[str]:
+    """The names under which runs of a method may have been recorded, the present one first."""
+    return [name, *(_renamed(name, {new: old}) for old, new in FORMER_NAMES.items())]
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    chain, at, options = name.partition("@")
+    *balancers, method = chain.split("+")
+    return "+".join([*balancers, names.get(method, method)]) + at + options
 
 
 def check(name: str) -> None:

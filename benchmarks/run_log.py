@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
+from benchmarks import methods
 from benchmarks.errors import UserError
 
 LAST_KINDS = ("result", "failed")
@@ -148,8 +149,9 @@ def is_held(path: pathlib.Path) -> bool:
 
 
 def run_path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
-    """Where a run's records are."""
-    return folder / f"{method}-seed{seed}.jsonl"
+    """Where a run's records are: under a former name of the method if they were begun there."""
+    paths = [folder / f"{name}-seed{seed}.jsonl" for name in methods.recorded_names(method)]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def read_run(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -185,7 +187,7 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]
         method, _, seed = path.stem.rpartition("-seed")
         records = read_run(path)
         if is_complete(records):
-            runs.setdefault(method, {})[int(seed)] = records
+            runs.setdefault(methods.current_name(method), {})[int(seed)] = records
     return runs
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from benchmarks import run_log
+from benchmarks import methods, run_log
 from benchmarks.errors import UserError
 
 FILE = "step_times.json"
@@ -81,6 +81,8 @@ def read(folder: pathlib.Path) -> StepTimes | None:
     if not path.exists():
         return None
     try:
-        return StepTimes(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError) as error:
+        times = StepTimes(**json.loads(path.read_text(encoding="utf-8")))
+        current = {methods.current_name(name): figures for name, figures in times.methods.items()}
+        return times._replace(methods=current)
+    except (json.JSONDecodeError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the times of steps ({error})") from error

@@ -1,61 +1,89 @@
 """`METHODS`: every method of the library by name."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+import difflib
+from collections.abc import Callable, Iterator, Mapping
 
-import optax
-
-from dbmtl_jax._db_mtl import db_mtl
-from dbmtl_jax._imtl import imtl
-from dbmtl_jax.gradient_balancing.aligned_mtl import aligned_mtl
-from dbmtl_jax.gradient_balancing.cagrad import cagrad
-from dbmtl_jax.gradient_balancing.ew import ew
-from dbmtl_jax.gradient_balancing.grad_drop import grad_drop
-from dbmtl_jax.gradient_balancing.grad_norm import grad_norm
-from dbmtl_jax.gradient_balancing.grad_vac import grad_vac
-from dbmtl_jax.gradient_balancing.imtl_g import imtl_g
-from dbmtl_jax.gradient_balancing.meta_balance import meta_balance
-from dbmtl_jax.gradient_balancing.mgda import mgda
-from dbmtl_jax.gradient_balancing.moco import moco
-from dbmtl_jax.gradient_balancing.mtadam import scale_by_mtadam
-from dbmtl_jax.gradient_balancing.nash_mtl import nash_mtl
-from dbmtl_jax.gradient_balancing.pcgrad import pcgrad
-from dbmtl_jax.loss_balancing.dwa import dwa
-from dbmtl_jax.loss_balancing.gls import gls
-from dbmtl_jax.loss_balancing.igbv2 import igbv2
-from dbmtl_jax.loss_balancing.imtl_l import imtl_l
-from dbmtl_jax.loss_balancing.rlw import rlw
-from dbmtl_jax.loss_balancing.uw import uw
-
-_IN_THE_PAPERS_ORDER = (
+from dbmtl_jax.core import TaskTransformation
+from dbmtl_jax.gradient_balancing import (
+    aligned_mtl,
+    cagrad,
     ew,
-    gls,
-    rlw,
-    # loss balancing
-    uw,
-    dwa,
-    imtl_l,
-    igbv2,
-    # gradient balancing
-    mgda,
-    grad_norm,
-    pcgrad,
     grad_drop,
+    grad_norm,
     grad_vac,
     imtl_g,
-    cagrad,
-    scale_by_mtadam,
-    nash_mtl,
     meta_balance,
+    mgda,
     moco,
-    aligned_mtl,
-    # both
-    imtl,
-    db_mtl,
+    mtadam,
+    nash_mtl,
+    pcgrad,
 )
+from dbmtl_jax.hybrid_balancing import db_mtl, imtl
+from dbmtl_jax.loss_balancing import dwa, gls, igbv2, imtl_l, rlw, uw
 
-METHODS: Mapping[str, Callable[..., optax.GradientTransformationExtraArgs]] = MappingProxyType(
-    {method.__name__: method for method in _IN_THE_PAPERS_ORDER}
+Factory = Callable[..., TaskTransformation]
+
+scale_by_mtadam = mtadam
+"""The former name of `mtadam`."""
+
+
+class _Methods(Mapping[str, Factory]):
+    """A read-only mapping that also answers to former names, which it does not list."""
+
+    def __init__(self, factories: tuple[Factory, ...], former_names: dict[str, Factory]) -> None:
+        self._factories = {factory.__name__: factory for factory in factories}
+        self._former_names = former_names
+
+    def __getitem__(self, name: str) -> Factory:
+        try:
+            return (self._factories | self._former_names)[name]
+        except KeyError:
+            close = difflib.get_close_matches(str(name).lower(), self._factories, n=1, cutoff=0.5)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise KeyError(
+                f"no method {name!r}{hint} (expected one of {', '.join(self._factories)})"
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._factories)
+
+    def __len__(self) -> int:
+        return len(self._factories)
+
+    def __repr__(self) -> str:
+        return f"METHODS({', '.join(self)})"
+
+
+METHODS: Mapping[str, Factory] = _Methods(
+    (
+        # in the paper's order
+        ew,
+        gls,
+        rlw,
+        # loss balancing
+        uw,
+        dwa,
+        imtl_l,
+        igbv2,
+        # gradient balancing
+        mgda,
+        grad_norm,
+        pcgrad,
+        grad_drop,
+        grad_vac,
+        imtl_g,
+        cagrad,
+        mtadam,
+        nash_mtl,
+        meta_balance,
+        moco,
+        aligned_mtl,
+        # both
+        imtl,
+        db_mtl,
+    ),
+    former_names={"scale_by_mtadam": scale_by_mtadam},
 )
 """Name to factory `name(num_tasks, *, ..., labels=None)`, read-only: the methods that merge
 stacked task gradients [T, *shape] into updates [*shape]."""

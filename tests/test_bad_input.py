@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
-from dbmtl_jax._db_mtl import Scale
+from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from tests.helpers import samplers
 
 T = 3

@@ -29,7 +29,7 @@ PROMISES = {
     "grad_vac": Promises(equivariant=False, linear=True),
     "imtl_g": Promises(),
     "cagrad": Promises(),
-    "scale_by_mtadam": Promises(equivariant=False, degree=0.0),
+    "mtadam": Promises(equivariant=False, degree=0.0),
     "nash_mtl": Promises(degree=0.0),
     "meta_balance": Promises(equivariant=False),
     "moco": Promises(degree=None),

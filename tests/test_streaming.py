@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
-from dbmtl_jax._pending import PendingTaskGrads
+from dbmtl_jax import PendingTaskGrads
 from tests.helpers import samplers
 
 T = 3

@@ -162,7 +162,7 @@ def step_of(
         params, opt_state = state
         if mode == ROWS:
             _, pending = network.task_grads("stream")(params, batch)
-            return params, pending.rows().squares()
+            return params, pending.rows().squared_norms()
         if mode == EW:
             grads = jax.grad(lambda p: sum(network.losses(p, batch)))(params)
             updates, opt_state = tx.update(grads, opt_state, params)

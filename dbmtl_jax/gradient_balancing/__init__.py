@@ -1,1 +1,46 @@
-"""Gradient balancing: transformations [T, …] → […] that merge the tasks' gradients into one."""
+"""Gradient balancing: methods that merge the tasks' gradients into one update."""
+
+from dbmtl_jax.gradient_balancing._aligned_mtl import aligned_mtl, aligned_mtl_weights
+from dbmtl_jax.gradient_balancing._balance_magnitudes import balance_magnitudes
+from dbmtl_jax.gradient_balancing._cagrad import cagrad, cagrad_weights
+from dbmtl_jax.gradient_balancing._ew import ew, sum_tasks
+from dbmtl_jax.gradient_balancing._grad_drop import grad_drop
+from dbmtl_jax.gradient_balancing._grad_norm import GradNormState, grad_norm
+from dbmtl_jax.gradient_balancing._grad_vac import GradVacState, grad_vac, grad_vac_weights
+from dbmtl_jax.gradient_balancing._imtl_g import imtl_g, imtl_g_weights
+from dbmtl_jax.gradient_balancing._meta_balance import meta_balance
+from dbmtl_jax.gradient_balancing._mgda import mgda, mgda_weights
+from dbmtl_jax.gradient_balancing._moco import MoCoState, moco
+from dbmtl_jax.gradient_balancing._mtadam import MTAdamState, mtadam
+from dbmtl_jax.gradient_balancing._nash_mtl import NashMTLState, nash_mtl, nash_mtl_weights
+from dbmtl_jax.gradient_balancing._pcgrad import pcgrad, pcgrad_weights
+
+__all__ = [
+    "GradNormState",
+    "GradVacState",
+    "MTAdamState",
+    "MoCoState",
+    "NashMTLState",
+    "aligned_mtl",
+    "aligned_mtl_weights",
+    "balance_magnitudes",
+    "cagrad",
+    "cagrad_weights",
+    "ew",
+    "grad_drop",
+    "grad_norm",
+    "grad_vac",
+    "grad_vac_weights",
+    "imtl_g",
+    "imtl_g_weights",
+    "meta_balance",
+    "mgda",
+    "mgda_weights",
+    "moco",
+    "mtadam",
+    "nash_mtl",
+    "nash_mtl_weights",
+    "pcgrad",
+    "pcgrad_weights",
+    "sum_tasks",
+]

@@ -6,17 +6,16 @@ They work on coefficients of unit gradients u_j = g_j / ‖g_j‖, of which only
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax._random import RandomState
+from dbmtl_jax.core._types import Array, Float, Int
 
 
-def random_orders(state: RandomState, num_tasks: int) -> tuple[RandomState, jax.Array]:
-    """A random permutation of the tasks for each task, [T, T]."""
-    state, draw = state.draw()
+def random_orders(key: Array, num_tasks: int) -> Int[Array, "T T"]:
+    """A random permutation of the tasks for each task."""
     permute = jax.vmap(lambda k: jax.random.permutation(k, num_tasks))
-    return state, permute(jax.random.split(draw, num_tasks))
+    return permute(jax.random.split(key, num_tasks))
 
 
-def combine(norms: jax.Array, coefficients: jax.Array) -> jax.Array:
+def combine(norms: Float[Array, " T"], coefficients: Float[Array, "T T"]) -> Float[Array, " T"]:
     """The weights [T] of Σ_i v_i = Σ_t w_t g_t, where v_i = ‖g_i‖ Σ_j b_ij u_j."""
     nonzero = norms > 0
     # Ratios of norms before the sum: they are in range where their product with 1/‖g_t‖ is not.

@@ -1,1 +1,31 @@
-"""Loss balancing: transformations [T, …] → [T, …] that scale each task's gradients by a weight."""
+"""Loss balancing: methods that weigh the tasks by their losses alone.
+
+Each stands for the whole method, [T, *shape] → [*shape], and as `scale_by_…` for its weights alone,
+[T, *shape] → [T, *shape], for chains in front of another method.
+"""
+
+from dbmtl_jax.loss_balancing._dwa import DWAState, dwa, scale_by_dwa
+from dbmtl_jax.loss_balancing._gls import gls, scale_by_gls
+from dbmtl_jax.loss_balancing._igbv2 import IGBv2State, igbv2, scale_by_igbv2
+from dbmtl_jax.loss_balancing._imtl_l import imtl_l, scale_by_imtl_l
+from dbmtl_jax.loss_balancing._log_loss import scale_by_log_loss
+from dbmtl_jax.loss_balancing._rlw import rlw, scale_by_rlw
+from dbmtl_jax.loss_balancing._uw import scale_by_uw, uw
+
+__all__ = [
+    "DWAState",
+    "IGBv2State",
+    "dwa",
+    "gls",
+    "igbv2",
+    "imtl_l",
+    "rlw",
+    "scale_by_dwa",
+    "scale_by_gls",
+    "scale_by_igbv2",
+    "scale_by_imtl_l",
+    "scale_by_log_loss",
+    "scale_by_rlw",
+    "scale_by_uw",
+    "uw",
+]

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from dbmtl_jax.core._types import Array
+
 LOG_STD_RANGE = (-20.0, 2.0)
 
 
@@ -38,10 +40,10 @@ class Agent(NamedTuple):
     kernels and biases takes twice as long to compile.
     """
 
-    actor: jax.Array  # observation [n] → mean and log std of u, [2n]
-    critics: jax.Array  # two rows: observation and action, [2n] → value
-    targets: jax.Array  # slow copies of the critics
-    log_alpha: jax.Array
+    actor: Array  # observation [n] → mean and log std of u, [2n]
+    critics: Array  # two rows: observation and action, [2n] → value
+    targets: Array  # slow copies of the critics
+    log_alpha: Array
     actor_opt_state: Any
     critics_opt_state: Any
     alpha_opt_state: Any
@@ -50,21 +52,21 @@ class Agent(NamedTuple):
 class Transition(NamedTuple):
     """What the agent saw, did, got and saw then; leaves may have leading axes."""
 
-    observation: jax.Array  # [n]
-    action: jax.Array  # [n]
-    reward: jax.Array
-    next_observation: jax.Array  # [n]
+    observation: Array  # [n]
+    action: Array  # [n]
+    reward: Array
+    next_observation: Array  # [n]
 
 
 class Buffer(NamedTuple):
     """The last `capacity` transitions, as a ring."""
 
     transitions: Transition  # [capacity, ...]
-    position: jax.Array  # int32, where the next one goes
-    size: jax.Array  # int32
+    position: Array  # int32, where the next one goes
+    size: Array  # int32
 
 
-def init_agent(config: Config, key: jax.Array, n: int, dtype: Any) -> Agent:
+def init_agent(config: Config, key: Array, n: int, dtype: Any) -> Agent:
     """An agent that has learnt nothing, for n observations and n actions."""
     keys = jax.random.split(key, 3)
     actor = _init_network(keys[0], _actor_sizes(config, n), dtype)
@@ -79,17 +81,17 @@ def init_agent(config: Config, key: jax.Array, n: int, dtype: Any) -> Agent:
 def init_buffer(capacity: int, n: int, dtype: Any) -> Buffer:
     """An empty buffer."""
 
-    def zeros(*shape: int) -> jax.Array:
+    def zeros(*shape: int) -> Array:
         return jnp.zeros((capacity, *shape), dtype)
 
     transitions = Transition(zeros(n), zeros(n), zeros(), zeros(n))
     return Buffer(transitions, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 
-def add(buffer: Buffer, transition: Transition, valid: jax.Array) -> Buffer:
+def add(buffer: Buffer, transition: Transition, valid: Array) -> Buffer:
     """The buffer with one more transition where `valid`, the oldest giving way."""
 
-    def write(rows: jax.Array, new: jax.Array) -> jax.Array:
+    def write(rows: Array, new: Array) -> Array:
         # One row is selected, not the whole buffer, so that the write can happen in place.
         old = jax.lax.dynamic_index_in_dim(rows, buffer.position, keepdims=False)
         row = jnp.where(valid, new.astype(rows.dtype), old)
@@ -104,27 +106,25 @@ def add(buffer: Buffer, transition: Transition, valid: jax.Array) -> Buffer:
     )
 
 
-def grown(largest: int, buffer: Buffer) -> jax.Array:
+def grown(largest: int, buffer: Buffer) -> Array:
     """From half of `largest` with an empty buffer up to all of it with a full one, 1 at least."""
     fill = buffer.size / buffer.transitions.reward.shape[0]
     return jnp.maximum(jnp.floor(largest * (1 + fill) / 2), 1).astype(jnp.int32)
 
 
-def propose(
-    config: Config, actor: jax.Array, observations: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def propose(config: Config, actor: Array, observations: Array) -> tuple[Array, Array]:
     """Mean and log std of u for observations [B, n], each [B, n]."""
     sizes = _actor_sizes(config, observations.shape[-1])
     mean, log_std = jnp.split(_apply(sizes, actor, observations), 2, axis=-1)
     return mean, jnp.clip(log_std, *LOG_STD_RANGE)
 
 
-def to_action(u: jax.Array) -> jax.Array:
+def to_action(u: Array) -> Array:
     """Weights n softmax(u) over the last axis, whose mean is 1."""
     return u.shape[-1] * jax.nn.softmax(u)
 
 
-def log_density(u: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+def log_density(u: Array, mean: Array, log_std: Array) -> Array:
     """The log-density of tanh(u) where u ~ N(mean, std²), summed over the last axis."""
     normal = jax.scipy.stats.norm.logpdf(u, mean, jnp.exp(log_std))
     # log(1 - tanh²u), in a form that stays finite where tanh(u) rounds to ±1.
@@ -132,25 +132,21 @@ def log_density(u: jax.Array, mean: jax.Array, log_std: jax.Array) -> jax.Array:
     return jnp.sum(normal - log_slope, axis=-1)
 
 
-def act(
-    config: Config, actor: jax.Array, observations: jax.Array, noise: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def act(config: Config, actor: Array, observations: Array, noise: Array) -> tuple[Array, Array]:
     """Actions [B, n] and log-densities [B] for standard normal noise [B, n]."""
     mean, log_std = propose(config, actor, observations)
     u = mean + jnp.exp(log_std) * noise
     return to_action(u), log_density(u, mean, log_std)
 
 
-def critic_values(
-    config: Config, critics: jax.Array, observations: jax.Array, actions: jax.Array
-) -> jax.Array:
+def critic_values(config: Config, critics: Array, observations: Array, actions: Array) -> Array:
     """Both critics' values, [2, B]."""
     sizes = _critic_sizes(config, observations.shape[-1])
     inputs = jnp.concatenate([observations, actions], axis=-1)
     return jax.vmap(lambda critic: _apply(sizes, critic, inputs)[:, 0])(critics)
 
 
-def bootstrap(config: Config, agent: Agent, batch: Transition, noise: jax.Array) -> jax.Array:
+def bootstrap(config: Config, agent: Agent, batch: Transition, noise: Array) -> Array:
     """What the critics learn: the reward and the discounted soft value of what follows, [B]."""
     following = batch.next_observation
     actions, log_densities = act(config, agent.actor, following, noise)
@@ -160,7 +156,7 @@ def bootstrap(config: Config, agent: Agent, batch: Transition, noise: jax.Array)
 
 
 def gradient_step(
-    config: Config, agent: Agent, batch: Transition, shares: jax.Array, noise: jax.Array
+    config: Config, agent: Agent, batch: Transition, shares: Array, noise: Array
 ) -> Agent:
     """One step of the critics, the actor, α and the targets, in this order.
 
@@ -177,7 +173,7 @@ def gradient_step(
     alpha = jnp.exp(agent.log_alpha)
     wanted = bootstrap(config, agent, batch, noise[0])
 
-    def critics_loss(critics: jax.Array) -> jax.Array:
+    def critics_loss(critics: Array) -> Array:
         values = critic_values(config, critics, batch.observation, batch.action)
         return jnp.sum(shares[None] * (values - wanted[None]) ** 2)
 
@@ -185,7 +181,7 @@ def gradient_step(
         config, jax.grad(critics_loss)(agent.critics), agent.critics_opt_state, agent.critics
     )
 
-    def actor_loss(actor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def actor_loss(actor: Array) -> tuple[Array, Array]:
         actions, log_densities = act(config, actor, batch.observation, noise[1])
         values = jnp.min(critic_values(config, critics, batch.observation, actions), axis=0)
         entropy = -jnp.sum(shares * log_densities)
@@ -203,7 +199,7 @@ def gradient_step(
     )
 
 
-def train(config: Config, agent: Agent, buffer: Buffer, key: jax.Array, steps: jax.Array) -> Agent:
+def train(config: Config, agent: Agent, buffer: Buffer, key: Array, steps: Array) -> Agent:
     """`steps` gradient steps, each on transitions drawn from the buffer with replacement.
 
     With no steps the loop does not run: that costs less under `jax.vmap` than a `lax.cond`, which
@@ -215,7 +211,7 @@ def train(config: Config, agent: Agent, buffer: Buffer, key: jax.Array, steps: j
 
     shape = (2, config.batch_size, buffer.transitions.action.shape[-1])
 
-    def body(i: jax.Array, agent: Agent) -> Agent:
+    def body(i: Array, agent: Agent) -> Agent:
         rows_key, noise_key = jax.random.split(jax.random.fold_in(key, i))
         chosen = jax.random.randint(rows_key, shape[1:2], 0, jnp.maximum(buffer.size, 1))
         batch = jax.tree.map(lambda x: x[chosen], buffer.transitions)
@@ -229,9 +225,7 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     return optax.adam(config.learning_rate)
 
 
-def _descend(
-    config: Config, gradient: jax.Array, opt_state: Any, params: jax.Array
-) -> tuple[jax.Array, Any]:
+def _descend(config: Config, gradient: Array, opt_state: Any, params: Array) -> tuple[Array, Any]:
     """A step of Adam."""
     # Errors of a reward that is huge but finite overflow, and would stay in the moments for ever.
     usable = jnp.isfinite(jnp.sum(jnp.square(gradient)))
@@ -249,7 +243,7 @@ def _critic_sizes(config: Config, n: int) -> tuple[int, ...]:
     return (2 * n, *config.hidden_sizes, 1)
 
 
-def _init_network(key: jax.Array, sizes: Sequence[int], dtype: Any) -> jax.Array:
+def _init_network(key: Array, sizes: Sequence[int], dtype: Any) -> Array:
     """Kernels and biases uniform within ±1/√fan-in, in the order in which `_apply` reads them."""
     bounds = np.concatenate(
         [np.full((fan_in + 1) * fan_out, fan_in**-0.5) for fan_in, fan_out in pairwise(sizes)]
@@ -258,7 +252,7 @@ def _init_network(key: jax.Array, sizes: Sequence[int], dtype: Any) -> jax.Array
     return draws * jnp.asarray(bounds, dtype)
 
 
-def _apply(sizes: Sequence[int], network: jax.Array, x: jax.Array) -> jax.Array:
+def _apply(sizes: Sequence[int], network: Array, x: Array) -> Array:
     """The network on a batch [B, in], with ReLU between its layers."""
     lengths = [(fan_in + 1) * fan_out for fan_in, fan_out in pairwise(sizes)]
     layers = jnp.split(network, np.cumsum(lengths)[:-1])

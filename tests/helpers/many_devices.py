@@ -79,7 +79,7 @@ def error(got, expected):
 def check(name):
     """One method on the mesh next to one device."""
     shapes = {leaf.shape for leaf in jax.tree.leaves(network()[0])}
-    own = name == "scale_by_mtadam"
+    own = name == "mtadam"
     tx = optax.chain(samplers.METHODS[name](T), optax.scale(-0.01) if own else optax.adam(0.01))
     mesh = meshes.make("data=4,fsdp=2", BATCH)
     got, arrays, compilations = run(tx, meshes.Layout(mesh, T))

@@ -1,0 +1,99 @@
+"""Reading what a method saw and did in the last step, whatever the method."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import LossBalancingState, MultiTaskState
+from dbmtl_jax.core._types import Array, Bool, Float, Int
+
+
+class Diagnostics(NamedTuple):
+    """What a method saw and did in the last step; each field is [T], or None."""
+
+    norms: Float[Array, " T"] | None
+    """The norms of the gradients that were merged; NaN where nobody has seen them yet."""
+    weights: Float[Array, " T"] | None
+    """w_t of the update Σ_t w_t g_t; None for a method whose update is no such sum."""
+    loss_weights: Float[Array, " T"] | None
+    """What the loss balancers multiplied the gradients by; None where there is none."""
+    skipped: Int[Array, " T"]
+    """In how many steps so far an unmasked task was not usable."""
+    present: Bool[Array, " T"]
+    """Which tasks took part."""
+
+
+def diagnostics(opt_state: Any) -> Any:
+    """What a method saw and did in the last step, for every method and chain alike.
+
+    Args:
+      opt_state: the state of a method, or of anything that a method is a part of: `optax.chain`,
+        `optax.inject_hyperparams`, `flax.nnx.Optimizer`, ...
+
+    Returns:
+      A `Diagnostics` of arrays [T], which may be called inside `jax.jit`.  A task that has not
+      taken part yet has NaN for its norm and weights; one that is absent from this step has 0.
+      With `optax.multi_transform`, a dict of these by group.
+
+    Raises:
+      ValueError: if there is no method in the state, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = optax.chain(dbmtl.db_mtl(2, beta=0.0), optax.sgd(0.1))
+      >>> state = tx.init(jnp.zeros(2))
+      >>> grads, losses = jnp.array([[3.0, 0.0], [0.0, 60.0]]), jnp.array([1.0, 10.0])
+      >>> _, state = tx.update(grads, state, losses=losses)
+      >>> seen = dbmtl.diagnostics(state)
+      >>> print(seen.norms, seen.weights, seen.loss_weights)
+      [3. 6.] [2. 1.] [1.  0.1]
+    """
+    states = _found(opt_state, (MultiTaskState, optax.transforms.PartitionState))
+    groups = [s for s in states if isinstance(s, optax.transforms.PartitionState)]
+    if groups:
+        if len(states) > 1:
+            raise ValueError(
+                "opt_state: expected one method or one optax.multi_transform, found "
+                f"{len(groups)} of the latter and {len(states) - len(groups)} methods beside it"
+            )
+        return {
+            group: diagnostics(inner)
+            for group, inner in groups[0].inner_states.items()
+            if _found(inner, (MultiTaskState,))
+        }
+    if len(states) != 1:
+        raise ValueError(
+            f"opt_state: expected the state of one method of dbmtl_jax, found {len(states)} in "
+            f"{type(opt_state).__name__}"
+        )
+    return _of(jax.tree.map(jnp.asarray, states[0]), opt_state)
+
+
+def _of(state: MultiTaskState, opt_state: Any) -> Diagnostics:
+    seen = state.steps > 0
+
+    def where_seen(values: Array) -> Array:
+        return jnp.where(seen, values, jnp.nan)
+
+    loss_weights = None
+    for balancer in _found(opt_state, (LossBalancingState,)):
+        factor = jnp.asarray(balancer.loss_weights)
+        loss_weights = factor if loss_weights is None else loss_weights * factor
+    return Diagnostics(
+        norms=where_seen(jnp.where(state.norms < 0, jnp.nan, state.norms)),
+        weights=None if state.weights is None else where_seen(state.weights),
+        loss_weights=None if loss_weights is None else where_seen(loss_weights),
+        skipped=state.skipped,
+        present=state.present,
+    )
+
+
+def _found(tree: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """The nodes of these kinds in a tree, outermost first."""
+    if hasattr(tree, "opt_state") and not isinstance(tree, Mapping | tuple | list):
+        tree = tree.opt_state  # flax.nnx.Optimizer, flax.training.train_state.TrainState
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kinds))
+    return [leaf for leaf in leaves if isinstance(leaf, kinds)]

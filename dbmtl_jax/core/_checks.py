@@ -1,0 +1,165 @@
+"""What every transformation of this library checks about its input.
+
+Static mistakes (shapes, trees, options) raise while tracing and name the argument, what was
+found and what was expected.  Traced mistakes (a loss or gradient that is not finite) cannot
+raise inside a compiled program; `_transformation` says how they are handled there.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._labels import SHARED
+from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree
+
+
+class Step(NamedTuple):
+    """The checked input of one step."""
+
+    labels: PyTree  # one label per leaf
+    losses: Float[Array, " T"] | None  # float32 at least
+    mask: Bool[Array, " T"]
+
+
+def check_update(
+    num_tasks: int,
+    labels: Labels,
+    updates: Any,
+    params: Any,
+    losses: Any,
+    task_mask: Any,
+) -> Step:
+    """Checks all that a transformation's `update` is called with; see the functions below."""
+    labels = _labels.resolve(labels, updates if params is None else params, num_tasks)
+    check_task_grads(updates, labels, num_tasks, params)
+    return Step(labels, check_losses(losses, num_tasks), check_task_mask(task_mask, num_tasks))
+
+
+def check_num_tasks(num_tasks: Any) -> int:
+    """Returns `num_tasks` as an int, or raises TypeError / ValueError (T < 1)."""
+    if isinstance(num_tasks, bool) or not isinstance(num_tasks, int | np.integer):
+        raise TypeError(f"num_tasks: expected an int, found {num_tasks!r}")
+    if num_tasks < 1:
+        raise ValueError(f"num_tasks: expected at least 1, found {num_tasks}")
+    return int(num_tasks)
+
+
+def check_range(
+    name: str, value: Any, low: float, high: float = math.inf, *, open_high: bool = False
+) -> None:
+    """Raises unless a static number lies in [low, high] (or [low, high) where `open_high`).
+
+    Arrays are let through: `optax.inject_hyperparams` passes traced values, which have no
+    value to compare.
+    """
+    if isinstance(value, jax.Array):
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: expected a number, found {value!r}")
+    inside = low <= value and (value < high if open_high else value <= high)
+    if not inside:
+        bracket = ")" if open_high or math.isinf(high) else "]"
+        raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, found {value}")
+
+
+def check_option(name: str, value: Any, options: Sequence[Any]) -> None:
+    """Raises ValueError unless `value` is one of the options."""
+    if not any(value is option or value == option for option in options):
+        raise ValueError(
+            f"{name}: expected one of {', '.join(map(repr, options))}, found {value!r}"
+        )
+
+
+def check_losses(losses: Any, num_tasks: int) -> Float[Array, " T"] | None:
+    """Returns the raw losses as a [T] array of float32 at least, or None where none were given.
+
+    Raises ValueError for a wrong shape.  float16 and bfloat16 losses are widened: log(0 + 1e-8) is
+    -inf in float16.
+    """
+    if losses is None:
+        return None
+    array = jnp.asarray(losses)
+    if array.shape != (num_tasks,):
+        raise ValueError(f"losses: expected shape ({num_tasks},), found {array.shape}")
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def check_task_mask(task_mask: Any, num_tasks: int) -> Bool[Array, " T"]:
+    """Returns the mask of the tasks that take part as a [T] bool array; None means all of them."""
+    if task_mask is None:
+        return jnp.ones((num_tasks,), bool)
+    array = jnp.asarray(task_mask)
+    if array.shape != (num_tasks,) or array.dtype != jnp.bool_:
+        raise ValueError(
+            f"task_mask: expected a bool array of shape ({num_tasks},), "
+            f"found {array.dtype} of shape {array.shape}"
+        )
+    return array
+
+
+def check_task_grads(
+    updates: PyTree, labels: PyTree, num_tasks: int, params: PyTree = None
+) -> None:
+    """Raises ValueError unless `updates` are stacked per-task gradients.
+
+    A shared leaf is [T, *shape] and a task's own leaf is [*shape], where [*shape] is the
+    parameter's.  Without this check optax would broadcast an unaggregated or unstacked leaf
+    into the parameters, or into a stacked average, without a word.
+
+    Args:
+      updates: the tree of gradients.
+      labels: the tree of labels, one per leaf (see `_labels.resolve`).
+      num_tasks: T.
+      params: the parameters; None leaves only the leading axis to check.
+    """
+    if params is not None:
+        check_same_tree("updates", updates, "params", params)
+    flat_updates = jax.tree_util.tree_leaves_with_path(updates)
+    references = [None] * len(flat_updates) if params is None else jax.tree.leaves(params)
+    for (path, leaf), label, param in zip(
+        flat_updates, jax.tree.leaves(labels), references, strict=True
+    ):
+        where = f"updates{jax.tree_util.keystr(path)}"
+        found = jnp.shape(leaf)
+        if param is not None:
+            shape = jnp.shape(param)
+            expected = (num_tasks, *shape) if label == SHARED else shape
+            if found != expected:
+                kind = (
+                    f"the gradients of num_tasks={num_tasks} tasks stacked in front of the "
+                    f"parameter's {shape}"
+                    if label == SHARED
+                    else f"the parameter's own, as it is labelled a parameter of task {label} alone"
+                )
+                raise ValueError(f"{where}: expected shape {expected} ({kind}), found {found}")
+        elif label == SHARED and found[:1] != (num_tasks,):
+            raise ValueError(
+                f"{where}: expected shape ({num_tasks}, ...) (the gradients of "
+                f"num_tasks={num_tasks} tasks stacked on the first axis), found {found}"
+            )
+
+
+def check_same_tree(name: str, tree: PyTree, reference_name: str, reference: PyTree) -> None:
+    """Raises ValueError, naming a leaf that only one of the two has, unless the trees match."""
+    found, expected = jax.tree.structure(tree), jax.tree.structure(reference)
+    if found == expected:  # type: ignore[operator]
+        return
+    paths, reference_paths = (
+        {jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(t)}
+        for t in (tree, reference)
+    )
+    differences = [
+        f"{owner}{path} is only in {owner}"
+        for owner, only in (
+            (name, sorted(paths - reference_paths)),
+            (reference_name, sorted(reference_paths - paths)),
+        )
+        for path in only[:1]
+    ]
+    detail = "; ".join(differences) or f"expected {expected}, found {found}"
+    raise ValueError(f"{name}: expected the tree of {reference_name}: {detail}")

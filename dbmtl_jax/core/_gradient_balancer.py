@@ -1,0 +1,178 @@
+"""Gradient balancing: the end of a method, which merges the tasks' gradients."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._rows import StackedRows
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import (
+    Aggregator,
+    Merged,
+    Reads,
+    TaskTransformation,
+    transformation,
+)
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PyTree
+
+Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[Float[Array, " T"], Memory]]
+Merge: TypeAlias = Callable[[Tasks, Memory], tuple[PyTree, Memory]]
+
+
+def no_memory(shared: PyTree) -> tuple[()]:
+    """The memory of a method that keeps nothing between steps."""
+    return ()
+
+
+def gradient_balancer(
+    num_tasks: int,
+    weigh: Weigh | None = None,
+    *,
+    merge: Merge | None = None,
+    init: Callable[[PyTree], Memory] = no_memory,
+    reads: Reads = "norms",
+    own_weights: Callable[[Float[Array, " T"], Memory], Float[Array, " T"]] | None = None,
+    per_leaf: bool = False,
+    labels: Labels = None,
+    name: str = "this method",
+) -> TaskTransformation:
+    r"""Makes a method of a function that weighs the tasks' gradients.
+
+    .. math:: \text{update } \sum_t w_t g_t, \qquad
+        w, \text{memory} = \mathrm{weigh}(\text{tasks}, \text{memory})
+
+    All gradient balancers of this library are made with it.  Labels, masks, tasks that are not
+    usable, gradients that stream, several devices and checkpoints come with it.
+
+    Args:
+      num_tasks: T.
+      weigh: `(tasks, memory) -> (w [T], memory)`.  It runs inside the compiled step.  Of `tasks`
+        (a `Tasks`) it may read `norms` [T], `losses` [T], `present` [T] bool, `extra_args`,
+        with `reads="gramian"` also `cosines` [T, T] and `gramian`, and with `reads="rows"` also
+        `task_grads`, the gradients [T, *shape].  Norms, cosines and gradients of absent tasks
+        are 0.  What it returns for an absent task is of no consequence as long as it is finite.
+      merge: in the place of `weigh`, for a method whose update is no weighted sum:
+        `(tasks, memory) -> (updates [*shape], memory)`, which may read everything.
+      init: `shared -> memory`: what is kept before the first step, a tree of arrays, given the
+        shared parameters (`optax.MaskedNode` in the place of the others).
+      reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms", "gramian" or "rows".
+        With gradients that stream only this is computed.
+      own_weights: `(w, new memory) -> factors [T]` of the tasks' own parameters; None: these keep
+        their gradient.
+      per_leaf: balance every parameter array by itself, with a memory of its own.
+      labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
+      name: of the method, for error messages.
+
+    Returns:
+      A transformation of stacked gradients [T, *shape] into updates [*shape]; its state is a
+      `MultiTaskState`, with the memory in the field `aggregator`.
+
+    Raises:
+      TypeError: unless exactly one of `weigh` and `merge` is given, or if num_tasks is no int.
+      ValueError: for num_tasks < 1 or another value of `reads`.
+
+    Example:
+      Each task counts by how much its gradient agrees with the others:
+
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> def agreement(num_tasks, labels=None):
+      ...   def weigh(tasks, memory):
+      ...     return jnp.maximum(tasks.cosines.mean(axis=1), 0), memory
+      ...   return dbmtl.gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels)
+      >>> tx = agreement(2)
+      >>> grads = jnp.array([[1.0, 0.0], [0.0, 4.0]])
+      >>> updates, _ = tx.update(grads, tx.init(jnp.zeros(2)))
+      >>> print(updates)
+      [0.5 2. ]
+    """
+    num_tasks = _checks.check_num_tasks(num_tasks)
+    _checks.check_option("reads", reads, ("sum", "norms", "gramian", "rows"))
+    if weigh is not None and merge is None:
+        aggregator = _weighted_sum(num_tasks, weigh, init, reads, own_weights)
+    elif merge is not None and weigh is None:
+        aggregator = _merger(merge, init)
+    else:
+        raise TypeError(f"expected one of weigh and merge, found {weigh!r} and {merge!r}")
+    if per_leaf:
+        aggregator = _for_each_leaf(aggregator, num_tasks)
+    return transformation(num_tasks, (), aggregator, labels, name)
+
+
+def sum_of_tasks(num_tasks: int) -> Aggregator:
+    """Σ_t g_t."""
+
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+        return jnp.ones_like(tasks.scales), memory
+
+    return _weighted_sum(num_tasks, weigh, reads="sum")
+
+
+def _weighted_sum(
+    num_tasks: int,
+    weigh: Weigh,
+    init: Callable[[PyTree], Memory] = no_memory,
+    reads: Reads = "norms",
+    own_weights: Callable[[Float[Array, " T"], Memory], Float[Array, " T"]] | None = None,
+) -> Aggregator:
+    """Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
+
+    def update(tasks: Tasks, memory: Memory) -> Merged:
+        weights, memory = weigh(tasks, memory)
+        _check_weights(weights, num_tasks)
+        updates = tasks.sum(weights)
+        weights = jnp.where(tasks.present, weights, 0)
+        own = None if own_weights is None else own_weights(weights, memory)
+        return Merged(updates, memory, weights, own)
+
+    return Aggregator(init, update, reads, weighs=True)
+
+
+def _check_weights(weights: Any, num_tasks: int) -> None:
+    if jnp.shape(weights) != (num_tasks,):
+        raise ValueError(
+            f"weigh: expected weights of shape ({num_tasks},), found {jnp.shape(weights)}"
+        )
+
+
+def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
+    """Updates that `merge` makes itself."""
+
+    def update(tasks: Tasks, memory: Memory) -> Merged:
+        return Merged(*merge(tasks, memory))
+
+    return Aggregator(init, update)
+
+
+class _OfLeaf(NamedTuple):
+    """What an aggregator makes of one leaf."""
+
+    updates: Array
+    memory: Memory
+
+
+def _for_each_leaf(aggregator: Aggregator, num_tasks: int) -> Aggregator:
+    """Balances every leaf by itself; the memory is the tree of params with one for each leaf."""
+
+    def init(shared: PyTree) -> PyTree:
+        return jax.tree.map(aggregator.init, shared)
+
+    def update(tasks: Tasks, memory: PyTree) -> Merged:
+        def balance(leaf: Array, memory: Memory) -> _OfLeaf:
+            rows = StackedRows(leaf, num_tasks)
+            alone = tasks._replace(rows=rows, squares=rows.squared_norms(), products=None)
+            merged = aggregator.update(alone, memory)
+            return _OfLeaf(merged.updates, merged.memory)
+
+        balanced = jax.tree.map(balance, tasks.rows.tree(), memory)
+
+        def pick(field: int) -> PyTree:
+            return jax.tree.map(
+                lambda pair: pair[field], balanced, is_leaf=lambda x: isinstance(x, _OfLeaf)
+            )
+
+        return Merged(pick(0), pick(1))
+
+    return Aggregator(init, update)

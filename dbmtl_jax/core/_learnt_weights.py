@@ -1,0 +1,46 @@
+"""Weights that a method learns beside the model's parameters."""
+
+from typing import Any, NamedTuple, Self
+
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core._task_linalg import task_vector
+from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+
+
+class LearntState(NamedTuple):
+    """The values that a method learns, one for each task."""
+
+    values: Float[Array, " T"]
+    opt_state: Any
+
+
+class LearntWeights(NamedTuple):
+    """Values, one for each task, that an optimizer moves after each step."""
+
+    num_tasks: int
+    initial: float
+    optimizer: optax.GradientTransformation
+
+    @classmethod
+    def make(
+        cls, num_tasks: int, initial: float, optimizer: optax.GradientTransformation | None
+    ) -> Self:
+        """With Adam at the learning rate of most of the paper's experiments by default."""
+        return cls(num_tasks, initial, optax.adam(1e-4) if optimizer is None else optimizer)
+
+    def init(self, shared: PyTree) -> LearntState:
+        """The values before the first step."""
+        values = task_vector(self.num_tasks, self.initial, shared)
+        return LearntState(values, self.optimizer.init(values))
+
+    def descend(
+        self, state: LearntState, slope: Float[Array, " T"], present: Bool[Array, " T"]
+    ) -> LearntState:
+        """A step of the optimizer; the value of an absent task stands still."""
+        values, opt_state = state
+        slope = jnp.where(present, slope, 0).astype(values.dtype)
+        updates, opt_state = self.optimizer.update(slope, opt_state, values)
+        moved = optax.apply_updates(values, updates)
+        return LearntState(jnp.where(present, moved, values), opt_state)

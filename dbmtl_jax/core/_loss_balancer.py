@@ -1,0 +1,139 @@
+"""Loss balancing: one weight per task, of losses and memory."""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks
+from dbmtl_jax.core._strict import strict
+from dbmtl_jax.core._task_linalg import task_vector
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import Part, TaskTransformation, like, transformation
+from dbmtl_jax.core._types import Array, Bool, Float, Labels, Memory, PyTree
+
+Options = ParamSpec("Options")
+
+
+class LossBalancingState(NamedTuple):
+    """The weights of the last step, and what the method keeps between steps."""
+
+    loss_weights: Float[Array, " T"]  # 0 for an absent task
+    memory: Memory
+
+
+class LossBalancer(TaskTransformation):
+    """A loss balancer, which also exists without the sum at its end."""
+
+    @property
+    def scale_by(self) -> TaskTransformation:
+        """The weights alone, [T, *shape] → [T, *shape], for chains in front of another method."""
+        name = f"scale_by_{self.name}"
+        return transformation(self.num_tasks, self.parts, None, self.labels, name)
+
+
+def loss_balancer(
+    num_tasks: int,
+    weigh: Weigh,
+    *,
+    init: Callable[[PyTree], Memory] = no_memory,
+    above: float | None = None,
+    labels: Labels = None,
+    name: str = "this method",
+) -> LossBalancer:
+    r"""Makes a method of a function that weighs the tasks by their losses.
+
+    .. math:: \text{update } \sum_t w_t \nabla \ell_t, \qquad
+        w, \text{memory} = \mathrm{weigh}(\text{tasks}, \text{memory})
+
+    for the shared parameters and for each task's own alike.  All loss balancers of this library are
+    made with it.  As no gradient of a single task is needed, a step costs one backward pass where
+    gradients stream.
+
+    Args:
+      num_tasks: T.
+      weigh: `(tasks, memory) -> (w [T], memory)`.  It runs inside the compiled step.  Of `tasks` (a
+        `Tasks`) it may read `losses` [T], which are 1 for absent tasks, `present` [T] bool and
+        `extra_args`.
+      init: `shared -> memory`: what is kept before the first step, a tree of arrays, given the
+        shared parameters.
+      above: losses must be greater than this; a task whose loss is not is absent from the step.
+      labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
+      name: of the method, for error messages.
+
+    Returns:
+      A transformation of stacked gradients [T, *shape] into updates [*shape]; its `update` needs
+      `losses` [T].  Its attribute `scale_by` is the transformation [T, *shape] → [T, *shape] that
+      scales without summing, for chains in front of another method.
+
+    Raises:
+      TypeError: if num_tasks is no int.
+      ValueError: for num_tasks < 1.
+
+    Example:
+      Tasks with a larger loss count for more:
+
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> def focus(num_tasks, labels=None):
+      ...   def weigh(tasks, memory):
+      ...     return tasks.losses / tasks.losses.sum(where=tasks.present), memory
+      ...   return dbmtl.loss_balancer(num_tasks, weigh, above=0.0, labels=labels)
+      >>> tx = optax.chain(focus(2).scale_by, dbmtl.pcgrad(2))
+      >>> grads = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+      >>> updates, _ = tx.update(grads, tx.init(jnp.zeros(2)), losses=jnp.array([1.0, 3.0]))
+      >>> print(updates)
+      [0.25 0.75]
+    """
+    num_tasks = _checks.check_num_tasks(num_tasks)
+    part = _scaling(num_tasks, weigh, init, above)
+    method = transformation(num_tasks, (part,), sum_of_tasks(num_tasks), labels, name)
+    return LossBalancer(method.init, method.update, **vars(method))
+
+
+def scaling_form(
+    factory: Callable[Options, LossBalancer],
+) -> Callable[Options, TaskTransformation]:
+    """The factory `scale_by_…` of a loss balancer's factory, with the same arguments."""
+
+    @functools.wraps(factory)
+    def scale_by(*args: Options.args, **kwargs: Options.kwargs) -> TaskTransformation:
+        return factory(*args, **kwargs).scale_by
+
+    name = factory.__name__
+    scale_by.__name__ = scale_by.__qualname__ = f"scale_by_{name}"
+    scale_by.__doc__ = (
+        f"The weights of `{name}` alone, [T, *shape] → [T, *shape], for chains.\n\n"
+        f"The arguments are those of `{name}`."
+    )
+    return scale_by
+
+
+def _scaling(
+    num_tasks: int, weigh: Weigh, init: Callable[[PyTree], Memory], above: float | None
+) -> Part:
+    """Scales every task by a weight of its loss."""
+
+    def first(shared: PyTree) -> LossBalancingState:
+        return LossBalancingState(task_vector(num_tasks, 0, shared), init(shared))
+
+    def update(tasks: Tasks, state: LossBalancingState) -> tuple[Tasks, LossBalancingState]:
+        valid = jnp.isfinite(tasks.losses)
+        if above is not None:
+            valid &= tasks.losses > above
+        present = tasks.present & valid
+        losses = jnp.where(present, tasks.losses, 1)
+        usable = tasks._replace(given_losses=losses, present=present)
+        weights, memory = weigh(usable, state.memory)
+        recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
+        # NaN only for a task that nobody masked: a masked one's loss may be anything.
+        scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))
+        if not strict():
+            scaled = scaled._replace(present=present)
+        return scaled, LossBalancingState(recorded, like(memory, state.memory))
+
+    def settle(state: LossBalancingState, present: Bool[Array, " T"]) -> LossBalancingState:
+        return state._replace(loss_weights=jnp.where(present, state.loss_weights, 0))
+
+    return Part(first, update, settle=settle)

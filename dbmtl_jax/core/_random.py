@@ -1,0 +1,44 @@
+"""The random numbers of methods that draw anew in every step."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core._types import Array, Seed
+
+
+class RandomState(NamedTuple):
+    """The key of the next step's draw, an array like all other state."""
+
+    key: Array  # uint32 [2], or a typed key []
+
+    @classmethod
+    def from_seed(cls, seed: Seed) -> Self:
+        """The state before the first step."""
+        return cls(key_of(seed))
+
+    def draw(self) -> tuple[Self, Array]:
+        """The state of the next step, and a key for this one's numbers."""
+        key, draw = jax.random.split(self.key)
+        return self._replace(key=key), draw
+
+
+def key_of(seed: Any) -> Array:
+    """The key that a seed stands for: an int's own, or the key itself.
+
+    Raises:
+      TypeError: for anything that is neither an int nor a single key.
+    """
+    if isinstance(seed, jax.Array):
+        is_key = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) and seed.shape == ()
+        if is_key or (seed.dtype == jnp.uint32 and seed.shape == (2,)):
+            # A copy: the state may be donated, and the user's key must survive that.
+            return jnp.copy(seed) if not is_key else jax.random.clone(seed)
+        if not (jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ()):
+            raise TypeError(
+                f"seed: expected an int or a key, found {seed.dtype} of shape {seed.shape}"
+            )
+    elif isinstance(seed, bool) or not hasattr(seed, "__index__"):
+        raise TypeError(f"seed: expected an int or a key, found {seed!r}")
+    return jax.random.PRNGKey(seed)

@@ -1,0 +1,177 @@
+"""Where the tasks' gradients come from: arrays that are there, or something that computes them.
+
+The core knows two protocols and one implementation of each, `StackedRows` and plain trees of
+arrays.  Gradients that are not computed yet implement them in `dbmtl_jax.engine`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._task_linalg import (
+    accumulation_dtype,
+    gramian,
+    per_task,
+    scale_tasks,
+    squared_norms,
+    weighted_sum,
+)
+from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+
+Blend = Callable[[Array, Array], Array]
+"""(scaled gradient, old average) -> new average, entry by entry."""
+
+
+class Rows(Protocol):
+    """T gradients with regard to the shared parameters, row t that of task t, without scales."""
+
+    @property
+    def shapes(self) -> PyTree:
+        """The tree of leaves [T, *shape], arrays or `jax.ShapeDtypeStruct`."""
+
+    @property
+    def are_computed(self) -> bool:
+        """Whether reading the rows costs no backward pass."""
+
+    def computed(self) -> "Rows":
+        """The same rows as arrays."""
+
+    def tree(self) -> PyTree:
+        """All rows as arrays [T, *shape]."""
+
+    def squared_sources(self) -> Float[Array, " T"]:
+        """Squared norms of what the rows are computed from; not finite where row t cannot be."""
+
+    def squared_norms(self) -> Float[Array, " T"]:
+        """‖row t‖² over all leaves together."""
+
+    def gramian(self) -> Float[Array, "T T"]:
+        """The inner products of the rows."""
+
+    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+        """Σ_t w_t row_t over the present tasks."""
+
+    def averaged(
+        self,
+        averages: PyTree,
+        scales: Float[Array, " T"],
+        present: Bool[Array, " T"],
+        blend: Blend,
+    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        """Every present row, times its scale, blended into its average.
+
+        Returns:
+          The averages [T, *shape], their squared norms [T], and the tasks that were present [T].
+        """
+
+    def task_grads(
+        self,
+        labels: PyTree,
+        template: PyTree,
+        scales: Float[Array, " T"],
+        own_scales: Float[Array, " T"],
+    ) -> Any:
+        """Task gradients for the next transformation, row t times its scale.
+
+        Args:
+          labels: the tree of labels, one per leaf.
+          template: of the task gradients; the tasks' own leaves are taken from it.
+          scales: of the rows.
+          own_scales: of the tasks' own leaves.
+        """
+
+
+@runtime_checkable
+class TaskGrads(Protocol):
+    """Task gradients that are no tree of arrays but know how to become one."""
+
+    @property
+    def template(self) -> PyTree:
+        """The tree: `jax.ShapeDtypeStruct` [T, *shape] for shared leaves, arrays for the others."""
+
+    def rows(self) -> Rows:
+        """The shared leaves."""
+
+    def stacked(self) -> PyTree:
+        """The tree with arrays [T, *shape] as its shared leaves."""
+
+
+def template_of(updates: Any) -> PyTree:
+    """The tree of task gradients, of which only shapes and the tasks' own leaves may be read."""
+    return updates.template if isinstance(updates, TaskGrads) else updates
+
+
+def rows_of(updates: Any, labels: PyTree, num_tasks: int) -> Rows:
+    """The rows of task gradients, whatever they are."""
+    if isinstance(updates, TaskGrads):
+        return updates.rows()
+    return StackedRows(_labels.shared(labels, updates), num_tasks)
+
+
+def scaled_own_leaf(task: int, leaf: Array, own_scales: Float[Array, " T"]) -> Array:
+    """The gradient of a task's own parameter times its scale, in the gradient's dtype."""
+    return (own_scales[task] * leaf).astype(leaf.dtype)
+
+
+class StackedRows(NamedTuple):
+    """Rows that are arrays."""
+
+    stacked: PyTree  # leaves [T, *shape], `optax.MaskedNode` in the place of tasks' own
+    num_tasks: int
+
+    @property
+    def shapes(self) -> PyTree:
+        return self.stacked
+
+    @property
+    def are_computed(self) -> bool:
+        return True
+
+    def computed(self) -> "StackedRows":
+        return self
+
+    def tree(self) -> PyTree:
+        return self.stacked
+
+    def squared_sources(self) -> Float[Array, " T"]:
+        return jnp.zeros((self.num_tasks,))
+
+    def squared_norms(self) -> Float[Array, " T"]:
+        return squared_norms(jax.tree.leaves(self.stacked), self.num_tasks)
+
+    def gramian(self) -> Float[Array, "T T"]:
+        return gramian(jax.tree.leaves(self.stacked), self.num_tasks)
+
+    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+        return jax.tree.map(lambda leaf: weighted_sum(weights, present, leaf), self.stacked)
+
+    def averaged(
+        self,
+        averages: PyTree,
+        scales: Float[Array, " T"],
+        present: Bool[Array, " T"],
+        blend: Blend,
+    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        def average(leaf: Array, old: Array) -> Array:
+            gradient = per_task(scales, old) * leaf.astype(accumulation_dtype(leaf, old))
+            return jnp.where(per_task(present, old), blend(gradient, old).astype(old.dtype), old)
+
+        averages = jax.tree.map(average, self.stacked, averages)
+        return averages, squared_norms(jax.tree.leaves(averages), self.num_tasks), present
+
+    def task_grads(
+        self,
+        labels: PyTree,
+        template: PyTree,
+        scales: Float[Array, " T"],
+        own_scales: Float[Array, " T"],
+    ) -> PyTree:
+        def place(label: Any, leaf: Any, row: Any) -> Array:
+            if label == _labels.SHARED:
+                return scale_tasks(scales, row).astype(leaf.dtype)
+            return scaled_own_leaf(label, leaf, own_scales)
+
+        return jax.tree.map(place, labels, template, self.stacked)

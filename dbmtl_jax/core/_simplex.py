@@ -1,0 +1,26 @@
+"""The probability simplex over the present tasks."""
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core._types import Array, Bool, Float
+
+
+def mean_weights(present: Bool[Array, " T"]) -> Float[Array, " T"]:
+    """1/n for the n present tasks, [T]."""
+    return present / jnp.maximum(jnp.sum(present), 1)
+
+
+def project(vector: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, " T"]:
+    """The point of the simplex nearest to a vector [T]; zero where not present.
+
+    Sorted from the largest entry down, the entries that stay positive are those that exceed the
+    threshold which the entries before them would set (Duchi et al., ICML 2008).
+    """
+    ordered = -jnp.sort(-jnp.where(present, vector, -jnp.inf))
+    usable = jnp.isfinite(ordered)
+    ordered = jnp.where(usable, ordered, 0)
+    count = jnp.arange(1, vector.shape[0] + 1, dtype=vector.dtype)
+    thresholds = (jnp.cumsum(ordered) - 1) / count
+    kept = jnp.sum(usable & (ordered > thresholds))
+    threshold = thresholds[jnp.maximum(kept - 1, 0)]
+    return jnp.where(present, jnp.maximum(vector - threshold, 0), 0)

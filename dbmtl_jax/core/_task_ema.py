@@ -1,0 +1,138 @@
+"""The moving average of every task's gradient (DB-MTL, Eq. 1)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._task_linalg import stacked_zeros, task_vector
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import Part, TaskTransformation, transformation
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree, ScalarOrSchedule
+
+
+class TaskEmaState(NamedTuple):
+    """The moving average of every task's gradient."""
+
+    count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
+    ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None where β is 0
+    decay_product: Float[Array, " T"] | None  # Π β_k over a task's steps; None without debias
+
+
+def task_ema(
+    num_tasks: int,
+    beta: ScalarOrSchedule = 0.9,
+    *,
+    debias: bool = False,
+    ema_dtype: Any = None,
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Exponential moving average of each task's gradient over the steps it takes part in.
+
+    .. math:: \hat g_{t,k} = \beta_k \hat g_{t,k-1} + (1 - \beta_k) g_{t,k}, \qquad \hat g_{t,0} = 0
+
+    (Eq. 1).  Unlike `optax.ema` it is not debiased by default.  The average of an absent task
+    (masked, or with a loss or a gradient that is not finite) stays exactly what it was.  A
+    task's own parameters pass through.
+
+    Args:
+      num_tasks: T.
+      beta: β_k, a number in [0, 1) or a schedule, called with k = 1 at the first step.  With the
+        number 0 there is no average and no [T, …] state.
+      debias: divide by 1 - Π β_k, over the steps the task took part in.
+      ema_dtype: dtype of the average; None: the parameter's, float32 at least.
+      labels: see `dbmtl_jax.core`.
+
+    Returns:
+      A transformation of stacked gradients [T, *shape] into stacked gradients.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.task_ema(num_tasks=2, beta=0.75)
+      >>> state = tx.init(jnp.zeros(1))
+      >>> _, state = tx.update(jnp.array([[8.0], [4.0]]), state)
+      >>> averages, state = tx.update(jnp.array([[8.0], [jnp.nan]]), state)
+      >>> print(state.ema)
+      [[3.5]
+       [1. ]]
+    """
+    num_tasks = _checks.check_num_tasks(num_tasks)
+    if not callable(beta):
+        _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
+    keeps_average = isinstance(beta, jax.Array) or callable(beta) or beta != 0
+
+    def init(shared: PyTree) -> TaskEmaState:
+        return TaskEmaState(
+            count=jnp.zeros((), jnp.int32),
+            ema=stacked_zeros(num_tasks, shared, ema_dtype) if keeps_average else None,
+            decay_product=task_vector(num_tasks, 1, shared) if debias else None,
+        )
+
+    def update(tasks: Tasks, state: TaskEmaState) -> tuple[Tasks, TaskEmaState]:
+        count = optax.safe_increment(state.count)
+        if not keeps_average:
+            return tasks, state._replace(count=count)
+        _check_shapes(tasks.rows.shapes, state.ema)
+        beta_k = beta(count) if callable(beta) else beta
+
+        # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
+        def move(gradient: Array, ema: Array) -> Array:
+            return gradient + beta_k * (ema - gradient)
+
+        averages, tasks = tasks.averaged(state.ema, move)
+        product = state.decay_product
+        if product is not None:
+            decayed = (product * beta_k).astype(product.dtype)
+            product = jnp.where(tasks.present, decayed, product)
+            tasks = tasks._replace(scales=tasks.scales / jnp.where(product < 1, 1 - product, 1))
+        return tasks, TaskEmaState(count, averages, product)
+
+    part = Part(init, update, averages=keeps_average)
+    return transformation(num_tasks, (part,), None, labels, "task_ema")
+
+
+def _check_shapes(gradients: PyTree, ema: PyTree) -> None:
+    """The average knows the shapes: an unstacked gradient would broadcast into it."""
+    _checks.check_same_tree("updates", gradients, "the state's average", ema)
+    for (path, gradient), average in zip(
+        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(ema), strict=True
+    ):
+        if gradient.shape != average.shape:
+            raise ValueError(
+                f"updates{jax.tree_util.keystr(path)}: expected shape {average.shape} (that of the "
+                f"state's average), found {gradient.shape}"
+            )
+
+
+def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array]:
+    r"""The forgetting rate :math:`\beta_k = \beta / k^\sigma`, steps k counted from 1.
+
+    The paper searches β over {0.1, 0.5, 0.9} with σ = 0 and σ = 0.5 (Section 4.1; its k starts
+    at 0, which would divide by zero).
+
+    Args:
+      beta: β in [0, 1).
+      sigma: σ >= 0.
+
+    Returns:
+      A schedule: k, an int array [], to β_k.
+
+    Raises:
+      TypeError, ValueError: for β or σ out of range.
+
+    Example:
+      >>> import dbmtl_jax as dbmtl
+      >>> schedule = dbmtl.inverse_power_schedule(0.9, sigma=0.5)
+      >>> print(schedule(1), schedule(4))
+      0.9 0.45
+    """
+    _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
+    _checks.check_range("sigma", sigma, 0.0)
+
+    def schedule(count: Array) -> Array:
+        return beta / jnp.asarray(count, dtype=float) ** sigma
+
+    return schedule

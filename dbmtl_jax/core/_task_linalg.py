@@ -1,0 +1,128 @@
+"""Linear algebra over stacked task gradients, leaf by leaf, without ever forming a flat [T, P].
+
+A *stack* is a sequence of arrays [T, *shape], the shared leaves.  Everything accumulates in
+float32 at least.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core._types import Array, Bool, Float, PyTree, Shaped
+
+
+def accumulation_dtype(*arrays: Array) -> jnp.dtype:
+    """The widest of the arrays' dtypes, float32 at least."""
+    return functools.reduce(jnp.promote_types, (x.dtype for x in arrays), jnp.dtype(jnp.float32))
+
+
+def stacked_zeros(num_tasks: int, params: PyTree, dtype: Any = None) -> PyTree:
+    """Zeros [T, *shape] for every parameter [*shape], in its dtype and float32 at least."""
+
+    def zeros(param: Array) -> Array:
+        return jnp.zeros((num_tasks, *param.shape), dtype or accumulation_dtype(param))
+
+    return jax.tree.map(zeros, params)
+
+
+def task_vector(num_tasks: int, value: Any, params: PyTree) -> Float[Array, " T"]:
+    """A value for every task, in the dtype in which norms over these parameters accumulate."""
+    return jnp.full((num_tasks,), value, accumulation_dtype(*jax.tree.leaves(params)))
+
+
+def squared_norm(leaves: Sequence[Array]) -> Float[Array, ""]:
+    """‖g‖² of one gradient over all leaves together."""
+    return squared_norms([leaf[None] for leaf in leaves], 1)[0]
+
+
+def squared_norms(stack: Sequence[Array], num_tasks: int) -> Float[Array, " T"]:
+    """‖g_t‖² over all leaves together, [T].
+
+    Reductions of the whole stacked leaf: XLA's CPU backend threads and vectorises them, where
+    slicing a task out first and reducing that to a scalar is serial.
+    """
+    total = jnp.zeros((num_tasks,), accumulation_dtype(*stack))
+    for leaf in stack:
+        wide = leaf.astype(accumulation_dtype(leaf))
+        if leaf.ndim > 2 and leaf.size >= _LONG * num_tasks * leaf.shape[1]:
+            total += jax.lax.platform_dependent(wide, cpu=_squares_by_row, default=_squares)
+        else:
+            total += _squares(wide)
+    return total
+
+
+# Numbers in a row that are worth a reduction of their own.
+_LONG = 64
+
+
+def _squares(leaf: Array) -> Array:
+    """[T, *shape] to [T]."""
+    return jnp.sum(leaf * leaf, axis=tuple(range(1, leaf.ndim)))
+
+
+def _squares_by_row(leaf: Array) -> Array:
+    """`_squares` in two reductions: T results are too few to share out among threads evenly."""
+    rows = jnp.sum(leaf * leaf, axis=tuple(range(2, leaf.ndim)))
+    return jnp.sum(jax.lax.optimization_barrier(rows), axis=1)
+
+
+def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
+    """M = G Gᵀ summed over the leaves, [T, T]."""
+    total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
+    for leaf in stack:
+        flat = leaf.reshape(num_tasks, -1)
+        if flat.shape[1] > _BLOCK:
+            total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)
+        else:
+            total += _products(flat)
+    return total
+
+
+# XLA's CPU backend multiplies a long [T, n] by its transpose several times slower than pieces of it
+# that stay in the cache.
+_BLOCK = 2**16
+
+
+def _products(rows: Array) -> Array:
+    """[T, n] to [T, T]."""
+    return jnp.matmul(
+        rows,
+        rows.T,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=accumulation_dtype(rows),
+    )
+
+
+def _blockwise(rows: Array) -> Array:
+    """`_products`, a block of columns at a time."""
+    num_blocks = rows.shape[1] // _BLOCK
+
+    def add(i: Array, total: Array) -> Array:
+        return total + _products(jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK, axis=1))
+
+    rest = _products(rows[:, num_blocks * _BLOCK :])
+    return jax.lax.fori_loop(0, num_blocks, add, rest)
+
+
+def per_task(vector: Shaped[Array, " T"], leaf: Array) -> Array:
+    """Reshapes a [T] vector so that it broadcasts against a stacked leaf [T, *shape]."""
+    return vector.reshape(vector.shape + (1,) * (leaf.ndim - 1))
+
+
+def scale_tasks(weights: Float[Array, " T"], leaf: Array) -> Array:
+    """w_t g_t for every row of a stacked leaf [T, *shape], in the leaf's dtype."""
+    return (per_task(weights, leaf) * leaf).astype(leaf.dtype)
+
+
+def weighted_sum(weights: Float[Array, " T"], present: Bool[Array, " T"], leaf: Array) -> Array:
+    """Σ_t w_t g_t over the present tasks of a stacked leaf [T, *shape], in the leaf's dtype.
+
+    Written out as a sum over tasks: one fusion that runs at memory speed and merges into the
+    optimizer that follows, which a contraction (`tensordot`) never does.
+    """
+    rows = (weights[t] * jnp.where(present[t], leaf[t], 0) for t in range(weights.shape[0]))
+    return functools.reduce(operator.add, rows).astype(leaf.dtype)

@@ -1,0 +1,299 @@
+"""Methods as chains of parts, and parts as optax transformations.
+
+Within one transformation the tasks' gradients travel as `Tasks`, with a scale for every row.
+
+Between transformations that a user chains with `optax.chain` they travel as plain arrays, scaled.
+There a task that has no usable gradient is a row of NaN, the one value that no gradient can
+legitimately have: so parts that know nothing of each other agree without a side channel, also when
+other elementwise transformations stand between them.  Gradients that are not computed yet
+(`_rows.TaskGrads`) travel as such, until somebody computes them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import _checks, _labels
+from dbmtl_jax.core._rows import rows_of, scaled_own_leaf, template_of
+from dbmtl_jax.core._strict import strict
+from dbmtl_jax.core._task_linalg import squared_norm, task_vector
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, Memory, PyTree
+
+Reads = Literal["sum", "norms", "gramian", "rows"]
+"""What a method reads of the gradients.  Each includes those before it."""
+
+_ORDER: tuple[Reads, ...] = ("sum", "norms", "gramian", "rows")
+
+
+class Part(NamedTuple):
+    """A step of a method that maps tasks to tasks: it scales or averages their gradients.
+
+    `init(shared) -> state` sees the tree of shared parameters, `update(tasks, state) -> (tasks,
+    state)` the tasks.  `settle(state, present) -> state` corrects what it noted of tasks that
+    were found absent later in the step.
+    """
+
+    init: Callable[[PyTree], Any]
+    update: Callable[[Tasks, Any], tuple[Tasks, Any]]
+    reads: Reads = "sum"
+    averages: bool = False  # whether it sees every row, and leaves averages in their place
+    settle: Callable[[Any, Array], Any] = lambda state, present: state
+
+
+class Merged(NamedTuple):
+    """What an aggregator makes of the tasks."""
+
+    updates: PyTree  # leaves [*shape] for the shared parameters
+    memory: Memory
+    weights: Float[Array, " T"] | None = None  # w of Σ_t w_t g_t, if the update is such a sum
+    own_weights: Float[Array, " T"] | None = None  # of own parameters; None leaves them alone
+
+
+class Aggregator(NamedTuple):
+    """The end of a method: it merges the tasks' gradients.
+
+    What it `reads` of the rows is formed in the pass over them that checks these, and of gradients
+    that are not computed yet nothing else is computed.
+    """
+
+    init: Callable[[PyTree], Memory]
+    update: Callable[[Tasks, Memory], Merged]
+    reads: Reads = "rows"
+    weighs: bool = False  # whether the updates are a weighted sum
+
+
+class MultiTaskState(NamedTuple):
+    """The state of a method.  `dbmtl_jax.diagnostics` reads the fields of size T."""
+
+    skipped: Int[Array, " T"]  # steps in which an unmasked task was not usable
+    steps: Int[Array, " T"]  # steps in which the task took part
+    present: Bool[Array, " T"]  # whether it took part in the last step
+    norms: Float[Array, " T"]  # ‖g_t‖ there; 0 for an absent task, -1 where nobody looked
+    weights: Float[Array, " T"] | None  # w_t there, 0 for an absent task; None without weights
+    parts: tuple[Any, ...]
+    aggregator: Memory
+
+
+class TaskTransformation(optax.GradientTransformationExtraArgs):
+    """An optax transformation of task gradients that also tells what it is made of."""
+
+    num_tasks: int
+    parts: tuple[Part, ...]
+    aggregator: Aggregator | None  # None: [T, *shape] → [T, *shape], else [T, *shape] → [*shape]
+    labels: Labels
+    name: str  # for errors
+
+    def __new__(cls, init, update, **fields):
+        self = super().__new__(cls, init, update)
+        self.__dict__.update(fields)
+        return self
+
+
+def transformation(
+    num_tasks: int,
+    parts: Sequence[Part],
+    aggregator: Aggregator | None,
+    labels: Labels,
+    name: str,
+) -> TaskTransformation:
+    """Parts, and an aggregator if there is one, as an optax transformation.
+
+    With an aggregator it maps [T, *shape] to [*shape].  A task's own parameters get their gradient
+    times the scales that the parts give them; those of an absent task get zero.  Without one it
+    maps [T, *shape] to [T, *shape], and there is a single part, whose state is the whole state.
+    """
+    if aggregator is None:
+        (part,) = parts
+        init, update = _scaling(num_tasks, part, labels, name)
+    else:
+        init, update = _merging(num_tasks, parts, aggregator, labels, name)
+    return TaskTransformation(
+        init,
+        update,
+        num_tasks=num_tasks,
+        parts=tuple(parts),
+        aggregator=aggregator,
+        labels=labels,
+        name=name,
+    )
+
+
+def fused(
+    *transformations: TaskTransformation, labels: Labels = None, name: str
+) -> TaskTransformation:
+    """A chain of transformations as one, which reads the gradients once for all of them."""
+    *_, last = transformations
+    parts = [part for tx in transformations for part in tx.parts]
+    return transformation(last.num_tasks, parts, last.aggregator, labels, name)
+
+
+def _merging(
+    num_tasks: int, parts: Sequence[Part], aggregator: Aggregator, labels: Labels, name: str
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`init` and `update` of a method, [T, *shape] → [*shape]."""
+    reads = _reads(parts, aggregator)
+
+    def init(params: PyTree) -> MultiTaskState:
+        shared = _labels.shared(_labels.resolve(labels, params, num_tasks), params)
+        return MultiTaskState(
+            # An array for each field: one buffer cannot be donated twice.
+            skipped=jnp.zeros((num_tasks,), jnp.int32),
+            steps=jnp.zeros((num_tasks,), jnp.int32),
+            present=jnp.zeros((num_tasks,), bool),
+            norms=task_vector(num_tasks, 0, shared),
+            weights=task_vector(num_tasks, 0, shared) if aggregator.weighs else None,
+            parts=tuple(part.init(shared) for part in parts),
+            aggregator=aggregator.init(shared),
+        )
+
+    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        template = template_of(updates)
+        step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
+        tasks = _tasks(updates, step, num_tasks, reads, extra_args, name)
+        part_states = []
+        for part, part_state in zip(parts, state.parts, strict=True):
+            tasks, part_state = part.update(tasks, part_state)
+            part_states.append(part_state)
+        merged = aggregator.update(tasks, state.aggregator)
+        shared, present = _without_a_bad_sum(merged.updates, tasks)
+        own_scales = tasks.own_scales
+        if merged.own_weights is not None:
+            own_scales = own_scales * merged.own_weights
+
+        def place(label: Any, leaf: Any, update: Any) -> Array:
+            if label == _labels.SHARED:
+                return update.astype(leaf.dtype)
+            return jnp.where(present[label], scaled_own_leaf(label, leaf, own_scales), 0)
+
+        new_state = MultiTaskState(
+            skipped=_counted(state.skipped, step.mask & ~present),
+            steps=_counted(state.steps, present),
+            present=present,
+            norms=_seen_norms(tasks, present).astype(state.norms.dtype),
+            weights=_recorded(merged.weights, present, state.weights),
+            parts=tuple(
+                part.settle(part_state, present)
+                for part, part_state in zip(parts, part_states, strict=True)
+            ),
+            aggregator=like(merged.memory, state.aggregator),
+        )
+        return jax.tree.map(place, step.labels, template, shared), new_state
+
+    return init, update
+
+
+def _scaling(
+    num_tasks: int, part: Part, labels: Labels, name: str
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`init` and `update` of a single part, [T, *shape] → [T, *shape]."""
+
+    def init(params: PyTree) -> Any:
+        return part.init(_labels.shared(_labels.resolve(labels, params, num_tasks), params))
+
+    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        template = template_of(updates)
+        step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
+        tasks = _tasks(updates, step, num_tasks, part.reads, extra_args, name)
+        tasks, state = part.update(tasks, state)
+        absent = step.mask & ~tasks.present
+        scales, own_scales = (
+            jnp.where(absent, jnp.nan, scales) for scales in (tasks.scales, tasks.own_scales)
+        )
+        return tasks.rows.task_grads(step.labels, template, scales, own_scales), state
+
+    return init, update
+
+
+def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
+    """What has to be known of the rows when the first part sees them."""
+    needed: list[Reads] = []
+    for part in parts:
+        needed.append(part.reads)
+        if part.averages:
+            # An average finds the tasks that are not usable by itself.
+            break
+    else:
+        needed.append(aggregator.reads)
+    return max(needed, key=_ORDER.index)
+
+
+def _tasks(
+    updates: Any,
+    step: _checks.Step,
+    num_tasks: int,
+    reads: Reads,
+    extra_args: Mapping[str, Any],
+    method: str,
+) -> Tasks:
+    """The tasks of a step, without those that are masked or not finite.
+
+    The sum of squares is what finds a NaN or an infinity: one vectorised reduction, where a pass
+    of `isfinite` does not vectorise on a CPU.  A gradient whose squared norm overflows
+    (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.  Gradients that are not computed
+    yet are only computed for that if they are read one by one anyway; else what they are computed
+    from is checked.
+    """
+    rows = rows_of(updates, step.labels, num_tasks)
+    checked = rows.squared_sources()
+    if reads == "rows":
+        rows = rows.computed()
+    products = rows.gramian() if reads == "gramian" else None
+    squares = None
+    if products is not None:
+        squares = jnp.diagonal(products)
+    elif reads != "sum" or rows.are_computed:
+        squares = rows.squared_norms()
+    if squares is not None:
+        checked = squares + checked
+    present = step.mask
+    if not strict():
+        present &= jnp.isfinite(checked)
+        if step.losses is not None:
+            present &= jnp.isfinite(step.losses)
+        for task, leaf in _labels.own_leaves(step.labels, template_of(updates)):
+            finite = jnp.isfinite(squared_norm([leaf]))
+            present = present.at[task].set(present[task] & finite)
+    ones = jnp.ones((num_tasks,), checked.dtype)
+    return Tasks(rows, squares, products, ones, ones, present, step.losses, extra_args, method)
+
+
+def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Bool[Array, " T"]]:
+    """The updates, and which tasks took part.
+
+    Where nobody saw a single row and the sum is not finite, any task may be to blame: none is
+    present then, and the update is zero.
+    """
+    if tasks.squares is not None or strict():
+        return updates, tasks.present
+    finite = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
+    return jax.tree.map(lambda x: jnp.where(finite, x, 0), updates), tasks.present & finite
+
+
+def _counted(counts: Int[Array, " T"], here: Bool[Array, " T"]) -> Int[Array, " T"]:
+    """Counts one more, up to the largest int."""
+    return jnp.where(here, optax.safe_increment(counts), counts)
+
+
+def _seen_norms(tasks: Tasks, present: Bool[Array, " T"]) -> Float[Array, " T"]:
+    """The norms to record; -1 where nobody looked."""
+    if tasks.squares is None:
+        return jnp.where(present, -1.0, 0.0)
+    return jnp.where(present, tasks.norms, 0)
+
+
+def _recorded(
+    weights: Float[Array, " T"] | None, present: Bool[Array, " T"], old: Array | None
+) -> Float[Array, " T"] | None:
+    """The weights to record, 0 for an absent task."""
+    if weights is None or old is None:
+        return None
+    return jnp.where(present, weights, 0).astype(old.dtype)
+
+
+def like(new: Memory, old: Memory) -> Memory:
+    """Memory in the dtypes that it had, which a state must not change."""
+    return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new, old)

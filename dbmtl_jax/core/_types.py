@@ -1,0 +1,53 @@
+"""The types that pass between the rooms of the library.
+
+Shapes are written as jaxtyping annotations, `Float[Array, "T T"]`.  jaxtyping is no dependency:
+a program that has not imported it sees the plain class `jax.Array`.  The tests import it first
+and have beartype check every call.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import jax
+
+if TYPE_CHECKING or "jaxtyping" in sys.modules:
+    from jaxtyping import Array, Bool, Float, Int, Shaped
+else:
+    Array = jax.Array
+
+    class Float:
+        """Stands for jaxtyping's class of this name: `Float[Array, "T"]` is `Array`."""
+
+        def __class_getitem__(cls, item: tuple[type, str]) -> type:
+            return item[0]
+
+    Bool = Int = Shaped = Float
+
+PyTree: TypeAlias = Any
+"""A tree of arrays: parameters [*shape], or task gradients, whose shared leaves are [T, *shape]."""
+
+Labels: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
+"""Which parameters are shared and which belong to one task; see `dbmtl_jax.core`."""
+
+Memory: TypeAlias = Any
+"""What a method keeps between steps: a tree of arrays, `()` where it keeps nothing."""
+
+ScalarOrSchedule: TypeAlias = float | Array | Callable[[Array], Array]
+"""A number, or an optax schedule: a step count, an int array [], to a number."""
+
+Seed: TypeAlias = int | Array
+"""An int or a key, as `optax.add_noise` takes it."""
+
+__all__ = [
+    "Array",
+    "Bool",
+    "Float",
+    "Int",
+    "Labels",
+    "Memory",
+    "PyTree",
+    "ScalarOrSchedule",
+    "Seed",
+    "Shaped",
+]

@@ -1,0 +1,116 @@
+"""Task gradients of a shared encoder with a head for every task."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.engine._jacobian import jacobian_of
+from dbmtl_jax.engine._losses import scalar_loss, stack_losses, with_aux
+from dbmtl_jax.engine._pending import PendingTaskGrads
+from dbmtl_jax.engine._pullbacks import task_grads, template
+from dbmtl_jax.engine._task_map import Mode, check_options, choose
+
+
+def encoder_value_and_task_grads(
+    encoder: Callable[..., Any],
+    heads: Sequence[Callable[..., Any]],
+    *,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+    stream: bool = False,
+) -> Callable[..., tuple[Any, Any]]:
+    r"""Per-task gradients under hard parameter sharing, each head differentiated only once.
+
+    With z = encoder(θ) and ℓ_t = head_t(ψ_t, z), every head gives its own ∇_ψ ℓ_t and the
+    cotangent ∂ℓ_t/∂z in one backward pass; only the encoder is pulled back T times:
+
+    .. math:: \nabla_\theta \ell_t = \left(\frac{\partial z}{\partial\theta}\right)^{\!\top}
+        \frac{\partial \ell_t}{\partial z}
+
+    Args:
+      encoder: `encoder(encoder_params, *args) -> z`, any tree of arrays; with `has_aux`, (z, aux).
+      heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`,
+        (loss, aux).
+      has_aux: the encoder and every head return auxiliary outputs too.
+      chunk_size, mode, stream: of the pullbacks through the encoder, as in `value_and_task_grads`.
+
+    Returns:
+      `fun((encoder_params, head_params), *args) -> (losses [T], grads)`, head_params being a
+      sequence of T trees; or `((losses, (encoder_aux, head_auxes)), grads)`.  `grads` is the tree
+      of the parameters: the encoder's leaves are [T, *shape], the heads' [*shape].  The labels
+      that go with it are `("shared", tuple(range(T)))`, or a list where head_params is one.
+
+    Raises:
+      ValueError: for a bad option, a number of heads other than that of head_params, or a loss
+        that is not a scalar.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> encoder = lambda w, x: w * x
+      >>> heads = [lambda v, z, x: v * z, lambda v, z, x: (v * z) ** 2]
+      >>> fun = dbmtl.encoder_value_and_task_grads(encoder, heads)
+      >>> losses, (encoder_grads, head_grads) = fun((2.0, (1.0, 3.0)), 1.0)
+      >>> print(losses, encoder_grads, *head_grads)
+      [ 2. 36.] [ 1. 36.] 2.0 24.0
+    """
+    check_options(mode, chunk_size, stream)
+    num_tasks = len(heads)
+    if num_tasks < 1:
+        raise ValueError("heads: expected at least one function, found none")
+
+    def encoder_value_and_task_grads_fun(params, *args):
+        encoder_params, head_params = params
+        if len(head_params) != num_tasks:
+            raise ValueError(
+                f"params[1]: expected the parameters of {num_tasks} heads, found {len(head_params)}"
+            )
+
+        def encode(p):
+            return with_aux(encoder, has_aux)(p, *args)
+
+        representation, pullback, encoder_aux = jax.vjp(encode, encoder_params, has_aux=True)
+        losses, head_aux, head_grads, cotangents = [], [], [], []
+        for task, head in enumerate(heads):
+            head_fun = jax.value_and_grad(
+                scalar_loss(head, f"heads[{task}]", has_aux), argnums=(0, 1), has_aux=True
+            )
+            (loss, aux), (head_grad, cotangent) = head_fun(head_params[task], representation, *args)
+            losses.append(loss)
+            head_aux.append(aux)
+            head_grads.append(head_grad)
+            cotangents.append(cotangent)
+
+        chosen = choose(mode, chunk_size, num_tasks, encode, encoder_params, stream=stream)
+        stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *cotangents)
+        shared = _labels.resolve(None, encoder_params, num_tasks)
+        # The heads keep the container they came in, so that grads and params are one tree.
+        same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)
+        own = jax.tree.unflatten(same_container, head_grads)
+        if stream:
+            labels = (
+                shared,
+                jax.tree.unflatten(
+                    same_container,
+                    [jax.tree.map(lambda _, t=t: t, grad) for t, grad in enumerate(head_grads)],
+                ),
+            )
+            jacobian = jacobian_of(
+                lambda p: encode(p)[0] if has_aux else encode(p),
+                encoder_params,
+                lambda ct: pullback(ct)[0],
+                stacked,
+                shared,
+                unroll=chosen[0] == "unroll",
+            )
+            encoder_template = template(shared, encoder_params, encoder_params, num_tasks)
+            grads: Any = PendingTaskGrads(labels, (encoder_template, own), jacobian)
+        else:
+            grads = (task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
+        values = stack_losses(losses)
+        return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
+
+    return encoder_value_and_task_grads_fun

@@ -1,0 +1,38 @@
+"""What the engine functions take from the user's functions: losses, and auxiliary outputs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core._types import Array, Float
+
+
+def stack_losses(losses: Any) -> Float[Array, " T"]:
+    """The losses of T tasks as one array; ValueError for anything but T scalars."""
+    if isinstance(losses, list | tuple):
+        shapes = [jnp.shape(loss) for loss in losses]
+        if not losses or any(shape != () for shape in shapes):
+            raise ValueError(f"fun: expected a sequence of T scalar losses, found shapes {shapes}")
+        return jnp.stack(losses)
+    shape = jnp.shape(losses)
+    if len(shape) != 1 or shape[0] < 1:
+        raise ValueError(f"fun: expected losses of shape (T,) or T scalars, found shape {shape}")
+    return losses
+
+
+def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:
+    """Gives a function without auxiliary outputs an empty one, so that there is one case."""
+    return fun if has_aux else lambda *args, **kwargs: (fun(*args, **kwargs), None)
+
+
+def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:
+    """The function of one task as (loss, aux); ValueError where the loss is no scalar."""
+
+    def checked(*args):
+        loss, aux = with_aux(fun, has_aux)(*args)
+        if jnp.shape(loss) != ():
+            raise ValueError(f"{name}: expected a scalar loss, found shape {jnp.shape(loss)}")
+        return loss, aux
+
+    return checked

@@ -1,0 +1,183 @@
+"""The rows of gradients that are not computed yet, one after the other."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core._rows import Blend, StackedRows
+from dbmtl_jax.core._strict import strict
+from dbmtl_jax.core._task_linalg import (
+    accumulation_dtype,
+    squared_norm,
+    squared_norms,
+    weighted_sum,
+)
+from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+from dbmtl_jax.engine._jacobian import Jacobian
+from dbmtl_jax.engine._jaxpr import contains
+
+
+class PendingRows(NamedTuple):
+    """Rows that are computed, one task after the other, when they are asked for."""
+
+    jacobian: Jacobian
+    shapes: PyTree  # leaves `jax.ShapeDtypeStruct` [T, *shape]
+    scaled: Callable[[Array, Array], Any]  # (scales, own scales) -> task grads, still pending
+
+    @property
+    def are_computed(self) -> bool:
+        return False
+
+    def computed(self) -> StackedRows:
+        return StackedRows(self.tree(), self._num_tasks)
+
+    def tree(self) -> PyTree:
+        structs = jax.tree.leaves(self.shapes)
+        empty = [jnp.zeros(struct.shape, struct.dtype) for struct in structs]
+
+        def write(task: Any, row: list[Array], stacked: Any) -> tuple[Any, Array]:
+            return _write(stacked, row, task), squared_norm(row)
+
+        return self._unflatten(self._fold(write, empty))
+
+    def squared_sources(self) -> Float[Array, " T"]:
+        return squared_norms(jax.tree.leaves(self.jacobian.cotangents), self._num_tasks)
+
+    def squared_norms(self) -> Float[Array, " T"]:
+        def square(task: Any, row: list[Array], squares: Array) -> tuple[Any, Array]:
+            value = _square(row)
+            return squares.at[task].set(value), value
+
+        return self._fold(square, jnp.zeros((self._num_tasks,), self._dtype))
+
+    def gramian(self) -> Float[Array, "T T"]:
+        if not self._can_push():
+            return self.computed().gramian()
+        push = self.jacobian.linearize()
+        cotangents = jax.tree.leaves(self.jacobian.cotangents)
+
+        def column(task: Any, row: list[Array], matrix: Array) -> tuple[Any, Array]:
+            # (J J_tᵀ)_s = ⟨c_s, tangent⟩.
+            tangents = jax.tree.leaves(push(row))
+            values = jnp.zeros((self._num_tasks,), matrix.dtype)
+            for c, tangent in zip(cotangents, tangents, strict=True):
+                # Another task's loss is nothing to c_t, though its tangent be infinite.
+                products = jnp.where(c != 0, c * tangent[None], 0)
+                values += jnp.sum(products, axis=tuple(range(1, c.ndim)))
+            # The row's own norm is known better than through the way there and back.
+            square = _square(row)
+            return matrix.at[task].set(values.at[task].set(square)), square
+
+        size = self._num_tasks
+        matrix = self._fold(column, jnp.zeros((size, size), self._dtype))
+        return (matrix + matrix.T) / 2
+
+    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+        return self._unflatten(
+            self.jacobian.pull(
+                jax.tree.map(lambda c: weighted_sum(weights, present, c), self.jacobian.cotangents)
+            )
+        )
+
+    def averaged(
+        self,
+        averages: PyTree,
+        scales: Float[Array, " T"],
+        present: Bool[Array, " T"],
+        blend: Blend,
+    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        leaves, structure = jax.tree.flatten(averages)
+
+        def average(task: Any, row: list[Array], carry: Any) -> tuple[Any, Array]:
+            leaves, squares = carry
+            new = []
+            for gradient, leaf in zip(row, leaves, strict=True):
+                old = jax.lax.dynamic_index_in_dim(leaf, task, keepdims=False)
+                wide = scales[task] * gradient.astype(accumulation_dtype(gradient, leaf))
+                new.append(blend(wide, old).astype(leaf.dtype))
+            square = _square(new)
+            usable = present[task]
+            if not strict():
+                usable &= jnp.isfinite(square)
+            # A loop of one or no iterations: it writes in place, and a row that is not to be
+            # written costs nothing, where a selection would read the old one again.
+            leaves = jax.lax.fori_loop(
+                0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, new, task), leaves
+            )
+            return (leaves, squares.at[task].set(square)), square
+
+        squares = jnp.zeros((self._num_tasks,), accumulation_dtype(*leaves))
+        leaves, squares = self._fold(average, (leaves, squares))
+        if not strict():
+            present &= jnp.isfinite(squares)
+        return jax.tree.unflatten(structure, leaves), squares, present
+
+    def task_grads(
+        self,
+        labels: PyTree,
+        template: PyTree,
+        scales: Float[Array, " T"],
+        own_scales: Float[Array, " T"],
+    ) -> Any:
+        return self.scaled(scales, own_scales)
+
+    @property
+    def _num_tasks(self) -> int:
+        return jax.tree.leaves(self.jacobian.cotangents)[0].shape[0]
+
+    @property
+    def _dtype(self) -> jnp.dtype:
+        return accumulation_dtype(*jax.tree.leaves(self.shapes))
+
+    def _unflatten(self, leaves: list[Array]) -> Any:
+        return jax.tree.unflatten(jax.tree.structure(self.shapes), leaves)
+
+    def _row(self, task: Any) -> list[Array]:
+        one = jax.tree.map(
+            lambda c: jax.lax.dynamic_index_in_dim(c, task, keepdims=False),
+            self.jacobian.cotangents,
+        )
+        return self.jacobian.pull(one)
+
+    def _fold(self, body: Callable[[Any, Any, Any], tuple[Any, Any]], carry: Any) -> Any:
+        """`carry, square = body(t, row t, carry)` for one task after the other."""
+        if not self.jacobian.unroll:
+            return jax.lax.fori_loop(
+                0, self._num_tasks, lambda t, carry: body(t, self._row(t), carry)[0], carry
+            )
+        wait = jnp.zeros((), jnp.int32)
+        for task in range(self._num_tasks):
+            carry, square = body(task, self._row(task + wait), carry)
+            # Always 0.  The next row cannot be computed before this one is used up; the compiler
+            # would otherwise start them all, and keep them all.
+            wait = (square < -1).astype(jnp.int32)
+        return carry
+
+    def _can_push(self) -> bool:
+        """Whether forward mode exists (not behind `jax.custom_vjp`), and is precise enough."""
+        structs = jax.tree.leaves(self.shapes)
+        if any(accumulation_dtype(struct) != struct.dtype for struct in structs):
+            return False
+        row = [jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for struct in structs]
+        return not contains(jax.make_jaxpr(self.jacobian.linearize())(row).jaxpr, "custom_lin")
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(accumulation_dtype(array))
+
+
+def _square(row: list[Array]) -> Array:
+    """‖row‖² over all leaves together, a scalar."""
+    total = jnp.zeros((), accumulation_dtype(*row))
+    for leaf in map(_wide, row):
+        total += jnp.sum(leaf * leaf)
+    return total
+
+
+def _write(stacked: list[Array], row: list[Array], task: Any) -> list[Array]:
+    return [
+        jax.lax.dynamic_update_index_in_dim(leaf, new, task, 0)
+        for leaf, new in zip(stacked, row, strict=True)
+    ]

@@ -1,0 +1,77 @@
+"""Task gradients where every task has a batch of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._types import Labels
+from dbmtl_jax.engine._losses import scalar_loss
+from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
+
+
+def per_task_value_and_grads(
+    fun: Callable[..., Any] | Sequence[Callable[..., Any]],
+    *,
+    labels: Labels = None,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+) -> Callable[..., tuple[Any, Any]]:
+    """Per-task gradients where every task has a batch of its own.
+
+    `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`, or the same unrolled or looped:
+    each task has its own forward pass, so that batch normalisation sees each task apart.
+
+    Args:
+      fun: `fun(params, *args) -> loss`, a scalar, called with task t's slice of every argument;
+        or T such functions, one per task (they run unrolled).
+      labels: see `dbmtl_jax.core`.
+      has_aux: `fun` returns (loss, aux).
+      chunk_size, mode: how the tasks run, as in `value_and_task_grads`.
+
+    Returns:
+      `fun(params, *args) -> (losses [T], grads)`, or `((losses, aux), grads)` with aux stacked
+      over the tasks; every array in args is [T, ...].
+
+    Raises:
+      ValueError: for a bad option, a loss that is not a scalar, or arguments whose first axes
+        differ.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> fun = dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(w * x))
+      >>> losses, grads = fun(jnp.array([1.0, 1.0]), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+      >>> print(losses, grads.shape)
+      [3. 7.] (2, 2)
+    """
+    check_options(mode, chunk_size)
+    functions = [fun] if callable(fun) else list(fun)
+    differentiated = [
+        jax.value_and_grad(scalar_loss(f, "fun", has_aux), has_aux=True) for f in functions
+    ]
+
+    def per_task_value_and_grads_fun(params, *args):
+        num_tasks = leading_axis(args)
+        if callable(fun):
+            one_task = jax.tree.map(lambda x: x[0], args)
+            chosen = choose(mode, chunk_size, num_tasks, lambda p: fun(p, *one_task), params)
+            (losses, aux), grads = map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
+        else:
+            if len(functions) != num_tasks:
+                raise ValueError(
+                    f"fun: expected {num_tasks} functions, one for each slice of the arguments' "
+                    f"first axis, found {len(functions)}"
+                )
+            slices = [jax.tree.map(lambda x, t=t: x[t], args) for t in range(num_tasks)]
+            rows = [f(params, *a) for f, a in zip(differentiated, slices, strict=True)]
+            (losses, aux), grads = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        labels_ = _labels.resolve(labels, params, num_tasks)
+        own = jax.tree.map(
+            lambda label, leaf: leaf if label == _labels.SHARED else leaf[label], labels_, grads
+        )
+        return ((losses, aux) if has_aux else losses), own
+
+    return per_task_value_and_grads_fun

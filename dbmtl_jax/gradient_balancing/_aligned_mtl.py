@@ -1,0 +1,90 @@
+"""Aligned-MTL: gradients made orthogonal and of one length."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import TaskTransformation
+from dbmtl_jax.core._types import Array, Float, Labels, Memory
+
+Scale = Literal["min", "median", "rmse"]
+
+
+def aligned_mtl(
+    num_tasks: int, *, scale: Scale = "min", labels: Labels = None
+) -> TaskTransformation:
+    r"""Aligned Multi-Task Learning: the nearest system of gradients whose condition number is one.
+
+    .. math:: M = V \Lambda V^\top, \qquad
+        \alpha = \sigma \, V \Lambda^{-1/2} V^\top \mathbf 1, \qquad
+        \text{update } \sum_t \alpha_t g_t
+
+    with the Gramian M and σ the smallest of its singular values √λ.  Eigenvalues below
+    :math:`T \epsilon \lambda_{\max}` (ε of the dtype) count as zero and are left out.  The update
+    is the sum over tasks of the aligned gradients, not their mean.
+
+    Args:
+      num_tasks: T.
+      scale: σ: "min" (the paper's), "median", or "rmse", their root mean square.
+      labels: see `dbmtl_jax.core`.
+
+    Source: Senushkin et al., Independent component alignment for multi-task learning, CVPR 2023.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.aligned_mtl(num_tasks=2)
+      >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+      >>> _, state = tx.update(grads, tx.init(jnp.zeros(3)))
+      >>> with jnp.printoptions(precision=2):
+      ...     print(optax.tree.get(state, "weights"))
+      [1.12 0.82]
+    """
+    _checks.check_option("scale", scale, get_args(Scale))
+
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+        return aligned_mtl_weights(tasks.gramian, scale=scale), memory
+
+    return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="aligned_mtl")
+
+
+def aligned_mtl_weights(
+    gramian: Gramian | Float[Array, "T T"], *, scale: Scale = "min"
+) -> Float[Array, " T"]:
+    """The weights α of `aligned_mtl` for gradients with a given Gramian.
+
+    Args:
+      gramian: the inner products of the gradients, [T, T].
+      scale: see `aligned_mtl`.
+
+    Returns:
+      α [T].
+
+    Raises:
+      ValueError: for a matrix that is not square, or another scale.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> print(dbmtl.aligned_mtl_weights(jnp.diag(jnp.array([1.0, 4.0]))))
+      [1.  0.5]
+    """
+    _checks.check_option("scale", scale, get_args(Scale))
+    gramian = as_gramian(gramian)
+    num_tasks = len(gramian.norms)
+    # The weights do not depend on the scale of M.
+    eigenvalues, vectors = jnp.linalg.eigh(gramian.normalized)
+    kept = eigenvalues > jnp.max(eigenvalues) * num_tasks * jnp.finfo(eigenvalues.dtype).eps
+    roots = jnp.sqrt(jnp.where(kept, eigenvalues, 1))
+    count = jnp.sum(kept)
+    if scale == "min":
+        sigma = jnp.min(roots, where=kept, initial=jnp.inf)
+    elif scale == "median":
+        # The lower of the two middle ones; those left out sort first.
+        sigma = jnp.sort(jnp.where(kept, roots, -1))[num_tasks - 1 - count // 2]
+    else:
+        sigma = jnp.sqrt(jnp.sum(roots**2, where=kept) / jnp.maximum(count, 1))
+    inverse = jnp.where(kept, sigma / roots, 0)
+    return vectors @ (inverse * jnp.sum(vectors * gramian.present[:, None], axis=0))

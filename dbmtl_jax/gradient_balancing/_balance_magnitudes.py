@@ -1,0 +1,86 @@
+"""Equal magnitudes: the balancing of gradients in DB-MTL."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import TaskTransformation
+from dbmtl_jax.core._types import Array, Bool, Float, Labels, Memory
+
+Scale = Literal["max", "min", "mean", "median"]
+
+
+def balance_magnitudes(
+    num_tasks: int,
+    *,
+    scale: Scale | float = "max",
+    eps: float = 1e-8,
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Sums the tasks' gradients after giving them all the same norm.
+
+    .. math:: \alpha \sum_t \frac{g_t}{\|g_t\| + \epsilon}, \qquad \alpha = \max_t \|g_t\|
+
+    (Eq. 2; Algorithm 1, step 9).  The norm is over all shared parameters together; an absent
+    task takes no part in the sum nor in α.  A task's own parameters keep their gradient.
+
+    Args:
+      num_tasks: T.
+      scale: α: "max", "min", "mean" or "median" of the norms (the paper's Fig. 6), or a constant.
+      eps: ε, added to each norm.
+      labels: see `dbmtl_jax.core`.
+
+    Source: DB-MTL, Eq. 2 and Section 4.4.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.balance_magnitudes(num_tasks=2)
+      >>> updates, state = tx.update(jnp.array([[3.0, 0.0], [0.0, 6.0]]), tx.init(jnp.zeros(2)))
+      >>> print(updates, state.weights)
+      [6. 6.] [2. 1.]
+    """
+    alpha = _magnitude(scale)
+    _checks.check_range("eps", eps, 0.0)
+
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+        norms = tasks.norms
+        # With ε = 0 a zero gradient would be 0/0; its weight is of no consequence.
+        lengths = jnp.where(norms + eps > 0, norms + eps, 1)
+        return alpha(norms, tasks.present) / lengths, memory
+
+    return gradient_balancer(num_tasks, weigh, labels=labels, name="balance_magnitudes")
+
+
+def _magnitude(scale: Any) -> Callable[[Array, Array], Any]:
+    """α as a function of norms [T] and present [T]; finite also where no task is present."""
+    if not isinstance(scale, str):
+        _checks.check_range("scale", scale, 0.0)
+        return lambda norms, present: scale
+    strategies = {"max": _max, "min": _min, "mean": _mean, "median": _median}
+    if scale not in strategies:
+        raise ValueError(f"scale: expected a number or one of {get_args(Scale)}, found {scale!r}")
+    return strategies[scale]
+
+
+def _max(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+    return jnp.max(norms, where=present, initial=0)
+
+
+def _min(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+    return jnp.min(norms, where=present, initial=jnp.max(norms))
+
+
+def _mean(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+    return jnp.sum(norms, where=present) / jnp.maximum(jnp.sum(present), 1)
+
+
+def _median(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+    # Absent tasks sort last; the middle is that of the tasks present.
+    ordered = jnp.sort(jnp.where(present, norms, jnp.inf))
+    count = jnp.sum(present)
+    middle = (ordered[jnp.maximum(count - 1, 0) // 2] + ordered[count // 2]) / 2
+    return jnp.where(count > 0, middle, 0)

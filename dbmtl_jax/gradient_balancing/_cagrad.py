@@ -1,0 +1,122 @@
+"""CAGrad: the best direction for the worst task, near the mean gradient."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._interior_point import minimize
+from dbmtl_jax.core._simplex import mean_weights
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import TaskTransformation
+from dbmtl_jax.core._types import Array, Float, Labels, Memory
+
+Rescale = Literal["none", "paper", "sum", 0, 1, 2]
+
+
+def cagrad(
+    num_tasks: int,
+    *,
+    c: float = 0.5,
+    rescale: Rescale = "paper",
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Conflict-Averse Gradient descent.
+
+    .. math::
+        \max_d \min_t \langle g_t, d \rangle \quad \text{s.t. } \|d - g_0\| \le c \|g_0\|,
+        \qquad g_0 = \tfrac{1}{T} \sum_t g_t
+
+    solved through its dual: with :math:`g_w = \sum_t w_t g_t` and w on the simplex minimising
+    :math:`\langle g_w, g_0 \rangle + c \|g_0\| \|g_w\|`, the update is
+    :math:`d = g_0 + c \|g_0\| \, g_w / \|g_w\|`, divided by 1 + c² (or not, see `rescale`).  It is
+    of the size of the mean gradient, not of the sum.  With c >= 1 it conflicts with no task.
+
+    Args:
+      num_tasks: T.
+      c: how far d may be from the mean gradient; 0 is the mean gradient itself.
+      rescale: what d is divided by: "none" 1, "paper" 1 + c², "sum" 1 + c; also 0, 1, 2.
+      labels: see `dbmtl_jax.core`.
+
+    Source: Liu et al., Conflict-averse gradient descent for multi-task learning, NeurIPS 2021.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.cagrad(num_tasks=2, c=0.5, rescale="none")
+      >>> grads = jnp.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
+      >>> _, state = tx.update(grads, tx.init(jnp.zeros(3)))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(optax.tree.get(state, "weights"))
+      [0.704 0.5  ]
+    """
+    _check_options(c, rescale)
+
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+        return cagrad_weights(tasks.gramian, c=c, rescale=rescale), memory
+
+    return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="cagrad")
+
+
+def cagrad_weights(
+    gramian: Gramian | Float[Array, "T T"], *, c: float = 0.5, rescale: Rescale = "paper"
+) -> Float[Array, " T"]:
+    """The weights of `cagrad` for gradients with a given Gramian.
+
+    The square root in c ‖g_0‖ ‖g_w‖ has no slope where g_w = 0, which is the solution at
+    Pareto-stationary points.  Hence c ‖g_w‖ = min_λ (‖g_w‖² / λ + c² λ) / 2 with λ as one variable
+    more, and d = g_0 + ‖g_0‖ g_w / λ.
+
+    Args:
+      gramian: the inner products of the gradients, [T, T].
+      c: see `cagrad`.
+      rescale: see `cagrad`.
+
+    Returns:
+      The weights [T] of d = Σ_t w_t g_t.
+
+    Raises:
+      ValueError: for a matrix that is not square, or an option out of range.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> print(dbmtl.cagrad_weights(jnp.eye(2), c=0.0))
+      [0.5 0.5]
+    """
+    _check_options(c, rescale)
+    divisor = {"none": 1, 0: 1, "paper": 1 + c**2, 1: 1 + c**2, "sum": 1 + c, 2: 1 + c}[rescale]
+    gramian = as_gramian(gramian)
+    present, matrix = gramian.present, gramian.normalized
+    eps = jnp.finfo(matrix.dtype).eps
+    # With c = 0 nothing would hold λ back; its solution is not used.
+    radius = jnp.maximum(c, 1e-3)
+    matrix /= jnp.maximum(jnp.trace(matrix), 1)
+    mean = mean_weights(present).astype(matrix.dtype)
+    products = matrix @ mean
+    length = jnp.sqrt(jnp.maximum(mean @ products, 0))  # ‖g_0‖
+    slopes = products / jnp.where(length > 0, length, 1)
+
+    def derivatives(x: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+        w, lam = x[:-1], x[-1]
+        direction = matrix @ w / lam
+        # The ε, about what a Gramian of trace 1 can resolve, keeps λ off zero.
+        square = (w @ direction + eps / lam) / lam
+        gradient = jnp.append(slopes + direction, (radius**2 - square) / 2)
+        hessian = jnp.block(
+            [
+                [matrix / lam, -direction[:, None] / lam],
+                [-direction[None, :] / lam, jnp.reshape(square / lam, (1, 1))],
+            ]
+        )
+        return gradient, hessian
+
+    costs = jnp.append(jnp.ones_like(mean), 0)
+    x = minimize(derivatives, costs, jnp.append(present, True))
+    w, lam = x[:-1], x[-1]
+    return (mean + c / radius * length * w / lam) / divisor
+
+
+def _check_options(c: float, rescale: Rescale) -> None:
+    _checks.check_range("c", c, 0.0)
+    _checks.check_option("rescale", rescale, get_args(Rescale))

@@ -1,0 +1,121 @@
+"""MoCo: MGDA's weights, tracked along with averages of the gradients."""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._simplex import mean_weights, project
+from dbmtl_jax.core._task_ema import task_ema
+from dbmtl_jax.core._task_linalg import task_vector
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import Part, TaskTransformation, fused, transformation
+from dbmtl_jax.core._types import Array, Float, Int, Labels, Memory, PyTree, ScalarOrSchedule
+
+Projection = Literal["simplex", "softmax"]
+
+
+class MoCoState(NamedTuple):
+    """What MoCo keeps between steps beside its averages, which are a `TaskEmaState`."""
+
+    count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
+    lam: Float[Array, " T"]  # λ
+
+
+def moco(
+    num_tasks: int,
+    *,
+    beta: ScalarOrSchedule = 0.5,
+    beta_power: float = 0.5,
+    gamma: ScalarOrSchedule = 0.1,
+    gamma_power: float = 0.5,
+    rho: float = 0.0,
+    normalize: bool = False,
+    projection: Projection = "simplex",
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Multi-objective gradient Correction.
+
+    .. math::
+        y_t &\leftarrow y_t - \beta_k (y_t - g_t), & \beta_k &= \beta / k^{\sigma_\beta} \\
+        \lambda &\leftarrow \Pi\big(\lambda - \gamma_k (Y Y^\top + \rho I) \lambda\big),
+        & \gamma_k &= \gamma / k^{\sigma_\gamma}
+
+    with k from 1, y = 0 and λ = 1/T before the first step, and Π the projection onto the simplex.
+    The update is :math:`\sum_t \lambda_t y_t`.  An absent task keeps its average and has no part in
+    the update; what the others have of the simplex they divide anew.
+
+    Args:
+      num_tasks: T.
+      beta: β, how fast the averages y follow, in [0, 1]; or a schedule of k, which is β_k itself.
+      beta_power: σ_β; not used with a schedule.
+      gamma: γ, the step size of the weights λ; or a schedule of k, which is γ_k itself.
+      gamma_power: σ_γ; not used with a schedule.
+      rho: ρ, the regularisation.
+      normalize: average :math:`\ell_t \, g_t / (\|g_t\| + 10^{-8})` in the place of g_t.
+      projection: Π: "simplex", or "softmax" in its place.
+      labels: see `dbmtl_jax.core`.
+
+    Source: Fernando et al., Mitigating gradient bias in multi-objective learning, ICLR 2023.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.moco(num_tasks=2, gamma=0.0)
+      >>> update, state = tx.update(jnp.array([[4.0, 0.0], [0.0, 8.0]]), tx.init(jnp.zeros(2)))
+      >>> print(update, optax.tree.get(state, "weights"))
+      [1. 2.] [0.5 0.5]
+    """
+    num_tasks = _checks.check_num_tasks(num_tasks)
+    if not callable(beta):
+        _checks.check_range("beta", beta, 0.0, 1.0)
+    if not callable(gamma):
+        _checks.check_range("gamma", gamma, 0.0)
+    _checks.check_range("rho", rho, 0.0)
+    _checks.check_range("beta_power", beta_power, 0.0)
+    _checks.check_range("gamma_power", gamma_power, 0.0)
+    _checks.check_option("projection", projection, get_args(Projection))
+
+    def init(shared: PyTree) -> MoCoState:
+        return MoCoState(jnp.zeros((), jnp.int32), task_vector(num_tasks, 1 / num_tasks, shared))
+
+    def weigh(tasks: Tasks, memory: MoCoState) -> tuple[Float[Array, " T"], MoCoState]:
+        present = tasks.present
+        count = optax.safe_increment(memory.count)
+        # Absent tasks lend their part to the others for this step.
+        lam = jnp.where(present, memory.lam, 0)
+        missing = jnp.sum(memory.lam) - jnp.sum(lam)
+        lam += missing * mean_weights(present)
+        slopes = tasks.gramian.matrix @ lam + rho * lam
+        lam -= _at(gamma, gamma_power, count.astype(lam.dtype)) * slopes
+        if projection == "simplex":
+            lam = project(lam, present)
+        else:
+            lam = jax.nn.softmax(lam, where=present | ~jnp.any(present))
+        # With nobody there the weights stay what they were.
+        kept = jnp.where(jnp.any(present), jnp.where(present, lam, 0), memory.lam)
+        return lam, MoCoState(count, kept)
+
+    # y - β (y - g) is an average that forgets at the rate 1 - β.
+    averages = task_ema(num_tasks, lambda count: 1 - _at(beta, beta_power, count))
+    method = gradient_balancer(num_tasks, weigh, init=init, reads="gramian")
+    parts = (_scale_by_loss_over_norm(num_tasks), averages) if normalize else (averages,)
+    return fused(*parts, method, labels=labels, name="moco")
+
+
+def _at(rate: ScalarOrSchedule, power: float, count: Array) -> Array:
+    """A rate at step k: number / k^power, or what the schedule says."""
+    return rate(count) if callable(rate) else rate / jnp.asarray(count, float) ** power
+
+
+def _scale_by_loss_over_norm(num_tasks: int) -> TaskTransformation:
+    """Rows of norm ℓ_t; the tasks' own parameters keep their gradient."""
+
+    def update(tasks: Tasks, state: Memory) -> tuple[Tasks, Memory]:
+        scales = tasks.scales * tasks.losses / (tasks.norms + 1e-8)
+        return tasks._replace(scales=scales), state
+
+    part = Part(lambda shared: (), update, reads="norms")
+    return transformation(num_tasks, (part,), None, None, "moco")

@@ -1,0 +1,156 @@
+"""Nash-MTL: the tasks bargain for the update."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import _checks
+from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._task_linalg import task_vector
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._transformation import TaskTransformation
+from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, PyTree
+
+_MAX_ITERATIONS = 60
+
+
+class NashMTLState(NamedTuple):
+    """What Nash-MTL keeps between steps."""
+
+    step: Int[Array, ""]
+    alpha: Float[Array, " T"]  # the last solution
+
+
+def nash_mtl(
+    num_tasks: int,
+    *,
+    update_every: int = 1,
+    max_norm: float | None = 1.0,
+    scale_own: bool = True,
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Nash bargaining over the update direction.
+
+    .. math:: M \alpha = 1 / \alpha, \quad \alpha > 0, \qquad \text{update } \sum_t \alpha_t g_t
+
+    with the Gramian M; the solution maximises :math:`\sum_t \log \langle g_t, d \rangle` and
+    :math:`\|\sum_t \alpha_t g_t\| = \sqrt T`.  Then the update of the shared parameters is clipped
+    to the norm `max_norm`.  The equation is where :math:`\tfrac12 \alpha^\top M \alpha - \sum_t
+    \log \alpha_t` is smallest, which damped Newton steps find for gradients of any scale.  At a
+    Pareto-stationary point there is no solution: α stays finite and the update is about zero
+    before clipping.  A task whose gradient is zero cannot bargain and is left out.
+
+    Args:
+      num_tasks: T.
+      update_every: after how many steps α is solved for anew.
+      max_norm: of the update of the shared parameters; None (also 0 or infinity): not clipped.
+      scale_own: whether a task's own parameters get their gradient times α_t (not clipped), as in
+        the paper (Section 2.2), or as it is.
+      labels: see `dbmtl_jax.core`.
+
+    An absent task keeps its α.  `optax.tree.get(state, "alpha")` is α, "weights" what it is after
+    clipping.
+
+    Source: Navon et al., Multi-task learning as a bargaining game, ICML 2022.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.nash_mtl(num_tasks=2, max_norm=None)
+      >>> update, state = tx.update(jnp.array([[2.0, 0.0], [0.0, 4.0]]), tx.init(jnp.zeros(2)))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(update, optax.tree.get(state, "alpha"))
+      [1. 1.] [0.5  0.25]
+    """
+    _checks.check_range("update_every", update_every, 1)
+    if max_norm is not None:
+        _checks.check_range("max_norm", max_norm, 0.0)
+
+    def init(shared: PyTree) -> NashMTLState:
+        return NashMTLState(jnp.zeros((), jnp.int32), task_vector(num_tasks, 1, shared))
+
+    def weigh(tasks: Tasks, memory: NashMTLState) -> tuple[Float[Array, " T"], NashMTLState]:
+        gramian = tasks.gramian
+
+        def solve(alpha: Float[Array, " T"]) -> Float[Array, " T"]:
+            solved = jnp.where(gramian.norms > 0, nash_mtl_weights(gramian), alpha)
+            return solved.astype(alpha.dtype)
+
+        is_due = memory.step % update_every == 0
+        alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
+        weights = alpha
+        if max_norm is not None and max_norm > 0:
+            beta = alpha * gramian.norms
+            norm = jnp.sqrt(jnp.maximum(beta @ gramian.cosines @ beta, 0))
+            weights = alpha * jnp.minimum(1, max_norm / jnp.where(norm > 0, norm, 1))
+        return weights, NashMTLState(optax.safe_increment(memory.step), alpha)
+
+    return gradient_balancer(
+        num_tasks,
+        weigh,
+        init=init,
+        reads="gramian",
+        own_weights=(lambda weights, memory: memory.alpha) if scale_own else None,
+        labels=labels,
+        name="nash_mtl",
+    )
+
+
+def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]:
+    """The weights α of `nash_mtl`, not clipped, for gradients with a given Gramian.
+
+    Args:
+      gramian: the inner products of the gradients, [T, T].
+
+    Returns:
+      α [T], positive; 1 for a task whose gradient is zero.
+
+    Raises:
+      ValueError: for a matrix that is not square.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> print(dbmtl.nash_mtl_weights(jnp.diag(jnp.array([4.0, 16.0]))).round(3))
+      [0.5  0.25]
+    """
+    norms, cosines, _ = as_gramian(gramian)
+    bargains = norms > 0
+    return bargain(cosines, bargains) / jnp.where(bargains, norms, 1)
+
+
+def bargain(cosines: Float[Array, "T T"], bargains: Bool[Array, " T"]) -> Float[Array, " T"]:
+    """β > 0 with C β = 1/β, [T]; one for tasks that do not bargain.
+
+    Newton's method for ½ βᵀCβ - Σ log β in log β, where the Hessian is nowhere below the identity;
+    its steps are damped as for any self-concordant function (Boyd and Vandenberghe, Section 9.6).
+    """
+    size, dtype = len(cosines), cosines.dtype
+    eps = jnp.finfo(dtype).eps
+    both = bargains[:, None] & bargains[None, :]
+    # The ridge bounds β where a positive combination of the gradients vanishes.
+    matrix = jnp.where(both, cosines, 0) + 4 * size * eps * jnp.eye(size, dtype=dtype)
+
+    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
+        _, decrement, count = carry
+        return (decrement > 4 * eps) & (count < _MAX_ITERATIONS)
+
+    def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        beta, _, count = carry
+        hessian = beta[:, None] * matrix * beta[None, :] + jnp.eye(size, dtype=dtype)
+        gradient = jnp.where(bargains, beta * (matrix @ beta) - 1, 0)
+        change = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
+        decrement = jnp.sqrt(jnp.maximum(-change @ gradient, 0))
+        length = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1)
+        moved = beta * (1 + length * change)
+        finite = jnp.all(jnp.isfinite(moved)) & jnp.all(moved > 0)
+        return (
+            jnp.where(finite, moved, beta).astype(dtype),
+            jnp.where(finite, decrement, 0).astype(dtype),
+            count + 1,
+        )
+
+    # The solution for T orthogonal gradients.
+    start = (jnp.ones((size,), dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.while_loop(unfinished, step, start)[0]

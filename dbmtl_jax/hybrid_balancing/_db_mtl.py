@@ -1,0 +1,64 @@
+"""DB-MTL, the paper's method: the logarithm of the losses, an average, one common magnitude."""
+
+from typing import Any
+
+from dbmtl_jax.core._task_ema import task_ema
+from dbmtl_jax.core._transformation import TaskTransformation, fused
+from dbmtl_jax.core._types import Labels, ScalarOrSchedule
+from dbmtl_jax.gradient_balancing import balance_magnitudes
+from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
+from dbmtl_jax.loss_balancing import scale_by_log_loss
+
+
+def db_mtl(
+    num_tasks: int,
+    beta: ScalarOrSchedule = 0.9,
+    *,
+    scale: Scale | float = "max",
+    eps: float = 1e-8,
+    log_losses: bool = True,
+    debias: bool = False,
+    ema_dtype: Any = None,
+    labels: Labels = None,
+) -> TaskTransformation:
+    r"""Dual-Balancing Multi-Task Learning.
+
+    .. math::
+        g_{t,k} &= \nabla \log(\ell_t + \epsilon) \\
+        \hat g_{t,k} &= \beta_k \hat g_{t,k-1} + (1 - \beta_k) g_{t,k}, \qquad \hat g_{t,0} = 0 \\
+        \tilde g_k &= \alpha_k \sum_t \frac{\hat g_{t,k}}{\|\hat g_{t,k}\| + \epsilon},
+        \qquad \alpha_k = \max_t \|\hat g_{t,k}\|
+
+    with steps k counted from 1 and norms over all shared parameters together (Algorithm 1;
+    Eqs. 1 and 2).  It is the chain `scale_by_log_loss`, `task_ema`, `balance_magnitudes`.  A
+    task's own parameters get ∇log(ℓ_t + ε), neither averaged nor rescaled.
+
+    Args:
+      num_tasks: T.
+      beta: β_k, a number in [0, 1) or a schedule of k, e.g. `inverse_power_schedule(0.9, 0.5)`.
+        With the number 0 there is no average and no [T, …] state.
+      scale: α_k: "max" (the paper's), "min", "mean" or "median" of the norms, or a constant.
+      eps: ε, in the logarithm and in the normalisation.
+      log_losses: False where the loss function already takes the logarithm.
+      debias: divide the average by 1 - Π β_k, which the paper does not.
+      ema_dtype: dtype of the average; None: the parameter's, float32 at least.
+      labels: see `dbmtl_jax.core`.
+
+    `update` needs the raw `losses` [T] unless `log_losses=False`.  A masked task, or one whose loss
+    or gradient is not usable, keeps its average and is left out of the sum and of α.
+
+    Source: Lin et al., Dual-balancing for multi-task learning, arXiv:2308.12029.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = optax.chain(dbmtl.db_mtl(num_tasks=2, beta=0.0), optax.sgd(1.0))
+      >>> params = jnp.zeros(2)
+      >>> grads = jnp.array([[3.0, 0.0], [0.0, 500.0]])  # of losses 1 and 100
+      >>> updates, _ = tx.update(grads, tx.init(params), params, losses=jnp.array([1.0, 100.0]))
+      >>> print(updates)
+      [-5. -5.]
+    """
+    log = (scale_by_log_loss(num_tasks, eps=eps),) if log_losses else ()
+    average = task_ema(num_tasks, beta, debias=debias, ema_dtype=ema_dtype)
+    balance = balance_magnitudes(num_tasks, scale=scale, eps=eps)
+    return fused(*log, average, balance, labels=labels, name="db_mtl")

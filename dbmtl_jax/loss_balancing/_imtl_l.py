@@ -1,0 +1,51 @@
+"""IMTL-L: learnt scales that bring all losses to one."""
+
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core._loss_balancer import LossBalancer, scaling_form
+from dbmtl_jax.core._types import Labels
+from dbmtl_jax.loss_balancing._learnt import learnt_loss_balancer
+
+
+def imtl_l(
+    num_tasks: int,
+    *,
+    weight_optimizer: optax.GradientTransformation | None = None,
+    labels: Labels = None,
+) -> LossBalancer:
+    r"""Impartial Multi-Task Learning at the loss level.
+
+    .. math:: \min_{\theta, s} \sum_t e^{s_t} \ell_t - s_t
+
+    with s learnt beside the model from s = 0: the weights are :math:`e^{s_t}`, and after each step
+    s descends :math:`e^{s_t} \ell_t - 1`.  At the exact minimum over s the weight is 1/ℓ_t and the
+    objective 1 + Σ log ℓ_t, the logarithm of DB-MTL (Proposition 3.1).  A task's own parameters
+    get their gradient times the weight.
+
+    Args:
+      num_tasks: T.
+      weight_optimizer: of s; None: `optax.adam(1e-4)`.
+      labels: see `dbmtl_jax.core`.
+
+    Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.imtl_l(num_tasks=2)
+      >>> _, state = tx.update(jnp.ones((2, 1)), tx.init(jnp.zeros(1)), losses=jnp.ones(2))
+      >>> print(optax.tree.get(state, "loss_weights"))
+      [1. 1.]
+    """
+    return learnt_loss_balancer(
+        num_tasks,
+        0.0,
+        weight_optimizer,
+        weight=jnp.exp,
+        slope=lambda s, losses: jnp.exp(s) * losses - 1,
+        labels=labels,
+        name="imtl_l",
+    )
+
+
+scale_by_imtl_l = scaling_form(imtl_l)

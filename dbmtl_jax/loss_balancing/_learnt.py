@@ -1,0 +1,40 @@
+"""Loss balancers whose weights are functions of learnt values."""
+
+from collections.abc import Callable
+
+import optax
+
+from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
+from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer
+from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._types import Array, Float, Labels
+
+
+def learnt_loss_balancer(
+    num_tasks: int,
+    initial: float,
+    optimizer: optax.GradientTransformation | None,
+    *,
+    weight: Callable[[Array], Array],
+    slope: Callable[[Array, Array], Array],
+    labels: Labels,
+    name: str,
+) -> LossBalancer:
+    """Weights `weight(s)` of values s [T] that descend `slope(s, losses)` after each step.
+
+    Args:
+      num_tasks: T.
+      initial: s_t before the first step.
+      optimizer: of s; None: `optax.adam(1e-4)`.
+      weight: s [T] -> the weights [T] of this step.
+      slope: (s [T], losses [T]) -> the derivative [T] of the objective with regard to s.
+      labels: see `dbmtl_jax.core`.
+      name: of the method.
+    """
+    learnt = LearntWeights.make(num_tasks, initial, optimizer)
+
+    def weigh(tasks: Tasks, memory: LearntState) -> tuple[Float[Array, " T"], LearntState]:
+        s = memory.values
+        return weight(s), learnt.descend(memory, slope(s, tasks.losses), tasks.present)
+
+    return loss_balancer(num_tasks, weigh, init=learnt.init, labels=labels, name=name)
