@@ -230,6 +230,9 @@ class Perf:
     torch_python: pathlib.Path | None = None
     """a Python that has torch and torchjd, and LibMTL if it is to be timed; times TorchJD's Gramian
     methods, too"""
+    against: pathlib.Path | None = None
+    """another checkout of this project, an older commit's for example: instead of all else, time
+    its steps, transformation and Gramian methods in turns with this checkout's"""
     out: pathlib.Path = pathlib.Path("runs/perf")
 
 

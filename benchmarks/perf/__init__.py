@@ -9,12 +9,20 @@ from rich.table import Table
 from benchmarks import run_log
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, compilation, goals, peers, steps, transformation
+from benchmarks.perf import against, aggregation, compilation, goals, peers, steps, transformation
 from benchmarks.report import table_formats
 
 
 def perf(config: Perf, console: Console) -> None:
-    """Measures and prints, and writes the figures to `perf.json` and the goals to `goals.md`."""
+    """Measures and prints, and writes the figures to `perf.json` and the goals to `goals.md`.
+
+    With `config.against`, what is measured is this checkout next to another, and nothing else.
+    """
+    if config.against is not None:
+        if config.peers:
+            raise UserError("--against and --peers do not go together: they are separate runs")
+        against.compare(config, config.against, console)
+        return
     if config.peers and config.torch_python is None:
         raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
     run_log.make_folder(config.out)

@@ -1,7 +1,9 @@
 """A program in another interpreter that answers requests, a line each."""
 
+import contextlib
 import pathlib
 import subprocess
+from collections.abc import Mapping
 from typing import Self
 
 from benchmarks.errors import UserError
@@ -14,13 +16,23 @@ class Worker:
       python: its interpreter.
       script: it; says its version in the first line, then answers each line of standard input.
       arguments: of the script.
+      blamed: the option that named it, with which errors begin.
+      environment: of the process; None: as this one's.
 
     Raises:
       UserError: if it cannot be run or ends by itself.
     """
 
-    def __init__(self, python: pathlib.Path, script: pathlib.Path, *arguments: object) -> None:
+    def __init__(
+        self,
+        python: pathlib.Path,
+        script: pathlib.Path,
+        *arguments: object,
+        blamed: str = "--torch-python",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._name = script.name
+        self._blamed = blamed
         try:
             self._process = subprocess.Popen(
                 [python, script, *map(str, arguments)],
@@ -28,9 +40,10 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env=environment,
             )
         except OSError as error:
-            raise UserError(f"--torch-python: cannot run {python}: {error.strerror}") from error
+            raise UserError(f"{blamed}: cannot run {python}: {error.strerror}") from error
         self.version = self._answer()
 
     def __enter__(self) -> Self:
@@ -43,8 +56,9 @@ class Worker:
         """What it answers."""
         if self._process.stdin is None:
             raise RuntimeError("the worker has no standard input")
-        self._process.stdin.write(request + "\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; why is said below
+            self._process.stdin.write(request + "\n")
+            self._process.stdin.flush()
         return self._answer()
 
     def close(self) -> None:
@@ -55,6 +69,7 @@ class Worker:
         answer = self._process.stdout.readline() if self._process.stdout else ""
         if not answer:
             _, errors = self._process.communicate()
-            last = errors.strip().splitlines()[-1:] or ["it ended without a word"]
-            raise UserError(f"--torch-python: {self._name} failed: {last[0]}")
+            silent = f"it ended without a word, exit status {self._process.returncode}"
+            last = errors.strip().splitlines()[-1:] or [silent]
+            raise UserError(f"{self._blamed}: {self._name} failed: {last[0]}")
         return answer.strip()
