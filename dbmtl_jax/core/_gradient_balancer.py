@@ -7,15 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
+from dbmtl_jax.core._parts import READS, Aggregator, Merged, Reads
 from dbmtl_jax.core._rows import StackedRows
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import (
-    Aggregator,
-    Merged,
-    Reads,
-    TaskTransformation,
-    transformation,
-)
+from dbmtl_jax.core._transformation import TaskTransformation, transformation
 from dbmtl_jax.core._types import Array, Float, Labels, Memory, PyTree
 
 Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[Float[Array, " T"], Memory]]
@@ -89,7 +84,7 @@ def gradient_balancer(
       [0.5 2. ]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    _checks.check_option("reads", reads, ("sum", "norms", "gramian", "rows"))
+    _checks.check_option("reads", reads, READS)
     if weigh is not None and merge is None:
         aggregator = _weighted_sum(num_tasks, weigh, init, reads, own_weights)
     elif merge is not None and weigh is None:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks
+from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import Part, TaskTransformation, like, transformation
+from dbmtl_jax.core._transformation import TaskTransformation, like, transformation
 from dbmtl_jax.core._types import Array, Bool, Float, Labels, Memory, PyTree
 
 Options = ParamSpec("Options")

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks
+from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._task_linalg import stacked_zeros, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import Part, TaskTransformation, transformation
+from dbmtl_jax.core._transformation import TaskTransformation, transformation
 from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree, ScalarOrSchedule
 
 

@@ -10,60 +10,19 @@ other elementwise transformations stand between them.  Gradients that are not co
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks, _labels
+from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
 from dbmtl_jax.core._rows import rows_of, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import squared_norm, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, Memory, PyTree
-
-Reads = Literal["sum", "norms", "gramian", "rows"]
-"""What a method reads of the gradients.  Each includes those before it."""
-
-_ORDER: tuple[Reads, ...] = ("sum", "norms", "gramian", "rows")
-
-
-class Part(NamedTuple):
-    """A step of a method that maps tasks to tasks: it scales or averages their gradients.
-
-    `init(shared) -> state` sees the tree of shared parameters, `update(tasks, state) -> (tasks,
-    state)` the tasks.  `settle(state, present) -> state` corrects what it noted of tasks that
-    were found absent later in the step.
-    """
-
-    init: Callable[[PyTree], Any]
-    update: Callable[[Tasks, Any], tuple[Tasks, Any]]
-    reads: Reads = "sum"
-    averages: bool = False  # whether it sees every row, and leaves averages in their place
-    settle: Callable[[Any, Array], Any] = lambda state, present: state
-
-
-class Merged(NamedTuple):
-    """What an aggregator makes of the tasks."""
-
-    updates: PyTree  # leaves [*shape] for the shared parameters
-    memory: Memory
-    weights: Float[Array, " T"] | None = None  # w of Σ_t w_t g_t, if the update is such a sum
-    own_weights: Float[Array, " T"] | None = None  # of own parameters; None leaves them alone
-
-
-class Aggregator(NamedTuple):
-    """The end of a method: it merges the tasks' gradients.
-
-    What it `reads` of the rows is formed in the pass over them that checks these, and of gradients
-    that are not computed yet nothing else is computed.
-    """
-
-    init: Callable[[PyTree], Memory]
-    update: Callable[[Tasks, Memory], Merged]
-    reads: Reads = "rows"
-    weighs: bool = False  # whether the updates are a weighted sum
 
 
 class MultiTaskState(NamedTuple):
@@ -218,7 +177,7 @@ def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
             break
     else:
         needed.append(aggregator.reads)
-    return max(needed, key=_ORDER.index)
+    return max(needed, key=READS.index)
 
 
 def _tasks(

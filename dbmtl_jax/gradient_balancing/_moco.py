@@ -8,11 +8,12 @@ import optax
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._simplex import mean_weights, project
 from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import Part, TaskTransformation, fused, transformation
+from dbmtl_jax.core._transformation import TaskTransformation, fused, transformation
 from dbmtl_jax.core._types import Array, Float, Int, Labels, Memory, PyTree, ScalarOrSchedule
 
 Projection = Literal["simplex", "softmax"]
