@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from benchmarks.errors import how_to_install
+
 TASKS = ("mu", "alpha", "eps_HOMO", "eps_LUMO", "R2", "ZPVE", "U0", "U", "H", "G", "c_v")
 """The targets, in the order of the paper's Table 3."""
 
@@ -15,7 +17,8 @@ ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 """The elements that occur, with their atomic numbers."""
 
 MAX_ATOMS = 29
-INSTALL = 'pip install "dbmtl_jax[qm9]"'
+INSTALL = how_to_install("qm9")
+"""What error messages say if a package for reading QM9 is missing."""
 
 _MEV_PER_HARTREE = 27211.3825435
 _UNIT_PER_SOURCE_UNIT = np.array([_MEV_PER_HARTREE if unit == "meV" else 1.0 for unit in UNITS])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, how_to_install
 from benchmarks.models.functional import Arrays
 
 _SHOWN = 8  # names of each kind in an error
@@ -159,7 +159,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise UserError(
-            f"{path}: reading it needs the package safetensors: pip install 'dbmtl_jax[vision]'"
+            f"{path}: reading it needs the package safetensors, which is not installed: "
+            f"{how_to_install('vision')}"
         ) from error
     try:
         return load_file(path)

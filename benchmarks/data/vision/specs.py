@@ -5,11 +5,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from benchmarks.errors import how_to_install
+
 DenseName = Literal["nyuv2", "cityscapes"]
 OfficeName = Literal["office31", "officehome"]
 Name = Literal["nyuv2", "cityscapes", "office31", "officehome"]
 
-INSTALL = 'pip install "dbmtl_jax[vision]"'
+INSTALL = how_to_install("vision")
+"""What error messages say if a package for reading images is missing."""
 VERSION = "1.0.0"
 """Of the prepared format."""
 
