@@ -1,4 +1,4 @@
-"""A program in another interpreter that answers requests, a line each."""
+"""A program in another Python interpreter that answers requests line by line."""
 
 import pathlib
 import subprocess
@@ -8,15 +8,16 @@ from benchmarks.errors import UserError
 
 
 class Worker:
-    """The other program; a context manager that ends it.
+    """A script that runs in another Python interpreter; leaving the context ends it.
 
     Args:
-      python: its interpreter.
-      script: it; says its version in the first line, then answers each line of standard input.
-      arguments: of the script.
+      python: path of the interpreter.
+      script: path of the script, which first prints a line with its version, and then answers each
+        line of its standard input with one line.
+      arguments: arguments of the script.
 
     Raises:
-      UserError: if it cannot be run or ends by itself.
+      UserError: if the script cannot be run or ends unexpectedly.
     """
 
     def __init__(self, python: pathlib.Path, script: pathlib.Path, *arguments: object) -> None:
@@ -40,7 +41,7 @@ class Worker:
         self.close()
 
     def ask(self, request: str) -> str:
-        """What it answers."""
+        """Sends a request and returns the answer."""
         if self._process.stdin is None:
             raise RuntimeError("the worker has no standard input")
         self._process.stdin.write(request + "\n")
@@ -48,7 +49,7 @@ class Worker:
         return self._answer()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the script."""
         self._process.communicate()
 
     def _answer(self) -> str:
