@@ -62,7 +62,7 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
     if dataset == "qm9" and name != "paper":
         return _QUICK_QM9 if name == "quick" else _SMALL_QM9
     if name == "small":
-        raise UserError(f"--preset small: QM9 alone has one, not {dataset}")
+        raise UserError(f"--preset small: this preset is for QM9 only, not for {dataset}")
     data, train = _PAPER[dataset]
     if isinstance(data, DenseConfig) and network in get_args(DenseNetwork):
         data = dataclasses.replace(data, network=network)  # type: ignore[arg-type]

@@ -83,7 +83,7 @@ def plan(config: Reproduce) -> dict[str, list[Part]]:
         plans = {name: parts for name, parts in plans.items() if parts}
     for name, parts in plans.items():
         if not parts:
-            raise UserError(f"{name}: the preset {config.preset} has QM9 alone, which it is not of")
+            raise UserError(f"{name}: the preset {config.preset} has QM9 alone, choose another one")
     return plans
 
 

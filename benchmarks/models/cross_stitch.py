@@ -111,7 +111,7 @@ class CrossStitchEncoder(nnx.Module):
 
 
 def _combine(weights: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
-    """Σ_j weights[j] values[j]."""
+    """The weighted sum Σ_j weights[j] values[j]."""
     total = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
         total += weight * value

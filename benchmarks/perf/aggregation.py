@@ -33,9 +33,9 @@ class Row(NamedTuple):
     method: str
     num_tasks: int
     num_parameters: int
-    milliseconds: float  # of one update
+    milliseconds: float  # time of one update
     over_sum: float  # relative to a plain sum of the gradients
-    torchjd_milliseconds: float  # of TorchJD's call; NaN without TorchJD
+    torchjd_milliseconds: float  # time of one call of TorchJD; NaN without it
     over_torchjd: float  # relative to TorchJD; NaN without it
     target: float | None
     fail: float | None

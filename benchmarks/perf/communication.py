@@ -35,9 +35,9 @@ class Row(NamedTuple):
     num_tasks: int
     num_parameters: int
     mesh: str
-    collectives: dict[str, int]  # kind -> bytes
-    kept: int  # bytes of arguments: parameters and state
-    temporary: int  # bytes
+    collectives: dict[str, int]  # kind of collective -> bytes
+    kept: int  # bytes of the arguments: parameters and optimizer state
+    temporary: int  # bytes of temporary memory
 
 
 def collectives(text: str) -> dict[str, int]:

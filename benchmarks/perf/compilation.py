@@ -24,9 +24,9 @@ class Row(NamedTuple):
 
     method: str
     num_tasks: int
-    seconds: float  # tracing, compilation and the first step
-    num_programs: int  # after several steps
-    target: float | None  # of the seconds
+    seconds: float  # time of tracing, compilation and the first step
+    num_programs: int  # number of compiled programs after several steps
+    target: float | None  # goal for the seconds
     fail: float | None
     verdict: Verdict
 

@@ -13,7 +13,7 @@ class Network(NamedTuple):
     params: Any  # (encoder, heads)
     batch: Any
     losses: Callable[[Any, Any], Any]
-    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # by mode
+    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # mode -> task gradients
     num_tasks: int
     modes: tuple[str, ...] = MODES  # modes worth timing
 

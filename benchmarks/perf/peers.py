@@ -44,10 +44,10 @@ class Row(NamedTuple):
     network: str
     num_tasks: int
     peer: str
-    milliseconds: float  # the peer's step
+    milliseconds: float  # time of the peer's step
     over_its_ew: float  # relative to a step of equal weighting in PyTorch
     our_milliseconds: float
-    ratio: float  # our step over the peer's
+    ratio: float  # our time relative to the peer's
     target: float | None
     fail: float | None
     verdict: Verdict

@@ -55,10 +55,10 @@ class Row(NamedTuple):
     num_tasks: int
     mode: str
     ratio: float  # median of the rounds' ratios
-    spread: tuple[float, float]  # smallest and largest
-    milliseconds: float  # median
+    spread: tuple[float, float]  # smallest and largest ratio
+    milliseconds: float  # median time of a step
     compile_seconds: float
-    target: float | None  # of the ratio
+    target: float | None  # goal for the ratio
     fail: float | None
     verdict: Verdict
     memory: float  # beyond that of equal weighting, in units of the shared parameters

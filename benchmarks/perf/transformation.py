@@ -28,11 +28,11 @@ class Row(NamedTuple):
 
     num_tasks: int
     num_parameters: int
-    milliseconds: float  # of one update
+    milliseconds: float  # time of one update
     over_unchecked: float  # relative to the arithmetic without any check
     over_triad: float  # necessary bytes, 4 (4 T P + P), per second, relative to a triad
-    target: float | None  # of over_triad
-    fail: float | None
+    target: float | None  # goal for over_triad
+    fail: float | None  # value of over_triad that counts as a failure
     verdict: Verdict
 
 

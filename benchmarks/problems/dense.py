@@ -86,7 +86,7 @@ class DenseProblem(Problem):
         )
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (whether to augment, (indices [B], mask [B], seed of the augmentation))."""
+        """The batches as pairs (whether to augment, (indices [B], mask [B], augmentation seed))."""
         if split == "train":
             rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
             numbers = np.random.default_rng([seed, epoch, 1]).integers(2**31, size=len(rows))

@@ -58,7 +58,7 @@ class OfficeProblem(Problem):
         self.multi_task, self.single_task = models(config, len(self.tasks), opened.num_classes)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (None, (indices [T, B], mask [T, B]))."""
+        """The batches as pairs (None, (indices [T, B], mask [T, B]))."""
         if split == "train":
             rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
             valid = np.ones_like(rows, bool)

@@ -87,7 +87,7 @@ class QM9Problem(Problem):
         self.multi_task, self.single_task = models(config, compute_dtype=compute_dtype)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (padded number of atoms, (indices [B], mask [B]))."""
+        """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""
         rng = np.random.default_rng([seed, epoch]) if split == "train" else None
         cut = batching.bucket_batches(
             self._num_atoms,

@@ -77,7 +77,7 @@ def times(studies: Studies) -> Parts:
 
 
 class _Cost(NamedTuple):
-    seconds: float  # of an epoch
+    seconds: float  # time of an epoch
     over_ew: float  # relative to equal weighting; NaN without it
 
 

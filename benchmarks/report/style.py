@@ -14,7 +14,7 @@ _PALETTE = (
 _MARKERS = ("s", "^", "o", "D", "v", "P", "X", "*")
 _FIRST = ("stl", "ew", "db_mtl")
 _EXCHANGED = {"mgda": "grad_norm", "grad_norm": "mgda"}
-"""Methods that swap their places: GradNorm, which is compared with DB-MTL, would have its colour."""
+"""Methods that swap places, as GradNorm would have the colour of DB-MTL in the same figure."""
 _ORDER = (*_FIRST, *(_EXCHANGED.get(n, n) for n in DISPLAY_NAMES if n not in _FIRST))
 
 

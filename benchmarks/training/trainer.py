@@ -22,13 +22,13 @@ class State(NamedTuple):
     """The full state of a run, which a checkpoint contains."""
 
     train: TrainState  # stacked for several seeds
-    standings: list[Standing]  # of every seed
+    standings: list[Standing]  # state of validation for every seed
     epoch: int
     step: int  # number of the next step within the epoch
-    losses: Any  # of the epoch's steps so far, a list of [T] or [seeds, T]
-    steps_before: int  # in earlier epochs
-    seconds_before: float
-    seconds: float  # in this epoch
+    losses: Any  # losses of the epoch so far, a list of [T] or [seeds, T]
+    steps_before: int  # number of steps in earlier epochs
+    seconds_before: float  # training time of earlier epochs
+    seconds: float  # training time of this epoch
     speeds: np.ndarray  # [epochs] steps per second; NaN if programs were compiled, too
 
 

@@ -37,11 +37,11 @@ class Run(NamedTuple):
 class Standing(NamedTuple):
     """The state of validation for one seed."""
 
-    best: Variables  # of the best epochs
+    best: Variables  # parameters and batch statistics of the best epochs
     scores: np.ndarray  # [num_models] validation scores of the best epochs
     epochs: np.ndarray  # [num_models] numbers of the best epochs
     values: Metrics  # validation metrics of the best epochs
-    reference: Metrics  # to which scores are relative
+    reference: Metrics  # validation metrics to which scores are relative
     rate: Any  # state of the learning rate schedule
     failed: bool  # whether losses were not finite
 
@@ -50,10 +50,10 @@ class Epoch(NamedTuple):
     """A trained epoch of one seed."""
 
     number: int
-    steps_before: int  # in earlier epochs
+    steps_before: int  # number of steps in earlier epochs
     losses: np.ndarray  # [steps, T]
     seconds: float
-    variables: Variables  # after its last step
+    variables: Variables  # parameters and batch statistics after the last step
 
 
 class Validation:
@@ -92,7 +92,7 @@ class Validation:
         return self._learning_rate.value(standing.rate, epoch)
 
     def scores(self, values: Metrics, reference: Metrics) -> np.ndarray:
-        """The scores to maximise, [num_models]: Δp, or for single-task networks that of each task."""
+        """The scores to maximise, [num_models]: Δp, or that of each task for single-task models."""
         deltas = delta_p_per_task(values, reference, self._programs.problem.higher_is_better)
         chosen = deltas if self._programs.model.independent else deltas.mean(keepdims=True)
         return chosen.astype(np.float32)
