@@ -1,1 +1,1 @@
-"""The experiments of the paper: data sets, models, training, reports."""
+"""The experiments of the paper: data sets, models, training and reports."""

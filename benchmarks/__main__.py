@@ -23,7 +23,7 @@ Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | Ma
 
 
 def parse(arguments: list[str]) -> Command:
-    """The command line as a configuration; the defaults are those of the preset it names."""
+    """Parses the command line; the defaults of `compare` depend on its preset and data set."""
     dataset = next((x for x in arguments if x in presets.DATASETS), "qm9")
     preset = _option(arguments, "--preset")
     default = presets.comparison(
@@ -44,7 +44,7 @@ def parse(arguments: list[str]) -> Command:
 
 
 def _option(arguments: list[str], name: str) -> str:
-    """What follows an option; empty if it is not there."""
+    """The value of an option, or an empty string if the option is not given."""
     for position, argument in enumerate(arguments):
         found, separator, value = argument.partition("=")
         if found == name:
@@ -53,7 +53,7 @@ def _option(arguments: list[str], name: str) -> str:
 
 
 def _run(config: Command, console: Console) -> None:
-    # Imported only now: `--help` need not import JAX, nor training what reads images.
+    # Imported late: `--help` does not need JAX, and training does not need the image readers.
     if isinstance(config, Compare):
         from benchmarks.compare import compare
 
@@ -77,7 +77,7 @@ def _run(config: Command, console: Console) -> None:
 
 
 def main() -> None:
-    """Runs a command; what the user can mend is one line and exit status 2."""
+    """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
     console = Console(markup=False, highlight=False)
     try:
         config = parse(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""The paper's tables and figures: which runs each of them is made of."""
+"""The tables and figures of the paper, and the runs that each of them needs."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,31 +10,31 @@ from benchmarks.methods import BASELINE
 
 
 class Study(NamedTuple):
-    """A data set with a network: the runs of one folder."""
+    """A data set and a network; the runs of a study are in one folder."""
 
     dataset: str
     network: str = ""
-    """of NYUv2 and Cityscapes; the others have one"""
+    """network of NYUv2 and Cityscapes; empty for the data sets that have only one network"""
 
     @property
     def key(self) -> str:
-        """The name of its folder."""
+        """The name of the folder of the study."""
         return f"{self.dataset}-{self.network}" if self.network else self.dataset
 
 
 class Exhibit(NamedTuple):
-    """A table or figure."""
+    """A table or figure of the paper."""
 
     title: str
     methods: tuple[str, ...]
     studies: tuple[Study, ...]
     offline: tuple[Study, ...]
-    """what stands in where the data sets are not there: QM9, which can be installed, where what is
-    shown does not depend on the data set, else a rendered sample of the same"""
+    """studies to run if the data sets are missing: QM9 where any data set can show the effect, else
+    the same data sets as rendered samples"""
     timed: bool = False
-    """it shows the time of steps, and no trained network"""
+    """whether it shows times of training steps, for which nothing is trained"""
     searched: bool = False
-    """DB-MTL's forgetting rate is searched, as in the paper"""
+    """whether DB-MTL's forgetting rate is searched, as in the paper"""
 
 
 QM9 = Study("qm9")
@@ -51,7 +51,7 @@ BETA_GRID = (
     "db_mtl@beta=0.1,sigma=0.5",
     "db_mtl@beta=0.5,sigma=0.5",
 )
-"""What the paper searches (Section 4.1) besides `db_mtl`, which is 0.9/√k."""
+"""The forgetting rates that the paper searches (Section 4.1) besides that of `db_mtl`, 0.9/√k."""
 
 _TENTHS = [f"0.{tenth}" for tenth in range(1, 10)]
 _BETAS = (
@@ -135,4 +135,4 @@ STUDIES = MappingProxyType(
         )
     }
 )
-"""Every study by the name of its folder."""
+"""All studies by the names of their folders."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks compare`: train, evaluate, tabulate and plot."""
+"""`python -m benchmarks compare`: trains methods and compares them in a table and plots."""
 
 import dataclasses
 import functools
@@ -31,11 +31,11 @@ from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Result, Run
 
 _NO_MORE = "no more"
-"""What process 0 tells the others at the end."""
+"""The message with which process 0 ends the work of the other processes."""
 
 
 def compare(config: Compare, console: Console) -> None:
-    """Runs what is missing in the folder of results, then renders all that is there."""
+    """Trains the missing runs of a folder of results, then writes its report."""
     distributed.initialize(config)
     if distributed.is_first():
         run_missing(config, console)
@@ -45,7 +45,7 @@ def compare(config: Compare, console: Console) -> None:
 
 
 def run_missing(config: Compare, console: Console) -> None:
-    """Runs what is missing in the folder of results."""
+    """Trains the missing runs of a folder of results."""
     named = tuple(map(methods.current_name, config.methods))
     if "all" in named:
         named = (BASELINE, *dbmtl.METHODS, *(m for m in named if m != "all"))
@@ -72,7 +72,7 @@ def run_missing(config: Compare, console: Console) -> None:
 
 
 def follow(config: Compare) -> None:
-    """Trains what process 0 does, which alone prints and writes."""
+    """Trains the runs that process 0 announces; only process 0 prints and writes results."""
     console = Console(quiet=True)
     problem = functools.cache(lambda: open_problem(config, console))
     trainer = functools.lru_cache(1)(lambda method: Trainer(_programs(method, problem(), config)))
@@ -86,13 +86,13 @@ def follow(config: Compare) -> None:
 
 
 def time_steps(config: Compare, rounds: int, console: Console) -> None:
-    """Times a step of every method in turns, and records it in the folder of results."""
+    """Times a training step of every method in turns, and writes the times to the folder."""
     run_log.open_folder(config.out, config.settings())
     _time_steps(config, rounds, open_problem(config, console), console)
 
 
 def open_problem(config: Compare, console: Console) -> Problem:
-    """Reads the data set that the configuration names."""
+    """Opens the data set of the configuration."""
     data, batch_size = config.data, config.train.batch_size
     if isinstance(data, QM9Config):
         console.print(f"reading QM9 ({data.source}) ...")
@@ -105,7 +105,7 @@ def open_problem(config: Compare, console: Console) -> Problem:
     name: Any = config.dataset
     problem: Problem
     try:
-        # Imported only now: molecules do without what images need.
+        # Imported late, as QM9 does not need the packages for images.
         if isinstance(data, DenseConfig):
             from benchmarks.problems.dense import DenseProblem
 
@@ -126,7 +126,7 @@ def open_problem(config: Compare, console: Console) -> Problem:
 
 
 def render(config: Compare, console: Console) -> None:
-    """Makes the report of the folder of results."""
+    """Prints the table of a folder of results and writes its report."""
     study = report.load(config.out)
     console.print(terminal.table(study.outcomes, report.title(study)))
     for note in study.notes:
@@ -135,7 +135,7 @@ def render(config: Compare, console: Console) -> None:
 
 
 def _schedule(config: Compare) -> Schedule:
-    """The runs that are asked for."""
+    """Checks the options and returns the schedule of the runs."""
     for method in config.methods:
         methods.check(method)
     if config.seeds < 1:
@@ -157,7 +157,7 @@ def _train(
     make_trainer: Callable[[str], Trainer],
     console: Console,
 ) -> None:
-    """Trains seeds of a method, in the same steps."""
+    """Trains several seeds of a method together."""
     runs = []
     for seed, log in logs.items():
         baseline = None if method == BASELINE else _baseline(config, seed)
@@ -217,7 +217,10 @@ def _mesh(config: Compare) -> Mesh | None:
 
 
 def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console) -> None:
-    """The runs' own speeds are of different hours, and cannot be compared."""
+    """Times a training step of every method, and the reading of a batch.
+
+    The speeds measured in the runs are not comparable, as the load of the machine changes.
+    """
     console.print(f"timing a step of every method, in {rounds} turns ...", style="dim")
     programs = {method: _programs(method, problem, config) for method in config.methods}
     times = step_times.measure({m: p.repeated_step() for m, p in programs.items()}, rounds)
@@ -239,7 +242,7 @@ def _time_steps(config: Compare, rounds: int, problem: Problem, console: Console
 
 
 def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory | None:
-    """The method by its seed; None for equal weighting, which is plain backpropagation."""
+    """A function from the seed to the method; None for equal weighting, which needs no method."""
     if name == "ew":
         return None
     model, train = problem.multi_task, config.train
@@ -259,5 +262,5 @@ def _baseline(config: Compare, seed: int) -> Result | None:
 
 
 def _figures(metrics: list[list[float | None]]) -> Metrics:
-    """Metrics out of JSON, where NaN is null."""
+    """Converts metrics from JSON, where null stands for NaN."""
     return [[float("nan") if x is None else x for x in task] for task in metrics]

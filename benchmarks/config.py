@@ -1,4 +1,7 @@
-"""The settings of an experiment: the command line, and what is saved beside the results."""
+"""The options of the command line as dataclasses.
+
+The docstrings and the texts below the fields are the help texts of the command line.
+"""
 
 import dataclasses
 import pathlib
@@ -15,52 +18,58 @@ DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch
 
 @dataclasses.dataclass(frozen=True)
 class QM9Config:
-    """QM9: eleven properties of small molecules, the network and protocol of the paper's Table 3.
+    """QM9: eleven properties of small molecules, as in Table 3 of the paper.
 
-    The defaults are the paper's setting (`--preset paper`).
+    The defaults are the settings of the paper (`--preset paper`).
     """
 
     source: Literal["qm9pack", "tfds"] = "qm9pack"
-    """where the molecules come from: the PyPI package, or TFDS (downloads)"""
+    """where to read the molecules: the PyPI package qm9pack, or TensorFlow Datasets (downloads)"""
     data_dir: pathlib.Path | None = None
-    """folder of the data; None: the source's own"""
+    """folder of the data; None: the default folder of the source"""
     train_size: int | None = None
-    """training molecules; None: all that validation and test leave (110,831)"""
+    """number of training molecules; None: all that are not held out (110,831 by default)"""
     validation_size: int = 10_000
+    """number of molecules held out for validation"""
     test_size: int = 10_000
+    """number of molecules held out for the test"""
     split_seed: int = 0
+    """random seed of the split into training, validation and test set"""
     bucket_sizes: tuple[int, ...] = BUCKET_SIZES
-    """atoms that a batch is padded to: the smallest that holds its molecules"""
+    """numbers of atoms that batches are padded to; a batch uses the smallest one that fits"""
     width: int = 64
-    """of the atoms' states"""
+    """size of the state vector of an atom"""
     edge_width: int = 128
-    """hidden units of the network on the edges"""
+    """hidden units of the edge network"""
     message_steps: int = 3
+    """number of message-passing steps"""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The training loop. The defaults are the paper's for QM9."""
+    """Options of training. The defaults are those of the paper for QM9."""
 
     epochs: int = 300
+    """number of training epochs"""
     batch_size: int = 128
-    """of every task, where tasks have images of their own"""
+    """batch size; with Office-31 and Office-Home, the number of images of each task"""
     learning_rate: float = 1e-3
-    """of Adam"""
+    """initial learning rate of Adam"""
     weight_decay: float = 0.0
-    """added to the gradient before Adam, times the parameters (L2, as in torch's Adam)"""
+    """L2 penalty as in PyTorch's Adam: this factor times the parameters is added to the gradient"""
     schedule: Literal["plateau", "halve", "constant"] = "plateau"
-    """of the learning rate: shrinks when validation stops improving, or is halved once after half
-    of the epochs, or stays"""
+    """learning rate schedule: reduce it when validation stops improving, halve it once after half
+    of the epochs, or keep it constant"""
     plateau_factor: float = 0.7
-    """the learning rate shrinks by this once validation stops improving"""
+    """factor by which the plateau schedule reduces the learning rate"""
     plateau_patience: int = 5
-    """epochs without improvement that are let pass"""
+    """number of epochs without improvement that the plateau schedule tolerates"""
     min_learning_rate: float = 1e-5
+    """lowest learning rate of the plateau schedule"""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """of the messages between atoms in training (QM9 alone); all else is float32"""
+    """precision of the messages between atoms in training (QM9 only); all else uses float32"""
     log_every: int = 100
-    """steps between two records of the training losses"""
+    """number of steps between two records of the training losses"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,22 +77,23 @@ class DenseConfig:
     """NYUv2 or Cityscapes with a network for dense prediction. The defaults are the paper's."""
 
     data_dir: pathlib.Path = pathlib.Path("data")
-    """folder of the prepared data sets: the `--out` of `prepare`"""
+    """folder of the prepared data sets, the `--out` of the command `prepare`"""
     network: DenseNetwork = "deeplab"
+    """architecture of the network"""
     weights: pathlib.Path | None = None
-    """ImageNet weights of the ResNet-50, .safetensors or .npz by torchvision's names; None: it
-    starts from scratch"""
+    """file with ImageNet weights of the ResNet-50, .safetensors or .npz, named as in torchvision;
+    None: random initial weights"""
     augment: bool = False
-    """crop and flip training images at random"""
+    """crop and flip the training images at random"""
     validation_size: int | None = None
-    """training images that are held out to choose the epoch; None: a tenth; 0: none, the last epoch
-    counts"""
+    """number of training images held out for validation, which chooses the best epoch; None: a
+    tenth; 0: none, the last epoch counts"""
     split_seed: int = 0
-    """of the hold-out"""
+    """random seed that chooses the validation images"""
     width: int = 64
-    """channels of the first layer, which those of all others follow"""
+    """number of channels of the first layer; all other layers scale with it"""
     blocks: tuple[int, ...] = (3, 4, 6, 3)
-    """of the ResNet's four layers"""
+    """number of blocks in each of the four layers of the ResNet"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,19 +101,21 @@ class OfficeConfig:
     """Office-31 or Office-Home with a ResNet-18. The defaults are the paper's."""
 
     data_dir: pathlib.Path = pathlib.Path("data")
-    """folder of the prepared data sets: the `--out` of `prepare`"""
+    """folder of the prepared data sets, the `--out` of the command `prepare`"""
     network: Literal["resnet18"] = "resnet18"
+    """architecture of the network"""
     weights: pathlib.Path | None = None
-    """ImageNet weights of the ResNet-18, .safetensors or .npz by torchvision's names; None: it
-    starts from scratch"""
+    """file with ImageNet weights of the ResNet-18, .safetensors or .npz, named as in torchvision;
+    None: random initial weights"""
     lists: pathlib.Path | None = None
-    """folder of {domain}_{train,val,test}.txt; None: 60/20/20"""
+    """folder of the files {domain}_{train,val,test}.txt, which list the images of each split; None:
+    a random split of 60/20/20 percent"""
     split_seed: int = 0
-    """of the division 60/20/20"""
+    """random seed of the 60/20/20 split"""
     width: int = 64
-    """channels of the first layer, which those of all others follow"""
+    """number of channels of the first layer; all other layers scale with it"""
     blocks: tuple[int, ...] = (2, 2, 2, 2)
-    """of the ResNet's four layers"""
+    """number of blocks in each of the four layers of the ResNet"""
 
 
 DataConfig = QM9Config | DenseConfig | OfficeConfig
@@ -111,129 +123,136 @@ DataConfig = QM9Config | DenseConfig | OfficeConfig
 
 @dataclasses.dataclass(frozen=True)
 class Compare:
-    """Train several methods on one data set and compare them: a table, plots, and JSON lines.
+    """Train several methods on one data set and compare them in a table and plots.
 
-    Which options there are besides these depends on the data set: `compare nyuv2 --help`.
+    The options of the data and the network depend on the data set, see `compare nyuv2 --help`.
     """
 
     dataset: Annotated[Literal["qm9", Name], tyro.conf.Positional]
+    """data set to train on"""
     data: Annotated[tyro.conf.AvoidSubcommands[DataConfig], tyro.conf.arg(name="")]
     train: TrainConfig
     methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
-    """names of `dbmtl_jax.METHODS`, stl, the baseline that Δp is relative to, chains of a loss
-    balancer and a method such as log+pcgrad, and options such as db_mtl@beta=0.1 or
-    db_mtl@scale=min; all: stl and every method"""
+    """methods to train: stl (the baseline of Δp), names of `dbmtl_jax.METHODS`, also after a loss
+    balancer (log+pcgrad) or with options (db_mtl@beta=0.1,scale=min), or all"""
     preset: Preset = "quick"
-    """the defaults of all other settings: minutes on a laptop, an hour or two there for all methods
-    (QM9 alone), or the paper's"""
+    """defaults of the other options. quick: minutes per method on a laptop; small (QM9 only): an
+    hour or two for all methods; paper: the settings of the paper"""
     out: pathlib.Path = pathlib.Path("runs")
-    """folder of the results; runs that are complete there are not repeated"""
+    """folder of the results; complete runs in this folder are not repeated"""
     seeds: int = 1
-    """how many seeds of initialisation and order of batches"""
+    """number of runs per method, with different initial parameters and orders of the batches"""
     vmap_seeds: bool = False
-    """train all seeds of a method that are missing as one program: where an accelerator has room"""
+    """train all missing seeds of a method at once (vmap), which needs more device memory"""
     mesh: str = ""
-    """devices, such as data=4,fsdp=2: both divide batches, fsdp also the parameters and all that is
-    kept of them; empty: one device, or with --distributed all of them as data"""
+    """device mesh such as data=4,fsdp=2: both axes split the batch, fsdp also splits the parameters
+    and optimizer state; empty: one device, or with --distributed all devices as data"""
     distributed: bool = False
-    """this is one of several processes that train together, of a cluster that JAX knows, or as the
-    next three options say"""
+    """this process is one of several that train together; JAX detects the cluster unless the next
+    three options describe it"""
     coordinator: str | None = None
-    """host:port of process 0"""
+    """host:port of process 0 (with --distributed)"""
     process_id: int | None = None
+    """number of this process, counted from 0 (with --distributed)"""
     num_processes: int | None = None
+    """total number of processes (with --distributed)"""
     checkpoint_seconds: float = 60.0
-    """between two states of a run on disk, from which it goes on after a crash"""
+    """minimum seconds between two checkpoints, from which an interrupted run resumes"""
     time_steps: int = 0
-    """time a step of every method so many times, in turns; 0: the runs' own speeds are shown"""
+    """number of times to measure the training step of every method, with the methods in turns;
+    0: report the speed measured during training"""
 
     def settings(self) -> dict[str, Any]:
-        """All that a run's figures depend on, as JSON: a folder of results has one such setting."""
+        """All settings that the results depend on, as JSON; they are the same in a whole folder."""
         data = _jsonable(self.data)
-        del data["data_dir"]  # where they lie makes no difference
+        del data["data_dir"]  # the location of the data does not change the results
         train = _jsonable(self.train)
         if train["compute_dtype"] == "float32":
-            del train["compute_dtype"]  # as in folders that are older than this setting
+            del train["compute_dtype"]  # folders older than this option do not have it
         return {"dataset": self.dataset, "preset": self.preset, "data": data, "train": train}
 
 
 @dataclasses.dataclass(frozen=True)
 class Reproduce:
-    """Make tables and figures of the paper: run what is missing, then render them.
+    """Make tables and figures of the paper: train the missing runs, then write the files.
 
-    Without its data set prepared in --data-dir, an exhibit is made from QM9, or from rendered
-    samples where it is about the data set itself; it says so.
+    If a data set is not prepared in --data-dir, QM9 or rendered sample images replace it, and the
+    table or figure says so.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """table1 ... table6, figure1 ... figure10, or all"""
+    """what to make: table1 ... table6, figure1 ... figure10, or all"""
     preset: Preset = "quick"
-    """quick: minutes for each method; small: longer, QM9 alone; paper: the paper's setting"""
+    """quick: minutes per method; small (QM9 only): longer; paper: the settings of the paper"""
     seeds: int = 3
+    """number of runs per method, with different random seeds"""
     data_dir: pathlib.Path = pathlib.Path("data")
-    """folder of the prepared data sets: the `--out` of `prepare`"""
+    """folder of the prepared data sets, the `--out` of the command `prepare`"""
     weights: pathlib.Path | None = None
-    """ImageNet weights of the ResNets, see `compare`"""
+    """file with ImageNet weights of the ResNets, see `compare nyuv2 --help`"""
     out: pathlib.Path = pathlib.Path("runs/reproduce")
-    """folder of the runs, a folder for each data set and network, and of what is rendered"""
+    """folder of the tables and figures; the runs are in a subfolder per data set and network"""
     list: bool = False
-    """only tell what would run, what is done, and about how long the rest takes"""
+    """only list the runs, how many are done, and the estimated time of the rest"""
     measure: int = 0
-    """time so many steps first, for --list to estimate from"""
+    """number of training steps to time first, for the estimates of --list; 0: none"""
     search_beta: bool = False
-    """let validation choose DB-MTL's forgetting rate from the paper's six; always with the paper's
-    preset"""
+    """choose DB-MTL's forgetting rate by validation among the six of the paper; always done with
+    --preset paper"""
     rounds: int = 9
-    """timed steps of every method, in turns, where times are shown"""
+    """number of timed steps per method, for figures that show times"""
     vmap_seeds: bool = False
-    """see `compare`"""
+    """train all missing seeds of a method at once (vmap), which needs more device memory"""
     checkpoint_seconds: float = 60.0
-    """see `compare`"""
+    """minimum seconds between two checkpoints, from which an interrupted run resumes"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Make tables, plots and a page out of folders of results, without data or training."""
+    """Make tables, plots and an HTML page from existing results, without data or training."""
 
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
-    """of one comparison, or of folders of comparisons; the files are written there"""
+    """results of one `compare`, or a folder of such folders; the report is written there"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Perf:
-    """Time DB-MTL's step against equal weighting's, for every mode of the engine.
+    """Time a training step of DB-MTL relative to one of equal weighting (EW).
 
-    The programs take turns, so that a change in the machine's speed falls on all of them; what
-    counts is the median of the ratios, not the times.
+    The programs run in turns, so that a change in the machine's speed affects all of them alike.
+    The result is the median of the ratios.
     """
 
     networks: tuple[Literal["mlp", "qm9", "resnet"], ...] = ("mlp", "qm9", "resnet")
-    """none: leave the steps out"""
+    """networks whose training steps are timed; give no name to skip these"""
     num_tasks: tuple[int, ...] = (2, 3, 11)
+    """numbers of tasks to measure"""
     modes: tuple[Literal["unroll", "loop", "vmap", "stream"], ...] = (
         "unroll",
         "loop",
         "vmap",
         "stream",
     )
-    """of the engine; stream: gradients that are never stacked, in the mode it chooses itself"""
+    """ways to compute the task gradients, see `dbmtl_jax.value_and_task_grads`; stream: without
+    storing all of them at once"""
     rounds: int = 7
-    """timed steps of each program, after one that is not counted"""
+    """number of timed steps of each program, after one warm-up step"""
     transformation: bool = True
-    """also time the transformation alone, on ten million parameters"""
+    """also time DB-MTL's gradient transformation alone, on ten million parameters"""
     aggregation: bool = True
-    """also time the methods that work on the Gramian, on ten million parameters"""
+    """also time the methods that use inner products of the gradients, on ten million parameters"""
     compilation: bool = True
-    """also time the compilation of every method's step, and count its programs"""
+    """also measure how long the training step of every method takes to compile, and how often"""
     peers: bool = False
-    """also time DB-MTL's step in PyTorch: a plain loop, TorchJD, and LibMTL, in --torch-python"""
+    """also time DB-MTL in PyTorch (a plain loop, TorchJD and LibMTL); needs --torch-python"""
     torch_python: pathlib.Path | None = None
-    """a Python that has torch and torchjd, and LibMTL if it is to be timed; times TorchJD's Gramian
-    methods, too"""
+    """Python interpreter that has torch and torchjd, and optionally LibMTL; with it, --aggregation
+    also times TorchJD"""
     against: pathlib.Path | None = None
-    """another checkout of this project, an older commit's for example: instead of all else, time
-    its steps, transformation and Gramian methods in turns with this checkout's"""
+    """folder of another checkout of this project, such as an older commit: time its steps in turns
+    with this checkout's, instead of everything else"""
     out: pathlib.Path = pathlib.Path("runs/perf")
+    """folder of the results"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,40 +260,45 @@ class Prepare:
     """Check a folder of images and write it in the format that training reads."""
 
     dataset: Annotated[Name, tyro.conf.Positional]
+    """data set to prepare"""
     source: pathlib.Path
-    """the folder: pre-processed npy files (NYUv2, Cityscapes) or the official images (Office)"""
+    """folder with the pre-processed .npy files (NYUv2, Cityscapes) or official images (Office)"""
     out: pathlib.Path = pathlib.Path("data")
-    """folder of all prepared data sets"""
+    """folder to write to, shared by all prepared data sets"""
 
 
 @dataclasses.dataclass(frozen=True)
 class ConvertCityscapes:
-    """Make the npy files that `prepare cityscapes` reads out of the official, unpacked archives.
+    """Convert the official images of Cityscapes to the .npy files that `prepare cityscapes` reads.
 
-    Needed are leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip and
-    disparity_trainvaltest.zip, unpacked into one folder.
+    Unpack leftImg8bit_trainvaltest.zip, gtFine_trainvaltest.zip and disparity_trainvaltest.zip
+    into one folder first.
     """
 
     source: pathlib.Path
-    """folder with leftImg8bit/, gtFine/ and disparity/"""
+    """folder that contains leftImg8bit/, gtFine/ and disparity/"""
     out: pathlib.Path
-    """new folder of the npy files"""
+    """new folder for the .npy files"""
 
 
 @dataclasses.dataclass(frozen=True)
 class MakeSample:
-    """Render a small data set in the real one's format on disk, to try things out without it."""
+    """Render a small artificial data set in the file format of the real one, to try things out."""
 
     dataset: Annotated[Name, tyro.conf.Positional]
+    """data set to imitate"""
     out: pathlib.Path
-    """new folder of the files"""
+    """new folder for the images"""
     train: int = 64
-    """images of the training set; Office has no such sets, there each domain gets train + test"""
+    """number of training images; with Office, each domain has train + test images"""
     test: int = 16
+    """number of test images"""
     seed: int = 0
+    """random seed of the images"""
     height: int | None = None
-    """of the images; None: as in the real data set"""
+    """height of the images in pixels; None: as in the real data set"""
     width: int | None = None
+    """width of the images in pixels; None: as in the real data set"""
 
 
 def _jsonable(config: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Some test images with what is right and what a run's network says: one file beside the run.
+"""Files with some test images, their targets and the predictions of a trained network.
 
-`{method}-seed{seed}.examples.npz` holds the arrays `image`, or `image.<task>` where tasks have
-images of their own, `target.<task>`, `prediction.<task>`, and perhaps `class_names`. The report
-draws it.
+The file `{method}-seed{seed}.examples.npz` of a run contains the arrays `image`, or `image.<task>`
+if every task has its own images, `target.<task>`, `prediction.<task>`, and optionally
+`class_names`. The report shows them as pictures.
 """
 
 import os
@@ -20,17 +20,20 @@ Arrays = Mapping[str, ArrayLike]
 
 
 class Examples(NamedTuple):
-    """As in the file."""
+    """The content of a file of examples."""
 
     image: NDArray[Any] | dict[str, NDArray[Any]]
-    """[N, H, W, 3] in [0, 1]; by task where each has its own"""
+    """[N, H, W, 3] in [0, 1]; a dict by task if every task has its own images"""
     targets: dict[str, NDArray[Any]]
+    """task -> targets of the images"""
     predictions: dict[str, NDArray[Any]]
+    """task -> predictions of the network"""
     class_names: tuple[str, ...] | None
+    """names of the classes, if there are any"""
 
 
 def path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
-    """Where a run's examples are."""
+    """The file of examples of a run."""
     return folder / f"{method}-seed{seed}.examples.npz"
 
 
@@ -41,15 +44,15 @@ def write(
     predictions: Arrays,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Writes the file so that it is there whole or not at all.
+    """Writes a file of examples; after an error, no incomplete file is left.
 
     Args:
-      path: see `path`.
-      image: [N, H, W, 3] in [0, 1], as it is to be shown, without any normalisation; for tasks
-        with images of their own a dict of these by task. Kept with 8 bits a colour.
-      targets: by task, see `benchmarks.report.pictures.write`.
-      predictions: of the same tasks.
-      class_names: of the classes, in their order.
+      path: path of the file, see the function `path`.
+      image: [N, H, W, 3] in [0, 1] without any normalisation; if every task has its own images, a
+        dict of these by task. They are stored with 8 bits per colour.
+      targets: targets by task, see `benchmarks.report.pictures.write`.
+      predictions: predictions for the same tasks.
+      class_names: names of the classes, in the order of their labels.
 
     Raises:
       ValueError: if the tasks of targets, predictions and images are not the same.
@@ -80,15 +83,15 @@ def write(
 
 
 def read(path: pathlib.Path) -> Examples:
-    """What `write` wrote.
+    """Reads a file of examples.
 
     Raises:
-      UserError: if it is no such file.
+      UserError: if the file is missing, damaged or of another kind.
     """
     try:
         with np.load(path) as file:
             arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # what a broken file raises depends on where it is broken
+    except Exception as error:  # the kind of error depends on where the file is damaged
         raise UserError(f"{path}: expected an .npz file of examples ({error})") from error
     targets, predictions, images = (
         {name.partition(".")[2]: x for name, x in arrays.items() if name.startswith(f"{kind}.")}

@@ -1,9 +1,9 @@
-"""Methods by name: stl, those of `METHODS`, chains of them, and methods with options.
+"""Methods by name: stl, the methods of `dbmtl_jax.METHODS`, chains of methods, and options.
 
-A name is `[BALANCER+…]METHOD[@OPTION=VALUE,…]`: `log+pcgrad` takes the logarithm of the losses in
-front of PCGrad, `cagrad@c=0.4` sets a keyword of the factory. DB-MTL's forgetting rate is
-beta / k^sigma: `db_mtl@beta=0.9,sigma=0.5`, which is also what `db_mtl` alone means, and constant
-where sigma is not given.
+A name has the form `[BALANCER+…]METHOD[@OPTION=VALUE,…]`. For example, `log+pcgrad` applies PCGrad
+to the logarithms of the losses, and `cagrad@c=0.4` sets the argument `c` of the factory of CAGrad.
+The forgetting rate of DB-MTL in step k is beta / k^sigma, where sigma is 0 if only beta is given;
+`db_mtl` alone means `db_mtl@beta=0.9,sigma=0.5`.
 """
 
 import inspect
@@ -42,7 +42,7 @@ DISPLAY_NAMES = {
     "imtl": "IMTL",
     "db_mtl": "DB-MTL",
 }
-"""The paper's names of the methods, in its order."""
+"""The names of the methods in the paper, in the order of its tables."""
 
 LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -55,37 +55,40 @@ LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "igbv2": dbmtl.scale_by_igbv2,
     }
 )
-"""What may stand before the last + of a chain."""
+"""The loss balancers that can precede a method in a chain, by name."""
 
 FORMER_NAMES: Mapping[str, str] = MappingProxyType({"scale_by_mtadam": "mtadam"})
 """Names under which older runs were recorded."""
 
 REPLACES_ADAM = frozenset({"mtadam"})
-"""Methods that are an optimizer themselves."""
+"""Methods that are optimizers themselves, so that no Adam follows them."""
 
 ONE_BACKWARD_PASS = frozenset({"ew", *LOSS_BALANCERS})
-"""Methods that look at losses alone: one pullback of a weighted sum does, if gradients stream."""
+"""Methods that use only the losses: one backward pass of a weighted sum is sufficient for them."""
 
 _OF_THE_RUN = ("seed", "steps_per_epoch")
-"""Arguments of factories that a run sets."""
+"""Arguments of the factories that every run sets itself, so that names cannot set them."""
 
 DB_MTL_DEFAULTS = MappingProxyType({"beta": 0.9, "sigma": 0.5})
-"""The forgetting rate of the paper's grid that it recommends: insensitive, no bias in the limit."""
+"""The forgetting rate that the paper recommends."""
 
 
 class Spec(NamedTuple):
-    """A name taken apart."""
+    """The parts of a name."""
 
     balancers: tuple[str, ...]
+    """loss balancers that precede the method"""
     method: str
+    """name of the method without options"""
     options: Mapping[str, Any]
+    """options of the method"""
 
 
 def parse(name: str) -> Spec:
-    """Takes a name apart.
+    """Splits a name into its parts.
 
     Raises:
-      UserError: if its options are not `OPTION=VALUE,…`.
+      UserError: if the options do not have the form `OPTION=VALUE,…`.
     """
     chain, at, text = name.partition("@")
     *balancers, method = chain.split("+")
@@ -115,7 +118,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
 
 
 def check(name: str) -> None:
-    """Raises UserError unless `name` is a method or a chain of loss balancers and a method."""
+    """Raises UserError unless `name` is a known method or a chain that ends with one."""
     balancers, method, options = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         known = ", ".join((BASELINE, *dbmtl.METHODS))
@@ -141,7 +144,7 @@ def check(name: str) -> None:
 
 
 def display_name(name: str) -> str:
-    """As the paper writes it: `log + PCGrad`, `DB-MTL (β = 0.9/√k)`."""
+    """The name as in the paper, such as `log + PCGrad` or `DB-MTL (β = 0.9/√k)`."""
     balancers, method, options = parse(name)
     first = ["log" if b == "log" else DISPLAY_NAMES[b] for b in balancers if b in LOSS_BALANCERS]
     text = " + ".join([*first, DISPLAY_NAMES.get(method, method)])
@@ -161,7 +164,7 @@ def display_name(name: str) -> str:
 
 
 def order(name: str) -> tuple[int, str]:
-    """A key that sorts methods in the paper's order, a chain after its last method."""
+    """A sort key for the order of the paper; a chain follows the method that it ends with."""
     names = list(DISPLAY_NAMES)
     method = parse(name).method
     return names.index(method) if method in names else len(names), name
@@ -170,14 +173,14 @@ def order(name: str) -> tuple[int, str]:
 def build(
     name: str, num_tasks: int, *, seed: int = 0, **options: Any
 ) -> optax.GradientTransformationExtraArgs:
-    """The method or chain of that name.
+    """Makes the method or chain of a name.
 
     Args:
-      name: see `check`.
-      num_tasks: T.
-      seed: of the methods that draw random numbers.
-      **options: given to those factories that have an argument of that name; for the method
-        itself, what its name says comes first.
+      name: a name that `check` accepts.
+      num_tasks: number of tasks.
+      seed: seed of methods that draw random numbers.
+      **options: passed to the factories that have an argument of that name; options in the name of
+        the method take precedence.
     """
     balancers, method, own = parse(name)
     factories = [*(LOSS_BALANCERS[b] for b in balancers), dbmtl.METHODS[method]]
@@ -199,7 +202,7 @@ def build(
 
 
 def _options_of(method: str) -> list[str]:
-    """The keywords of a method's factory that a name can set: plain values, which have defaults."""
+    """The options that a name can set: arguments of the factory with a plain default value."""
     if method == BASELINE:
         return []
     parameters = inspect.signature(dbmtl.METHODS[method]).parameters.values()
@@ -212,7 +215,7 @@ def _options_of(method: str) -> list[str]:
 
 
 def _value(text: str) -> Any:
-    """A number or a bool where it reads as one."""
+    """Converts a text to a number or a bool if possible."""
     try:
         value = json.loads(text.lower())
     except json.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""The defaults of every data set: the paper's, and those that a laptop can do."""
+"""The presets of every data set: the settings of the paper, and shorter ones for a laptop."""
 
 import dataclasses
 import pathlib
@@ -51,17 +51,18 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
     """The settings of a preset.
 
     Args:
-      name: "quick", minutes; "small", of QM9 alone, an hour or two for all methods; "paper".
-      dataset: which one.
-      network: for NYUv2 and Cityscapes; unknown ones are left to the command line to refuse.
+      name: "quick" (minutes), "small" (QM9 only, an hour or two for all methods) or "paper".
+      dataset: name of the data set.
+      network: network of NYUv2 or Cityscapes; unknown names are ignored here, as the command line
+        rejects them later.
 
     Raises:
-      UserError: for "small" of another data set.
+      UserError: for "small" with another data set than QM9.
     """
     if dataset == "qm9" and name != "paper":
         return _QUICK_QM9 if name == "quick" else _SMALL_QM9
     if name == "small":
-        raise UserError(f"--preset small: QM9 alone has one, not {dataset}")
+        raise UserError(f"--preset small: this preset is for QM9 only, not for {dataset}")
     data, train = _PAPER[dataset]
     if isinstance(data, DenseConfig) and network in get_args(DenseNetwork):
         data = dataclasses.replace(data, network=network)  # type: ignore[arg-type]
@@ -75,7 +76,7 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
 
 
 def comparison(name: str, dataset: str, network: str = "") -> Compare:
-    """The command with all of a preset's defaults."""
+    """The command `compare` with all defaults of a preset."""
     data, train = preset(name, dataset, network)
     folder = f"{dataset}-{data.network}" if isinstance(data, DenseConfig) else dataset
     settings: Any = {"dataset": dataset, "out": pathlib.Path("runs") / folder}
@@ -86,9 +87,9 @@ DATASETS = ("qm9", *DENSE, *OFFICE)
 
 
 def _narrow(data: DataConfig) -> DataConfig:
-    """With a small network."""
+    """Replaces the network by a narrow one."""
     if isinstance(data, DenseConfig):
-        blocks = 2 if data.network == "mtan" else 1  # it needs two
+        blocks = 2 if data.network == "mtan" else 1  # MTAN needs two
         return dataclasses.replace(data, width=8, blocks=(blocks,) * 4)
     if isinstance(data, OfficeConfig):
         return dataclasses.replace(data, width=16, blocks=(1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""How far a long run is: a bar in a terminal, a line now and then elsewhere."""
+"""The progress of long runs: a bar in a terminal, otherwise a line from time to time."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ _REFRESH_SECONDS = 0.5
 
 
 class Progress:
-    """Shows the time left, the epoch, the steps per second and the losses of one run."""
+    """Shows the remaining time, the epoch, the steps per second and the losses of a run."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
@@ -33,7 +33,7 @@ class Progress:
             BarColumn(bar_width=12),
             TaskProgressColumn(),
             TimeRemainingColumn(compact=True),
-            # Last, as a narrow terminal cuts it off.
+            # The last column, as a narrow terminal cuts it off.
             TextColumn("{task.fields[details]}", markup=False),
             console=console,
             transient=True,
@@ -57,10 +57,17 @@ class Progress:
         self._bar.stop()
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:
-        """Says which epoch of how many begins, its number of steps, and how many are behind."""
+        """Starts an epoch.
+
+        Args:
+          epoch: number of the epoch, counted from 0.
+          epochs: total number of epochs.
+          steps: number of steps of an epoch.
+          step: number of steps of this epoch that are already done.
+        """
         self._epoch, self._epochs = epoch, epochs
         self._done = epoch * steps + step
-        if self._first is None:  # a resumed run: what others did says nothing about the time left
+        if self._first is None:  # steps before a resumption do not count for the remaining time
             self._first, self._done_when_shown = self._done / steps, self._done
             self._bar.reset(self._task, total=steps * epochs, completed=self._done)
         every = max(1, epochs // _LINES_PER_RUN)
@@ -70,9 +77,11 @@ class Progress:
             self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
 
     def step(self, losses: list[jax.Array]) -> None:
-        """Counts a step; now and then shows its losses, which waits for the device.
+        """Counts a step; from time to time shows the losses, which waits for the device.
 
-        Those of several seeds, [seeds, T], are averaged.
+        Args:
+          losses: losses of all steps of the epoch so far, each [T] or [seeds, T]; those of several
+            seeds are averaged.
         """
         self._done += 1
         now = time.perf_counter()
@@ -89,13 +98,13 @@ class Progress:
             )
 
     def note(self, text: str) -> None:
-        """Prints a line that stays."""
+        """Prints a line above the progress bar."""
         self._console.print(f"{self._name}: {text}")
 
 
 @contextlib.contextmanager
 def counting(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows how many of `total` things are done; what it gives is called after each."""
+    """Shows how many of `total` things are done; call the yielded function after each of them."""
     bar = RichProgress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

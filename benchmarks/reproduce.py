@@ -1,4 +1,4 @@
-"""`python -m benchmarks reproduce`: the paper's tables and figures, from runs that are resumed."""
+"""`python -m benchmarks reproduce`: makes the tables and figures of the paper."""
 
 import dataclasses
 import math
@@ -25,26 +25,30 @@ SAMPLE_SIZES = {
     "office31": (480, 120, 64, 64),
     "officehome": (480, 120, 64, 64),
 }
-"""Images for training and test, height and width of the samples that are rendered for want of the
-real data: small enough for minutes on two cores."""
+"""Training images, test images, height and width of the sample data that replace missing data sets;
+training on them takes minutes on two cores."""
 
 _MEASURED = (BASELINE, "ew", "db_mtl")
-"""What `--measure` times: every method that takes task gradients costs about what DB-MTL does."""
+"""The methods that `--measure` times. All methods that use task gradients take about as long as
+DB-MTL."""
 
 
 class Part(NamedTuple):
-    """The runs of one exhibit in one study."""
+    """The runs of one study that an exhibit (a table or figure) needs."""
 
     study: Study
+    """data set and network"""
     methods: tuple[str, ...]
+    """names of the methods"""
     timed: bool
+    """whether the training steps are only timed"""
 
 
 def reproduce(config: Reproduce, console: Console) -> None:
-    """Runs what is missing for every exhibit that is named, and renders them.
+    """Trains the missing runs of the named exhibits, then writes the exhibits.
 
     Raises:
-      UserError: for an unknown name, or if data are missing and no sample may stand in.
+      UserError: for an unknown name, or if data are missing and sample data are not allowed.
     """
     plans = plan(config)
     if config.measure:
@@ -62,10 +66,9 @@ def reproduce(config: Reproduce, console: Console) -> None:
 
 
 def plan(config: Reproduce) -> dict[str, list[Part]]:
-    """What every exhibit is made of.
+    """The runs that every named exhibit needs.
 
-    The real data set where it is prepared; without it QM9 or a rendered sample, except under the
-    paper's preset.
+    If a data set is not prepared, QM9 or sample data replace it, except with the preset "paper".
     """
     if not config.names:
         raise UserError(f"name one or more of all, {', '.join(CATALOGUE)}")
@@ -80,7 +83,7 @@ def plan(config: Reproduce) -> dict[str, list[Part]]:
         plans = {name: parts for name, parts in plans.items() if parts}
     for name, parts in plans.items():
         if not parts:
-            raise UserError(f"{name}: the preset {config.preset} has QM9 alone, which it is not of")
+            raise UserError(f"{name}: the preset {config.preset} has QM9 alone, choose another one")
     return plans
 
 
@@ -108,7 +111,7 @@ def _prepared(study: Study, data_dir: pathlib.Path) -> bool:
 
 
 def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> Compare:
-    """The study's runs as a command."""
+    """The command `compare` that trains the methods of a study."""
     data, train = presets.preset(config.preset, study.dataset, study.network)
     if not isinstance(data, QM9Config):
         found = _prepared(study, config.data_dir)
@@ -134,7 +137,7 @@ def _samples(config: Reproduce) -> pathlib.Path:
 
 
 def _run(part: Part, config: Reproduce, console: Console) -> None:
-    """Runs what is missing."""
+    """Trains or times the missing runs."""
     _make_sample(part.study, config, console)
     command = comparison(part.study, config, part.methods)
     if not part.timed:
@@ -144,7 +147,7 @@ def _run(part: Part, config: Reproduce, console: Console) -> None:
 
 
 def _make_sample(study: Study, config: Reproduce, console: Console) -> None:
-    """Renders and prepares a sample where the study has no data."""
+    """Renders and prepares sample data if the data set of the study is missing."""
     if _prepared(study, config.data_dir) or _prepared(study, _samples(config)):
         return
     from benchmarks.data.vision import commands
@@ -163,7 +166,7 @@ def _timed(folder: pathlib.Path) -> Mapping[str, Any]:
 
 
 def _measure(study: Study, config: Reproduce, console: Console) -> None:
-    """Times a step of single-task training, of equal weighting and of DB-MTL."""
+    """Times a training step of single-task learning, equal weighting and DB-MTL."""
     command = comparison(study, config, _MEASURED)
     if set(_MEASURED) <= _timed(command.out).keys():
         return
@@ -172,7 +175,7 @@ def _measure(study: Study, config: Reproduce, console: Console) -> None:
 
 
 def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
-    """What each exhibit would run, what is done, and how long the rest takes."""
+    """A table of the runs of each exhibit, how many are done, and the time that the rest takes."""
     table = Table(title=f"preset {config.preset}, {config.seeds} seeds, in {config.out}")
     for heading, side in (("", "left"), ("shows", "left"), ("data", "left"), ("runs done", "right"),
                           ("time left", "right")):  # fmt: skip
@@ -196,7 +199,7 @@ def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
 
 
 def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
-    """Runs that are done, all runs, and the seconds that the others take; NaN if not known."""
+    """The numbers of done and of all runs, and the seconds of the rest (NaN if not known)."""
     folder = config.out / part.study.key
     if part.timed:
         done = len(set(part.methods) & _timed(folder).keys())
@@ -220,7 +223,7 @@ def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
 def _costs(
     folder: pathlib.Path, ends: dict[str, list[dict[str, Any]]], epochs: int
 ) -> dict[str, float]:
-    """Seconds of a run by method, from finished runs and timed steps; "" of any other method."""
+    """The seconds of a run by method, from finished runs and timed steps; "" for other methods."""
     costs = {
         method: statistics.fmean(r["seconds"] for r in records if r["kind"] == "result")
         for method, records in ends.items()

@@ -1,11 +1,11 @@
-"""Results on disk: one file of JSON lines per run, and the settings that all runs share.
+"""Results on disk: a file of JSON lines for each run, and the settings that all runs share.
 
-A folder holds `config.json` and `{method}-seed{seed}.jsonl`. Every line is an object with a
-"kind": "start" (the environment), "step" (training losses), "epoch" (validation) and, last,
-"result" or "failed". Tables and plots are made from these files alone.
+A folder of results contains `config.json` and a file `{method}-seed{seed}.jsonl` for each run.
+Every line is a record with a "kind": "start" (environment), "step" (training losses), "epoch"
+(validation), and at the end "result" or "failed". Reports are made from these files alone.
 
-Several processes may share a folder: who writes a run's file holds its lock, which the kernel
-releases when the process ends, however it does. The file system must have such locks (flock).
+Several processes may use the same folder. The process that writes the file of a run locks it
+(`flock`, which the file system must support); the lock ends with the process, even after a crash.
 """
 
 import contextlib
@@ -32,14 +32,16 @@ LAST_KINDS = ("result", "failed")
 
 
 class Mark(NamedTuple):
-    """A place in a run's file, and what is before it."""
+    """A position in the file of a run, with a checksum of everything before it."""
 
     size: int = 0
+    """position in bytes"""
     checksum: int = 0
+    """CRC-32 of the bytes before the position"""
 
 
 class HeldError(Exception):
-    """Another process has the lock of a run's file."""
+    """Another process holds the lock of the file of a run."""
 
     def __init__(self, path: pathlib.Path) -> None:
         super().__init__(f"{path} is held by another process")
@@ -47,12 +49,12 @@ class HeldError(Exception):
 
 
 class RunLog:
-    """Appends records to a run's file; each is on disk when `write` returns.
+    """Appends records to the file of a run; `write` passes each to the operating system at once.
 
-    It holds the file's lock from beginning to end, and changes nothing before the first call.
+    As a context manager, it holds the lock of the file.
 
     Raises:
-      HeldError: if another process holds it.
+      HeldError: if another process holds the lock.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
@@ -60,7 +62,7 @@ class RunLog:
 
     def __enter__(self) -> Self:
         with disk_errors(self.path):
-            # Unbuffered: what did not fit on the disk is not tried once more when closing.
+            # Unbuffered, so that after an error no data are left that `close` would write again.
             self._file = self.path.open("a+b", buffering=0)
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,7 +76,7 @@ class RunLog:
         self._file.close()
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Appends one record; arrays become lists, NaN and infinities null."""
+        """Appends a record; arrays are written as lists, NaN and infinity as null."""
         line = (json.dumps({"kind": kind} | _plain(fields)) + "\n").encode()
         with disk_errors(self.path):
             rest = line
@@ -83,18 +85,18 @@ class RunLog:
         self.mark = Mark(self.mark.size + len(line), zlib.crc32(line, self.mark.checksum))
 
     def begins_with(self, mark: Mark) -> bool:
-        """Whether the file has what it had when `mark` was taken, and maybe more."""
+        """Whether the file still begins with the content that it had when `mark` was taken."""
         with disk_errors(self.path):
             return self._measure(mark.size) == mark
 
     def rewind(self, mark: Mark) -> None:
-        """Takes away what was written after `mark`."""
+        """Removes everything after `mark` from the file."""
         with disk_errors(self.path):
             self._file.truncate(mark.size)
         self.mark = mark
 
     def sync(self) -> None:
-        """Waits until the records would survive a loss of power, too."""
+        """Waits until all records are on the disk (`fsync`)."""
         with disk_errors(self.path):
             os.fsync(self._file.fileno())
 
@@ -105,7 +107,7 @@ class RunLog:
 
 
 class MutedLog(RunLog):
-    """Of a process that trains with another one, which writes the records."""
+    """A log that writes nothing, for processes other than process 0, which writes the records."""
 
     def __init__(self) -> None:
         super().__init__(pathlib.Path(os.devnull))
@@ -121,7 +123,7 @@ class MutedLog(RunLog):
         """Does nothing."""
 
     def begins_with(self, mark: Mark) -> bool:
-        """Nobody asks: process 0 knows."""
+        """Returns True; only the answer of process 0 counts."""
         return True
 
     def rewind(self, mark: Mark) -> None:
@@ -132,13 +134,13 @@ class MutedLog(RunLog):
 
 
 def wait(path: pathlib.Path) -> None:
-    """Returns when no process holds the lock of a run's file."""
+    """Waits until no process holds the lock of the file of a run."""
     with disk_errors(path), path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def is_held(path: pathlib.Path) -> bool:
-    """Whether a process is writing a run's file."""
+    """Whether a process holds the lock of the file of a run."""
     if not path.exists():
         return False
     try:
@@ -155,7 +157,7 @@ def run_path(folder: pathlib.Path, method: str, seed: int) -> pathlib.Path:
 
 
 def read_run(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a run; empty where it has not begun. A cut-off last line is left out."""
+    """Reads the records of a run, without an incomplete last line; empty if there is no file."""
     if not path.exists():
         return []
     records = []
@@ -171,17 +173,17 @@ def read_run(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def is_complete(records: list[dict[str, Any]]) -> bool:
-    """Whether the run came to an end (also by failing)."""
+    """Whether the run has ended, with a result or by failing."""
     return bool(records) and records[-1]["kind"] in LAST_KINDS
 
 
 def has_result(records: list[dict[str, Any]]) -> bool:
-    """Whether the run came to an end with a result."""
+    """Whether the run has ended with a result."""
     return is_complete(records) and records[-1]["kind"] == "result"
 
 
 def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
-    """All runs of a folder that came to an end: method -> seed -> records."""
+    """Reads all runs of a folder that have ended: method -> seed -> records."""
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for path in sorted(folder.glob("*-seed*.jsonl")):
         method, _, seed = path.stem.rpartition("-seed")
@@ -192,7 +194,7 @@ def read_folder(folder: pathlib.Path) -> dict[str, dict[int, list[dict[str, Any]
 
 
 def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Creates the folder of results, or checks that what is there has the same settings."""
+    """Creates a folder of results, or checks that an existing one has the same settings."""
     make_folder(folder)
     path = folder / "config.json"
     with disk_errors(path):
@@ -211,13 +213,13 @@ def open_folder(folder: pathlib.Path, settings: dict[str, Any]) -> None:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Creates a folder where there is none."""
+    """Creates a folder if it does not exist."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 def write_file(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
+    """Writes a text file; after an error, no incomplete file is left."""
     with disk_errors(path):
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -227,7 +229,7 @@ def write_file(path: pathlib.Path, text: str) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What a figure may depend on besides the settings."""
+    """The software and hardware that results may depend on."""
     packages = ("dbmtl_jax", "flax", "jax", "jaxlib", "numpy", "optax")
     versions = {}
     for package in packages:
@@ -260,7 +262,7 @@ def _commit() -> str | None:
 
 @contextlib.contextmanager
 def disk_errors(path: pathlib.Path) -> Iterator[None]:
-    """A full disk or a folder that cannot be written is one clear line."""
+    """Turns errors of the operating system, such as a full disk, into a UserError."""
     try:
         yield
     except OSError as error:
@@ -268,7 +270,7 @@ def disk_errors(path: pathlib.Path) -> Iterator[None]:
 
 
 def _difference(found: Any, expected: Any, where: str = "") -> str:
-    """The first setting in which two differ, in words."""
+    """Describes the first setting that differs."""
     if isinstance(found, dict) and isinstance(expected, dict):
         for key in sorted(found.keys() | expected.keys()):
             if found.get(key) != expected.get(key):
@@ -277,14 +279,14 @@ def _difference(found: Any, expected: Any, where: str = "") -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays and NumPy scalars as plain JSON values."""
+    """Converts arrays and NumPy scalars to plain JSON values."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "tolist"):
         array = np.asarray(value)
-        if array.dtype == np.float32:  # written with as many digits as it has
+        if array.dtype == np.float32:  # avoids digits beyond the precision of float32
             array = array.astype(str).astype(float)
         return _plain(array.tolist())
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Which runs of a folder are left to train, where other processes may be training some of them."""
+"""The order of the runs of a folder, of which other processes may be training some."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ class Group(NamedTuple):
 
     method: str
     seeds: tuple[int, ...]
-    begun: bool  # has a checkpoint, which is of all of its seeds
+    begun: bool  # whether there is a checkpoint of these seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Schedule:
     """The runs of a folder.
 
     Args:
-      folder: of results.
-      methods: by name.
-      seeds: of every method.
-      together: all seeds of a method form one group.
+      folder: folder of results.
+      methods: names of the methods.
+      seeds: seeds of every method.
+      together: whether all seeds of a method are trained together.
     """
 
     folder: pathlib.Path
@@ -38,7 +38,7 @@ class Schedule:
     together: bool = False
 
     def left(self) -> list[Group]:
-        """The runs that are not complete, the baseline's first."""
+        """The runs that are not complete; those of the baseline come first."""
         ordered = sorted(dict.fromkeys(self.methods), key=lambda method: method != BASELINE)
         return [group for method in ordered for group in self._left_of(method)]
 
@@ -47,7 +47,7 @@ class Schedule:
         groups = []
         for seeds in checkpoints.begun(self.folder, method):
             if all(self._is_complete(method, seed) for seed in seeds):
-                # A crash between the last record and the checkpoint's removal.
+                # The run crashed after its last record, before it removed the checkpoint.
                 checkpoints.Checkpoints(checkpoints.path(self.folder, method, seeds), 0).discard()
             elif set(seeds) & set(missing):
                 groups.append(Group(method, seeds, begun=True))
@@ -58,16 +58,16 @@ class Schedule:
     def run(
         self, train: Callable[[str, dict[int, RunLog]], None], say: Callable[[str], None]
     ) -> None:
-        """Trains what is left, and waits for what other processes are training.
+        """Trains the runs that are left, and waits for those that other processes are training.
 
         Args:
-          train: deals with runs of a method, given the records of its seeds, which are locked.
-          say: is told what is being waited for.
+          train: called with a method and the locked logs of its seeds; trains these runs.
+          say: called with a message before waiting for another process.
 
         Raises:
-          UserError: see `check_baselines`.
+          UserError: if a baseline is missing, see `check_baselines`.
         """
-        done: set[tuple[str, int]] = set()  # also what `train` left out
+        done: set[tuple[str, int]] = set()  # includes runs that `train` skipped
         while left := [g for g in self.left() if any((g.method, s) not in done for s in g.seeds)]:
             self.check_baselines()
             blocked: list[pathlib.Path] = []
@@ -84,14 +84,14 @@ class Schedule:
                 run_log.wait(blocked[0])
 
     def check_baselines(self) -> None:
-        """Checks that every seed's baseline is there, or is trained here or elsewhere.
+        """Checks that the baseline of every seed is finished or being trained.
 
         Raises:
           UserError: otherwise.
         """
         for seed in () if BASELINE in self.methods else self.seeds:
             path = self._path(BASELINE, seed)
-            # In this order, as it may end between the two.
+            # In this order, as the run may end between the two calls.
             if not run_log.is_held(path) and not run_log.has_result(run_log.read_run(path)):
                 raise UserError(
                     f"--methods: {BASELINE} is missing, and {self.folder} has no finished run of "
@@ -101,7 +101,7 @@ class Schedule:
     def _take(
         self, group: Group, stack: contextlib.ExitStack
     ) -> tuple[dict[int, RunLog], list[pathlib.Path]]:
-        """The records of the seeds that can be trained now, and what the others wait for."""
+        """Locks the logs of seeds that can be trained now; also returns the files to wait for."""
         logs, blocked = {}, []
         for seed in group.seeds:
             if group.method != BASELINE and not self._is_complete(BASELINE, seed):
@@ -112,7 +112,7 @@ class Schedule:
             except HeldError as error:
                 blocked.append(error.path)
         missing = [seed for seed in logs if not self._is_complete(group.method, seed)]
-        if group.begun:  # all of it, or nothing
+        if group.begun:  # the seeds of a checkpoint can only be trained together
             return (logs if missing and not blocked else {}), blocked
         return {seed: logs[seed] for seed in missing}, blocked
 

@@ -1,4 +1,4 @@
-"""How much better metrics are than others, as validation and reports compare them."""
+"""Δp, the relative improvement over a baseline, as validation and reports use it."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,11 @@ def delta_p_per_task(
 ) -> np.ndarray:
     """The relative improvement of every task in percent, [T]; its mean is Δp.
 
-    A baseline of zero, such as an accuracy of nothing right, has no relative change: there the
-    difference counts instead, times 100.
+    If a metric of the baseline is zero, its absolute difference times 100 is used instead.
 
     Args:
       values, baseline: the metrics of every task.
-      higher_is_better: a bool for each metric, alike.
+      higher_is_better: for every metric of every task, whether higher is better.
     """
     deltas = []
     for task, own, higher in zip(values, baseline, higher_is_better, strict=True):

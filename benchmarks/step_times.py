@@ -1,4 +1,4 @@
-"""The time of a training step of every method, measured in turns."""
+"""The times of a training step of every method, measured in turns."""
 
 import json
 import pathlib
@@ -14,17 +14,17 @@ FILE = "step_times.json"
 
 
 def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, dict[str, float]]:
-    """Times all steps in turns, so that a change in the machine's speed falls on all of them.
+    """Times all steps in turns, so that a change in the machine's speed affects all of them alike.
 
     Args:
-      steps: method -> a step, which returns the arrays to wait for.
-      rounds: timed steps of each, after one that is not counted.
+      steps: method -> function that takes a step and returns the arrays to wait for.
+      rounds: number of timed steps of each method, after one warm-up step.
 
     Returns:
-      method -> the median of its times in "milliseconds", and where "ew" is among them, "over_ew",
-      the median of its ratios to equal weighting's step of the same round.
+      method -> the median of its times in "milliseconds", and if "ew" is among the methods,
+      "over_ew", the median of its ratios to the step of equal weighting in the same round.
     """
-    from benchmarks.perf.timing import in_turns  # reports read times without what trains
+    from benchmarks.perf.timing import in_turns  # late, as reports do not need it
 
     times = in_turns(steps, rounds)
     record = {}
@@ -37,23 +37,27 @@ def measure(steps: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, di
 
 
 def measure_reading(batches: Iterable[Any]) -> float:
-    """Milliseconds to read a batch when nothing else is to be done; where there are none, 0."""
+    """The average time to read a batch in milliseconds; 0 if there are no batches."""
     begin = time.perf_counter()
     count = sum(1 for _ in batches)
     return 1e3 * (time.perf_counter() - begin) / max(count, 1)
 
 
 class StepTimes(NamedTuple):
-    """What was measured, and on what."""
+    """The measured times and the conditions of the measurement."""
 
     methods: Mapping[str, Mapping[str, float]]
-    """as `measure` returns them"""
+    """the result of `measure`"""
     steps_per_epoch: int
+    """number of training steps in an epoch"""
     sample_data: bool
+    """whether the data are rendered sample data"""
     rounds: int
+    """number of timed steps of each method"""
     environment: Mapping[str, Any]
+    """software and hardware, see `run_log.environment`"""
     reading: float | None = None
-    """milliseconds, as `measure_reading` returns them"""
+    """time to read a batch in milliseconds, the result of `measure_reading`"""
 
 
 def write(
@@ -65,14 +69,14 @@ def write(
     sample_data: bool = False,
     reading: float | None = None,
 ) -> None:
-    """Records the times, and what they were measured on, beside the runs."""
+    """Writes the times and the conditions of the measurement to the folder of the runs."""
     environment = run_log.environment()
     record = StepTimes(times, steps_per_epoch, sample_data, rounds, environment, reading)
     run_log.write_file(folder / FILE, json.dumps(record._asdict(), indent=2) + "\n")
 
 
 def read(folder: pathlib.Path) -> StepTimes | None:
-    """What `write` recorded; None where nothing was.
+    """Reads the times that `write` has written; None if there are none.
 
     Raises:
       UserError: if the file is damaged.

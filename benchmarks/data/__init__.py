@@ -1,1 +1,1 @@
-"""Data sets: what the networks are trained and judged on."""
+"""The data sets on which the networks are trained and tested."""

@@ -1,8 +1,8 @@
 """Batches of molecules of similar size.
 
-A batch is padded to a size, its number of atom slots, and every size is compiled once. The cost of
-a molecule grows with the square of that size, as every pair of atoms is an edge: sorting molecules
-into a few buckets by size saves most of what padding to the largest molecule would waste.
+All molecules of a batch are padded to the same number of atoms, and a program is compiled for each
+such size. The cost of a molecule grows with the square of the size, as every pair of atoms is an
+edge. Sorting the molecules into a few buckets by size avoids most of the padding.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 BUCKET_SIZES = (18, 21, 29)
-"""For QM9, whose molecules have 3 to 29 atoms, 18 on average. Over the whole data set, the sum of
-squared sizes is 25% above that of squared numbers of atoms; (29,) alone would be 152% above,
-(21, 29) 45%, (17, 20, 23, 29) 16%. These are the best choices of one to four sizes."""
+"""The padded sizes for QM9, whose molecules have 3 to 29 atoms, 18 on average. Padding to these
+sizes raises the cost of the data set by 25%. The best one, two and four sizes raise it by 152%
+(29), 45% (21, 29) and 16% (17, 20, 23, 29)."""
 
 
 class Batch(NamedTuple):
-    """B molecules, as indices, to be padded to `size` atoms."""
+    """A batch of B molecules, given by their indices, to be padded to `size` atoms."""
 
     size: int
     index: NDArray[np.int32]  # type: ignore[assignment]  # hides tuple.index
-    """[B]"""
+    """[B], indices of the molecules"""
     valid: NDArray[np.bool_]
-    """[B], False for filling, whose index is 0."""
+    """[B], False for the entries that only fill up the batch; their index is 0"""
 
 
 def bucket_batches(
@@ -35,21 +35,21 @@ def bucket_batches(
     bucket_sizes: Sequence[int] = BUCKET_SIZES,
     rng: np.random.Generator | None,
 ) -> list[Batch]:
-    """Divides molecules into the batches of an epoch, each molecule in exactly one.
+    """Divides molecules into the batches of an epoch; each molecule is in exactly one batch.
 
-    Every molecule goes to the smallest bucket that holds it. What does not fill a batch there moves
-    on to the next larger bucket, so that at most one batch is incomplete: the last one cut.
+    Every molecule goes to the smallest bucket that it fits. Molecules that do not fill a batch of
+    their bucket move to the next larger one, so that at most one batch is incomplete.
 
-    With `rng`, members and order of the batches are random; `np.random.default_rng([seed, epoch])`
-    makes (seed, epoch) the whole state of a loader. With None all is in the order given, smallest
-    bucket first, as evaluation needs it.
+    With `rng`, the batches are random; `np.random.default_rng([seed, epoch])` gives the same
+    batches for the same seed and epoch. Without it, the molecules keep their order within a bucket,
+    and the smallest bucket comes first.
 
     Args:
-      num_atoms: [N] of all molecules.
-      indices: [M] the molecules to divide, indices into `num_atoms`.
-      batch_size: B, the same for all buckets.
-      bucket_sizes: ascending; the last one must hold the largest molecule.
-      rng: for shuffling, or None.
+      num_atoms: [N] number of atoms of every molecule of the data set.
+      indices: [M] indices of the molecules to divide.
+      batch_size: number of molecules in a batch, B.
+      bucket_sizes: padded sizes in ascending order; the largest molecule must fit the last one.
+      rng: generator for shuffling; None: no shuffling.
     """
     indices = np.asarray(indices, np.int32)
     sizes = np.asarray(bucket_sizes, np.int64)
@@ -79,7 +79,7 @@ def bucket_batches(
     if rest.size:
         index = np.zeros(batch_size, np.int32)
         index[: rest.size] = indices[rest]
-        size = sizes[bucket_of[rest].max()]  # maybe all of the rest came from smaller buckets
+        size = sizes[bucket_of[rest].max()]  # the smallest size that the remaining molecules fit
         batches.append(Batch(int(size), index, np.arange(batch_size) < rest.size))
     if rng is not None:
         rng.shuffle(batches)

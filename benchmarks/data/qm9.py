@@ -41,24 +41,25 @@ __all__ = [
 ]
 
 NUM_MOLECULES = 130_831
+"""The number of molecules of the data set."""
 
 
 def load(
     source: Literal["qm9pack", "tfds"] = "qm9pack", data_dir: str | Path | None = None
 ) -> Molecules:
-    """Reads all molecules, in the order of their number in the data set.
+    """Reads all molecules, in the order of their numbers in the data set.
 
-    Both give the same arrays, up to the float32 in which TFDS stores the targets; "qm9pack" takes
-    seconds, "tfds" longer, as it decodes molecule by molecule.
+    Both sources give the same arrays, except that TFDS stores the targets as float32. "qm9pack"
+    takes seconds; "tfds" takes longer, as it decodes molecule by molecule.
 
     Args:
-      source: "qm9pack", the CSV files of the PyPI package, or "tfds", which downloads and prepares
-        the data first where `data_dir` does not have them.
+      source: "qm9pack" for the CSV files of the PyPI package, or "tfds", which first downloads and
+        prepares the data if they are not in `data_dir`.
       data_dir: for "qm9pack" the folder of the CSV files, by default that of the installed
-        package; for "tfds" the folder of its data sets, by default TFDS's own.
+        package; for "tfds" the folder of TFDS data sets, by default that of TFDS.
 
     Raises:
-      UserError: something is not installed, missing, incomplete or damaged.
+      UserError: if a package or file is missing, or the data are incomplete or damaged.
     """
     try:  # Each source needs packages that the other does not.
         if source == "qm9pack":
@@ -80,7 +81,7 @@ def load(
 
 
 class Split(NamedTuple):
-    """Disjoint indices of molecules."""
+    """The indices of the molecules of each set; no molecule is in two sets."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -97,13 +98,13 @@ def split(
 ) -> Split:
     """Splits molecules at random.
 
-    For one seed, the molecules of test and validation do not depend on how many are asked for
-    training, and a smaller training set is part of every larger one.
+    With the same seed, the test and validation sets do not depend on the size of the training set,
+    and a larger training set contains every smaller one.
 
     Args:
       num_molecules: the number of molecules to choose from.
-      seed: determines the split, together with the sizes of validation and test.
-      train, validation, test: sizes; `train=None` is all that the others leave.
+      seed: seed of the random split.
+      train, validation, test: sizes of the sets; `train=None` takes all remaining molecules.
     """
     if train is None:
         train = num_molecules - validation - test
@@ -122,16 +123,16 @@ def split(
 
 
 class Normalizer(NamedTuple):
-    """Brings every target to mean 0 and standard deviation 1 over the training molecules."""
+    """Scales every target to mean 0 and standard deviation 1 over the training molecules."""
 
     mean: NDArray[np.float64]
-    """[11]"""
+    """[11], the mean of every target"""
     std: NDArray[np.float64]
-    """[11]"""
+    """[11], the standard deviation of every target"""
 
     @classmethod
     def fit(cls, train_targets: NDArray[np.float64]) -> Self:
-        """Of the targets [N, 11] of the training molecules."""
+        """Computes mean and standard deviation of the training targets [N, 11]."""
         std = train_targets.std(axis=0)
         if constant := [task for task, s in zip(TASKS, std, strict=True) if not s > 0]:
             raise ValueError(
@@ -141,9 +142,9 @@ class Normalizer(NamedTuple):
         return cls(train_targets.mean(axis=0), std)
 
     def normalize(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Targets [N, 11] without unit."""
+        """Normalises targets [N, 11]."""
         return (targets - self.mean) / self.std
 
     def mae_in_units(self, normalized_mae: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mean absolute errors [11] of normalised targets, in `UNITS`."""
+        """Converts mean absolute errors [11] of normalised targets to `UNITS`."""
         return normalized_mae * self.std

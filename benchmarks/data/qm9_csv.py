@@ -1,6 +1,6 @@
 """QM9 from the three CSV files of the PyPI package `qm9pack`.
 
-The package itself is never imported: it needs `pkg_resources`, which setuptools has dropped.
+The package itself is not imported, as it needs `pkg_resources`, which setuptools has dropped.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ _NUMBERS = ["Index", "N_atoms", *_TARGETS]
 _LISTS = ["Elements", "XYZ_Ang"]  # "['C','H',…]" and "[[x,y,z],[x,y,z],…]"
 
 _ATOMISATION = [TASKS.index(task) for task in ("U0", "U", "H", "G")]
-# These four of the free atoms, in Hartree; the rows are in the order of ELEMENTS.
+# U0, U, H and G of the free atoms, in Hartree; the rows are in the order of ELEMENTS.
 _FREE_ATOMS = np.array(
     [
         [-0.500273, -0.498857, -0.497912, -0.510927],
@@ -86,15 +86,15 @@ def _package_directory() -> Path:
 
 def _read_file(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)  # With `usecols`, pandas would not notice a line with too much.
+        table = pd.read_csv(path)  # With `usecols`, pandas would accept lines with too many values.
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing, a file of the package qm9pack: {INSTALL}") from error
-    except (OSError, ValueError) as error:  # of the disk, or of what pandas makes of the text
+    except (OSError, ValueError) as error:  # a disk error, or text that pandas cannot parse
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     columns = [*_NUMBERS, *_LISTS]
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"{path} has no column {', '.join(missing)}")
-    if not isinstance(table.index, pd.RangeIndex):  # what pandas makes of a longer first line
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes a longer first line for an index
         raise UserError(f"{path}, line 2 has more values than the {len(table.columns)} columns")
     return table[columns]
 
@@ -106,10 +106,10 @@ def _parse_lists(
     lengths: NDArray[np.int64],
     expected: str,
 ) -> NDArray[Any]:
-    """The lists of a column, one after the other.
+    """Parses all lists of a column into one array.
 
-    They are parsed as a single text, which is much faster than one by one: that is only done to
-    find out where a mistake is. `parse` returns an empty array for a text with a mistake.
+    The lists are parsed as one text, which is much faster than one by one. Only if that fails are
+    they parsed one by one, to find the bad line. `parse` returns an empty array for a bad text.
     """
     texts = [text.translate(_BRACKETS_AND_QUOTES) for text in table[column]]
     found_lengths = np.array([text.count(",") + 1 for text in texts])
@@ -122,7 +122,7 @@ def _parse_lists(
 
 
 def _parse_elements(text: str) -> NDArray[np.int8]:
-    """Atomic numbers of "C,H,H"; every element here has a symbol of one letter."""
+    """Parses a text such as "C,H,H" to atomic numbers; all symbols in QM9 have one letter."""
     letters = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
     charges = _CHARGE_OF_LETTER[letters[::2]]
     valid = charges.all() and (letters[1::2] == ord(",")).all()
@@ -130,10 +130,10 @@ def _parse_elements(text: str) -> NDArray[np.int8]:
 
 
 def _parse_floats(text: str) -> NDArray[np.float64]:
-    """Numbers of "1.5,-2E-7"."""
+    """Parses a text such as "1.5,-2E-7" to numbers."""
     try:
         numbers = np.fromstring(text, sep=",")
-    except (ValueError, DeprecationWarning):  # the latter, if an error at all, of older NumPy
+    except (ValueError, DeprecationWarning):  # older versions of NumPy give a DeprecationWarning
         return np.empty(0)
     return numbers if np.isfinite(numbers).all() else numbers[:0]
 
@@ -141,7 +141,7 @@ def _parse_floats(text: str) -> NDArray[np.float64]:
 def _require(
     valid: NDArray[np.bool_], table: pd.DataFrame, columns: list[str], expected: str
 ) -> None:
-    """Raises an error that names the first value of `columns` where `valid` [N, columns] is not."""
+    """Raises an error with the first value of `columns` where `valid` [N, columns] is False."""
     if valid.all():
         return
     row, column = np.argwhere(~valid.reshape(len(table), len(columns)))[0]

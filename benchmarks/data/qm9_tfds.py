@@ -1,4 +1,4 @@
-"""QM9 from the `qm9` builder of TensorFlow Datasets, without TensorFlow.
+"""QM9 from the `qm9` builder of TensorFlow Datasets (TFDS), without TensorFlow.
 
 The builder downloads the original files (86 MB) from figshare and subtracts the energies of the
 free atoms in float64 before it stores the targets as float32.
@@ -31,14 +31,14 @@ _TARGETS = [
 
 
 def read(data_dir: str | Path | None = None) -> Molecules:
-    """Reads the prepared data in `data_dir`, by default TFDS's own; prepares them if need be."""
-    # Without TensorFlow only a format with random access can be written and read.
+    """Reads the data from `data_dir`, by default that of TFDS; prepares them if necessary."""
+    # Without TensorFlow, TFDS can only write and read formats with random access.
     builder = tfds.builder("qm9/original", data_dir=data_dir, file_format="array_record")
     if not builder.is_prepared():
         _prepare(builder)
     try:
         index, charges, positions, targets = _read_arrays(builder)
-    except Exception as error:  # Which ones TFDS raises for damaged data is not documented.
+    except Exception as error:  # TFDS does not document its errors for damaged data.
         raise UserError(
             f"the QM9 data in {builder.data_dir} cannot be read ({_one_line(error)}): "
             "delete that folder to have them prepared again"
@@ -54,9 +54,9 @@ def read(data_dir: str | Path | None = None) -> Molecules:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
-    """Downloads the data and writes them in TFDS's format: some minutes."""
+    """Downloads the data and writes them in the format of TFDS, which takes some minutes."""
     try:
-        requests.head(_HOST, timeout=20)  # Any answer will do. TFDS would try for minutes.
+        requests.head(_HOST, timeout=20)  # Any answer will do; TFDS would retry for minutes.
     except requests.RequestException as error:
         raise UserError(
             f"no QM9 data in {builder.data_dir}, and {_HOST} cannot be reached to download them; "
@@ -64,9 +64,9 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
         ) from error
     try:
         builder.download_and_prepare(file_format="array_record")
-    except Exception as error:  # of the network, the downloaded files, the disk, the builder
-        # The original files write numbers such as "-8.62*^-8", and TFDS's way to read them does not
-        # work with pandas 3.
+    except Exception as error:  # errors of the network, files, disk or builder
+        # The original files contain numbers such as "-8.62*^-8", which TFDS cannot read with
+        # pandas 3.
         hint = '; its builder needs pip install "pandas<3"' if "*^" in str(error) else ""
         raise UserError(
             f"TFDS could not prepare QM9 in {builder.data_dir}: {_one_line(error)}{hint}"
@@ -76,7 +76,7 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
 def _read_arrays(
     builder: tfds.core.DatasetBuilder,
 ) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
-    """Number in the data set [N], charges [N, 29], positions [N, 29, 3], stored targets [N, 11]."""
+    """Reads molecule numbers [N], charges [N, 29], positions [N, 29, 3] and targets [N, 11]."""
     records = builder.as_data_source(
         "train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
     )
@@ -85,7 +85,7 @@ def _read_arrays(
     positions = np.empty((len(records), MAX_ATOMS, 3), np.float32)
     targets = np.empty((len(records), len(_TARGETS)), np.float32)
 
-    # Only what is used: a quarter of the time that all thirty features take.
+    # Decoding only the features in use takes a quarter of the time that all thirty take.
     names = ["index", "charges", "positions", *_TARGETS]
     features = tfds.features.FeaturesDict({name: builder.info.features[name] for name in names})
     for row, record in enumerate(records):

@@ -1,15 +1,15 @@
 """Cross-stitch networks on dilated ResNet-50s (Misra et al., 2016), with DeepLab's heads.
 
-Every task has an encoder of its own. The input of its layers 2, 3 and 4 is a learnt combination
-of what all tasks' encoders put out one layer before: x_t = Σ_j α[i, t, j] z_j.
+Every task has its own encoder. The input of the layers 2, 3 and 4 is a learnt combination of the
+outputs of all encoders one layer before: x_t = Σ_j α[i, t, j] z_j.
 
-**What is shared.** As in LibMTL: all encoders and all α. A gradient-balancing method sees the
-gradient of every task with respect to every encoder; only the heads are a task's own.
-(`layer4` of encoder t is stitched to nothing after it, so that the other tasks' gradients of it
-are 0; LibMTL counts it as shared, and so does this.)
+**Shared parameters.** As in LibMTL, these are all encoders and all α. A gradient-balancing method
+sees the gradient of every task with respect to every encoder; only the heads are task-specific.
+(No other task uses `layer4` of encoder t, so that their gradients of it are 0; LibMTL counts it as
+shared, and so does this implementation.)
 
-**Difference from LibMTL.** It has a fourth T×T matrix α that is never used, and so has no
-gradient; it is left out. All α begin at 1, as there.
+**Difference from LibMTL.** LibMTL has a fourth T×T matrix α, which is never used and gets no
+gradient; it is left out here. All α are initialised to 1, as in LibMTL.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ from benchmarks.models.resnet import (
 class CrossStitch(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
-    With (13, 1, 3) outputs (NYUv2) 118,904,812 parameters: 70,524,123 shared ones in `encoder`,
-    that is 23,508,032 per task and 3 T², and the heads of `DeepLab`. The output of task t is
-    `heads[t](encoder(images)[t], (H, W))`.
+    With (13, 1, 3) outputs (NYUv2), the network has 118,904,812 parameters: 70,524,123 shared ones
+    in `encoder` (23,508,032 per task, and 3 T² for the matrices), and the heads of `DeepLab`. The
+    output of task t is `heads[t](encoder(images)[t], (H, W))`.
 
     Args:
-      num_outputs: channels of every task's prediction.
+      num_outputs: number of output channels of every task.
       blocks, width, output_stride, head_width: as in `DeepLab`.
       rngs: source of the initial parameters and of dropout.
     """
@@ -65,7 +65,7 @@ class CrossStitch(nnx.Module):
 
     @property
     def backbones(self) -> tuple[tuple[str, ...], ...]:
-        """Where the ResNets are in the functional trees."""
+        """The paths of the ResNets in the functional trees."""
         return tuple(("encoder", "branches", str(task)) for task in range(len(self.heads)))
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
@@ -78,7 +78,7 @@ class CrossStitch(nnx.Module):
 
 
 class CrossStitchEncoder(nnx.Module):
-    """Images `[B, H, W, 3]` to one representation per task, each as a `ResNet`'s."""
+    """Images `[B, H, W, 3]` to one representation per task, shaped as the output of `ResNet`."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class CrossStitchEncoder(nnx.Module):
 
 
 def _combine(weights: jax.Array, values: Sequence[jax.Array]) -> jax.Array:
-    """Σ_j weights[j] values[j]."""
+    """The weighted sum Σ_j weights[j] values[j]."""
     total = weights[0] * values[0]
     for weight, value in zip(weights[1:], values[1:], strict=True):
         total += weight * value

@@ -1,9 +1,9 @@
 """The DeepLabV3+-style network of the NYUv2 and Cityscapes benchmarks.
 
-A dilated ResNet-50, shared, and for every task an ASPP head (Chen et al., "Encoder-decoder with
-atrous separable convolution for semantic image segmentation", 2018), as the LibMTL benchmark has
-it: without V3+'s skip connection from `layer1`. Predictions are raw: neither softmax nor unit
-length.
+All tasks share a dilated ResNet-50, and every task has an ASPP head (Chen et al., "Encoder-decoder
+with atrous separable convolution for semantic image segmentation", 2018). As in the LibMTL
+benchmark, there is no skip connection from `layer1`, unlike in V3+. No softmax or normalisation is
+applied to the predictions.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,22 @@ from benchmarks.models.resize import resize_align_corners
 from benchmarks.models.resnet import RESNET50_BLOCKS, Bottleneck, OutputStride, ResNet
 
 RATES = (12, 24, 36)
+"""The dilations of the atrous convolutions."""
 
 
 class DeepLab(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
-    `encoder` is the ResNet: 23,508,032 shared parameters. `heads[t]` has 16,125,440 and 257 for
-    each of the task's outputs: 71,888,721 in all with (13, 1, 3) outputs (NYUv2), 55,760,968 with
-    (7, 1) (Cityscapes). The output of
-    task t is `heads[t](encoder(images), (H, W))`.
+    `encoder` is the ResNet with 23,508,032 shared parameters. `heads[t]` has 16,125,440 parameters
+    and 257 more for each output channel. In total there are 71,888,721 with (13, 1, 3) outputs
+    (NYUv2), and 55,760,968 with (7, 1) (Cityscapes). The output of task t is
+    `heads[t](encoder(images), (H, W))`.
 
     Args:
-      num_outputs: channels of every task's prediction.
-      blocks, width: of the ResNet, smaller for tests.
-      output_stride: by how much the features are smaller than the image.
-      head_width: channels inside the heads.
+      num_outputs: number of output channels of every task.
+      blocks, width: size of the ResNet, see `ResNet`; smaller in tests.
+      output_stride: ratio of the sizes of the images and the features.
+      head_width: number of channels inside the heads.
       rngs: source of the initial parameters and of dropout.
     """
 
@@ -68,8 +69,8 @@ class DeepLab(nnx.Module):
 class ASPPHead(nnx.Module):
     """Features `[B, h, w, in_features]` to a prediction `[B, *size, num_outputs]`.
 
-    Atrous spatial pyramid pooling, a 3×3 and a 1×1 convolution, and bilinear upsampling that
-    aligns corners.
+    The head consists of atrous spatial pyramid pooling, a 3×3 and a 1×1 convolution, and bilinear
+    upsampling with aligned corners.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class ASPPHead(nnx.Module):
 
 
 class ASPP(nnx.Module):
-    """Five views of the features side by side, then a projection and dropout.
+    """Atrous spatial pyramid pooling, `[B, h, w, in_features]` to `[B, h, w, width]`.
 
-    The views are a 1×1 convolution, a 3×3 convolution at each dilation of `RATES`, and the mean
-    over the image through a 1×1 convolution. `[B, h, w, in_features]` to `[B, h, w, width]`.
+    Concatenates a 1×1 convolution, a 3×3 convolution for each dilation in `RATES`, and a 1×1
+    convolution of the mean over the image; then applies a projection and dropout.
     """
 
     def __init__(self, in_features: int, width: int, *, rngs: nnx.Rngs) -> None:
@@ -101,7 +102,7 @@ class ASPP(nnx.Module):
         self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, features: jax.Array) -> jax.Array:
-        """The pyramid's projection."""
+        """Applies the pyramid, the projection and dropout."""
         views = [self.local(features), *(atrous(features) for atrous in self.atrous)]
         image = self.image(features.mean(axis=(1, 2), keepdims=True))
         views.append(jnp.broadcast_to(image, views[0].shape))

@@ -1,7 +1,7 @@
-"""Where an NNX module becomes arrays and a pure function.
+"""Converts an NNX module to arrays and a pure function.
 
-Everything beyond this file (engine, optimizers, checkpoints) sees nested dicts of arrays with
-string keys, which jit, vmap, optax and Orbax take as they are, with or without a template.
+The rest of the code (engine, optimizers, checkpoints) uses nested dicts of arrays with string keys,
+which jit, vmap, optax and Orbax accept directly.
 """
 
 import operator
@@ -35,41 +35,44 @@ class Apply(Protocol):
         """Runs the module.
 
         Args:
-          params: as in `Functional`, of any values.
-          batch_stats: as in `Functional`, of any values.
+          params: parameters, with the same structure as in `Functional`.
+          batch_stats: batch statistics, with the same structure as in `Functional`.
           *args: arguments of the module.
-          train: normalise with the batch's own statistics and apply dropout; else use
-            `batch_stats` as they are and no dropout.
-          rng: the key of this call's dropout; needed in training mode if the module draws random
-            numbers. Every layer gets a different key from it.
+          train: whether to run in training mode, which normalises with the statistics of the
+            batch and applies dropout; evaluation mode uses `batch_stats` and no dropout.
+          rng: PRNG key for dropout; needed in training mode if the module draws random numbers.
+            Every layer gets a different key from it.
           method: dotted name of the method or submodule to call instead of the module itself.
           **kwargs: arguments of the module.
 
         Returns:
-          What the module returns, and the new batch statistics (in eval mode the old ones).
+          The output of the module, and the new batch statistics (in evaluation mode, the old ones).
 
         Raises:
-          ValueError: if a tree lacks an array of the module or has one too many, or `rng` is
+          ValueError: if a tree does not have exactly the arrays of the module, or `rng` is
             missing.
         """
 
 
 class Functional(NamedTuple):
-    """A module taken apart. `apply` holds no arrays, so `params` may be donated."""
+    """A module in functional form. `apply` keeps no arrays, so that `params` can be donated."""
 
     apply: Apply
+    """the module as a pure function"""
     params: Arrays
+    """its initial parameters"""
     batch_stats: Arrays
+    """its initial batch statistics"""
 
 
 def functional(module: nnx.Module) -> Functional:
-    """Takes a module apart into a pure function, its parameters and its batch statistics.
+    """Splits a module into a pure function, its parameters and its batch statistics.
 
     Every `nnx.Param` is a parameter, every `nnx.BatchStat` a batch statistic. Random streams are
-    seeded anew in every call. The module is not changed and not kept.
+    seeded anew in every call. The module is neither changed nor kept.
 
     Raises:
-      ValueError: if the module has state of any other kind, for which there is no place.
+      ValueError: if the module has state of any other kind.
     """
     graphdef, *states = nnx.split(module, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
     params, batch_stats, streams, others = (_leaves(state) for state in states)
@@ -78,7 +81,7 @@ def functional(module: nnx.Module) -> Functional:
         raise ValueError(f"expected only parameters, batch statistics and rngs, found {found}")
     param_paths = _string_keys(params)
     stat_paths = _string_keys(batch_stats)
-    # The paths and kinds only: a closure over the arrays would keep them alive.
+    # Only paths and kinds, as a closure over the arrays would keep them in memory.
     stream_kinds = {path: type(leaf) for path, leaf in streams.items()}
 
     def apply(
@@ -114,7 +117,7 @@ def _leaves(state: nnx.State) -> dict[_Path, Any]:
 
 
 def _string_keys(leaves: Mapping[_Path, Any]) -> dict[tuple[str, ...], _Path]:
-    """The paths with list indices as strings: Orbax would return them so anyway."""
+    """Maps paths with string keys, as Orbax returns them, to the original paths."""
     return {tuple(map(str, path)): path for path in leaves}
 
 
@@ -126,7 +129,7 @@ def _arrays(leaves: Mapping[_Path, Any]) -> Arrays:
 
 
 def _with_paths(where: str, tree: Arrays, paths: Mapping[tuple[str, ...], _Path]) -> dict[Any, Any]:
-    """`tree` with the module's own keys."""
+    """`tree` with the original keys of the module."""
     leaves = flatten_dict(tree)
     if leaves.keys() != paths.keys():
         missing = sorted(_name(path) for path in paths.keys() - leaves.keys())
@@ -137,8 +140,8 @@ def _with_paths(where: str, tree: Arrays, paths: Mapping[tuple[str, ...], _Path]
 
 
 def _seeded(kinds: Mapping[_Path, type], rng: jax.Array | None) -> dict[Any, Any]:
-    """State of the random streams at the start of a call."""
-    key = jax.random.key(0) if rng is None else rng  # without rng they are never read
+    """The state of the random streams at the start of a call."""
+    key = jax.random.key(0) if rng is None else rng  # not used in evaluation mode
     leaves = {
         path: jax.random.fold_in(key, index)
         if issubclass(kind, nnx.RngKey)

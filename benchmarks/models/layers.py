@@ -1,6 +1,6 @@
-"""Convolutions and linear layers as PyTorch makes them: explicit padding, its initial values.
+"""Convolutions and linear layers with the padding and the initial values of PyTorch.
 
-Explicit padding because `"SAME"` pads a strided convolution on the other side than PyTorch does.
+The padding is explicit, as `"SAME"` pads strided convolutions on the other side than PyTorch.
 """
 
 import jax
@@ -12,13 +12,13 @@ from benchmarks.models.batch_norm import BatchNorm
 Initializer = nnx.initializers.Initializer
 
 TORCH_DEFAULT: Initializer = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-"""U(±1/√fan_in): what `torch.nn.Conv2d` and `torch.nn.Linear` begin with."""
+"""U(±1/√fan_in), the initial values of `torch.nn.Conv2d` and `torch.nn.Linear`."""
 
 KAIMING_FAN_OUT: Initializer = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-"""N(0, 2/fan_out): the convolutions of torchvision's ResNets."""
+"""N(0, 2/fan_out), the initial values of convolutions in torchvision's ResNets."""
 
 XAVIER: Initializer = nnx.initializers.variance_scaling(1.0, "fan_avg", "normal")
-"""N(0, 2/(fan_in + fan_out)): the convolutions of MTAN's SegNet."""
+"""N(0, 2/(fan_in + fan_out)), the initial values of convolutions in MTAN's SegNet."""
 
 
 def conv(
@@ -34,7 +34,7 @@ def conv(
 ) -> nnx.Conv:
     """A square convolution that keeps the image's size, or divides it by the stride, rounding up.
 
-    The bias begins as PyTorch's with the default `init`, and at 0 with any other.
+    With the default `init`, the bias is initialised as in PyTorch, with any other `init` to 0.
     """
     padding = dilation * (size // 2)
     return nnx.Conv(
@@ -82,14 +82,15 @@ class ConvNormReLU(nnx.Module):
         self.norm = BatchNorm(out_features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the three."""
+        """Applies the three layers."""
         return nnx.relu(self.norm(self.conv(x)))
 
 
 class AttentionMask(nnx.Module):
-    """MTAN's attention: two 1×1 convolutions with batch normalisation, ReLU between, sigmoid.
+    """MTAN's attention: `[B, H, W, in_features]` to a mask in (0, 1), `[B, H, W, out_features]`.
 
-    `[B, H, W, in_features]` to a mask in (0, 1), `[B, H, W, out_features]`.
+    It consists of two 1×1 convolutions with batch normalisation, a ReLU in between and a final
+    sigmoid.
     """
 
     def __init__(
@@ -106,12 +107,12 @@ class AttentionMask(nnx.Module):
         self.norm = BatchNorm(out_features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The mask."""
+        """Computes the mask."""
         return nnx.sigmoid(self.norm(self.expand(self.squeeze(x))))
 
 
 def halve(x: jax.Array) -> jax.Array:
-    """2×2 max pooling `[B, H, W, C]` to `[B, H // 2, W // 2, C]`."""
+    """2×2 max pooling, `[B, H, W, C]` to `[B, H // 2, W // 2, C]`."""
     return nnx.max_pool(x, (2, 2), strides=(2, 2))
 
 

@@ -1,21 +1,21 @@
 """Graph features of small organic molecules, from charges and positions alone.
 
-The published QM9 network reads features that RDKit computes from a molecule's structural formula.
-Here everything is computed from the geometry inside the jitted step, so that the whole data set
-stays a few dozen megabytes of charges and positions, and no chemistry package is needed.
+The published QM9 network uses features that RDKit computes from the structural formula of a
+molecule. Here they are computed from the geometry inside of the jitted step, so that the data set
+is only a few dozen megabytes of charges and positions, and no chemistry package is needed.
 
-**Elements, atomic numbers and distances are exact. Everything else is a guess and differs from
-RDKit's answer for some molecules:**
+**Elements, atomic numbers and distances are exact. All other features are estimates and differ from
+those of RDKit for some molecules:**
 
 - two atoms are bonded if they are closer than the sum of their covalent radii plus a tolerance;
 - a bond's order follows from its length, by one table of thresholds per pair of elements;
 - hybridisation follows from the number of neighbours and lone pairs; nitrogen and oxygen with a
   lone pair beside an unsaturated atom count as sp2;
-- a bond is aromatic if it joins two sp2 atoms, is shorter than a single bond, and is not left
-  dangling when every open chain of such bonds has been cut off. Hückel's rule is not checked.
+- a bond is aromatic if it joins two sp2 atoms, is shorter than a single bond, and remains
+  when all open chains of such bonds are removed. Hückel's rule is not checked.
 
-On QM9 they agree with RDKit for nearly all molecules; the exceptions are mostly unusual
-heteroaromatic rings and diynes.
+On QM9 the features agree with those of RDKit for nearly all molecules; the exceptions are mostly
+unusual heteroaromatic rings and diynes.
 """
 
 from collections.abc import Mapping
@@ -25,23 +25,25 @@ import jax.numpy as jnp
 import numpy as np
 
 NODE_FEATURES = 11
-"""One-hot H, C, N, O, F; atomic number; aromatic; sp, sp2, sp3; number of hydrogens."""
+"""Number of node features: one-hot H, C, N, O, F; atomic number; aromatic; one-hot sp, sp2, sp3;
+number of hydrogens."""
 
 EDGE_FEATURES = 5
-"""One-hot single, double, triple, aromatic; distance in the unit of the positions (Å)."""
+"""Number of edge features: one-hot single, double, triple, aromatic; distance in the unit of the
+positions (Å)."""
 
 ELEMENTS = (1, 6, 7, 8, 9)
-"""Atomic numbers with a one-hot feature: H, C, N, O, F. Any other element forms no bonds."""
+"""The atomic numbers with a one-hot feature: H, C, N, O, F. Other elements form no bonds."""
 
 _MAX_CHARGE = max(ELEMENTS)
-_MAX_HEAVY_ATOMS = 9  # in QM9; bounds the length of a chain that has to be cut off
+_MAX_HEAVY_ATOMS = 9  # in QM9; the largest length of an open chain
 _BOND_TOLERANCE = 0.24
 _COVALENT_RADII = {1: 0.31, 6: 0.76, 7: 0.71, 8: 0.66, 9: 0.57}
 _LONE_PAIRS = {7: 1, 8: 2, 9: 3}
 _VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 9: 1}
 
-# Å. A bond is triple below the first number, double below the second, single from there on; if it
-# joins sp2 atoms in a ring it is aromatic below the third.
+# Thresholds of the bond length in Å: a bond is triple below the first, double below the second, and
+# otherwise single. A bond of sp2 atoms in a ring is aromatic below the third.
 _BOND_LENGTHS = {
     (6, 6): (1.27, 1.36, 1.52),
     (6, 7): (1.20, 1.33, 1.45),
@@ -53,7 +55,7 @@ _BOND_LENGTHS = {
 
 
 def _per_element(values: Mapping[int, float]) -> np.ndarray:
-    """A table `[charge]` indexed by atomic number; padding and unknown elements are 0."""
+    """A table `[charge]` indexed by atomic number; 0 for padding and unknown elements."""
     table = np.zeros(_MAX_CHARGE + 1, np.float32)
     for charge, value in values.items():
         table[charge] = value
@@ -61,7 +63,7 @@ def _per_element(values: Mapping[int, float]) -> np.ndarray:
 
 
 def _per_pair(values: Mapping[tuple[int, int], tuple[float, float, float]]) -> np.ndarray:
-    """A symmetric table [charge, charge, 3]; pairs not named are always single bonds."""
+    """A symmetric table `[charge, charge, 3]`; bonds of other pairs are always single."""
     table = np.zeros((_MAX_CHARGE + 1, _MAX_CHARGE + 1, 3), np.float32)
     for (a, b), limits in values.items():
         table[a, b] = table[b, a] = limits
@@ -84,7 +86,7 @@ def featurize(charges: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.
     Returns:
       `nodes` `[B, A, 11]` (see `NODE_FEATURES`), `edges` `[B, A, A, 5]` (see `EDGE_FEATURES`) and
       `mask` `[B, A]`, true at atoms. Features of padded atoms, of pairs with a padded atom, and of
-      an atom with itself are zero. `edges` is symmetric in the two atoms.
+      pairs of an atom with itself are zero. `edges` is symmetric in the two atoms.
     """
     mask = charges > 0
     known = jnp.where(charges <= _MAX_CHARGE, charges, 0)
@@ -129,9 +131,9 @@ def featurize(charges: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.
 
 
 def pair_mask(mask: jax.Array) -> jax.Array:
-    """True for every ordered pair of two different atoms of a molecule.
+    """A mask `[B, A, A]` of all ordered pairs of two different atoms.
 
-    `mask` `[B, A]` to `[B, A, A]`.
+    `mask` `[B, A]` is true at atoms and false at padding.
     """
     different = ~jnp.eye(mask.shape[-1], dtype=bool)[None]
     return mask[:, :, None] & mask[:, None, :] & different
@@ -140,7 +142,8 @@ def pair_mask(mask: jax.Array) -> jax.Array:
 def _distances(positions: jax.Array, mask: jax.Array) -> jax.Array:
     """Distances `[B, A, A]` between different atoms, 0 elsewhere.
 
-    From differences, not from the Gram matrix: that cancels, and bond orders hang on 0.01 Å.
+    They are computed from differences, as the Gram matrix is not exact enough: 0.01 Å can decide
+    on the order of a bond.
     """
     difference = positions[:, :, None, :] - positions[:, None, :, :]
     square = jnp.sum(difference**2, axis=-1)
@@ -150,7 +153,7 @@ def _distances(positions: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _hybridisation(charges: jax.Array, bonds: jax.Array) -> jax.Array:
-    """One-hot sp, sp2, sp3 `[B, A, 3]`; all false for hydrogen, as in RDKit, and for padding."""
+    """One-hot sp, sp2, sp3 `[B, A, 3]`; false for padding and, as in RDKit, for hydrogen."""
     neighbours = jnp.sum(bonds, axis=-1)
     lone_pairs = jnp.asarray(_LONE)[charges]
     domains = jnp.minimum(neighbours + lone_pairs, 4)
@@ -163,14 +166,14 @@ def _hybridisation(charges: jax.Array, bonds: jax.Array) -> jax.Array:
 
 
 def _one_hot(values: jax.Array, classes: tuple[int, ...]) -> jax.Array:
-    """`values` `[B, A]` to `[B, A, len(classes)]`, bool."""
+    """`values` `[B, A]` as one-hot bools `[B, A, len(classes)]`."""
     return jnp.stack([values == value for value in classes], axis=-1)
 
 
 def _cut_open_chains(bonds: jax.Array) -> jax.Array:
-    """Removes bonds of atoms that have fewer than two, until only rings (and links) are left.
+    """Repeatedly removes the bonds of atoms with only one bond, so that rings and links are left.
 
-    `bonds` `[B, A, A]` to a subset of them.
+    `bonds` is a mask `[B, A, A]`, as is the result.
     """
 
     def cut(_: int, kept: jax.Array) -> jax.Array:

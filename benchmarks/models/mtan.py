@@ -1,16 +1,16 @@
 """MTAN (Liu et al., 2019) on the dilated ResNet-50, with DeepLab's heads.
 
-One ResNet serves all tasks. After each of its four layers every task masks the layer's output by
-attention; a bottleneck block, one for all tasks, takes what is left to the width of the next
-layer, where it is attended to beside the ResNet's own features.
+All tasks use one ResNet. Every task multiplies the output of each of its four layers by an
+attention mask. A bottleneck block, which all tasks share, converts the result to the width of the
+next layer, whose attention uses it together with the features of the ResNet.
 
-**What is shared.** `encoder`: the ResNet and the three blocks between layers. `heads[t]`: the
-task's four attention masks and its ASPP head.
+**Shared parameters.** `encoder` contains the ResNet and the three blocks between the layers.
+`heads[t]` contains the four attention masks and the ASPP head of task t.
 
-**Difference from LibMTL.** There the shared parameters are those of the ResNet alone. The three
-blocks are neither shared nor any task's own: whatever the method, they get the plain sum of the
-gradients of the losses (under DB-MTL, of their logarithms), even though all tasks use them. Here
-they are shared parameters like any other, so that methods balance their gradients too.
+**Difference from LibMTL.** In LibMTL only the parameters of the ResNet are shared. Although all
+tasks use the three blocks, they get the plain sum of the gradients of the losses (with DB-MTL, of
+their logarithms), whatever the method. Here they are shared parameters like all others, so that
+methods balance their gradients as well.
 """
 
 from collections.abc import Sequence
@@ -33,28 +33,27 @@ from benchmarks.models.resnet import (
 
 
 class Stage(NamedTuple):
-    """What attention sees of one layer of the ResNet."""
+    """The features of one layer of the ResNet that attention uses."""
 
     before: jax.Array  # the input of the layer's last block
-    after: jax.Array  # its output
+    after: jax.Array  # the output of the layer's last block
 
 
 class MTAN(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
-    With (13, 1, 3) outputs (NYUv2) 92,347,921 parameters, 31,439,424 of them shared. The
-    heads read the encoder's blocks as well as its output, so that the network runs as a whole
-    only. As in the reference, a block between layers runs once for each task, and so do its
-    running statistics move.
+    With (13, 1, 3) outputs (NYUv2), the network has 92,347,921 parameters, of which 31,439,424 are
+    shared. The heads use the blocks of the encoder as well as its output, so that encoder and
+    heads cannot run separately. As in the reference, a block between layers runs once for each
+    task and updates its running statistics each time.
 
     Args:
-      num_outputs: channels of every task's prediction.
+      num_outputs: number of output channels of every task.
       blocks, width, output_stride, head_width: as in `DeepLab`; at least two blocks in a layer.
       rngs: source of the initial parameters and of dropout.
 
     Raises:
-      ValueError: when called with images whose sides do not halve evenly as often as the ResNet
-        halves them.
+      ValueError: when called with images whose sides are not multiples of the output stride.
     """
 
     backbones = (("encoder", "trunk"),)
@@ -113,7 +112,7 @@ class MTANEncoder(nnx.Module):
         )
 
     def __call__(self, images: jax.Array) -> list[Stage]:
-        """The stages."""
+        """Computes the stages."""
         x = self.trunk.stem(images)
         stages = []
         for layer in self.trunk.layers:
@@ -124,7 +123,7 @@ class MTANEncoder(nnx.Module):
 
 
 class MTANHead(nnx.Module):
-    """All that one task has of its own: four attention masks and the ASPP head."""
+    """The task-specific part of the network: four attention masks and the ASPP head."""
 
     def __init__(self, width: int, num_outputs: int, *, head_width: int, rngs: nnx.Rngs) -> None:
         features = _features(width)
@@ -148,8 +147,8 @@ class MTANHead(nnx.Module):
 
         Args:
           stages: the encoder's output.
-          between: the encoder's blocks between layers.
-          size: that of the images.
+          between: the blocks of the encoder between its layers.
+          size: size of the images.
         """
         attended = self.attention[0](stages[0].before) * stages[0].after
         for i in (1, 2, 3):
@@ -162,12 +161,12 @@ class MTANHead(nnx.Module):
 
 
 def _features(width: int) -> list[int]:
-    """Channels of the four layers' outputs."""
+    """The number of output channels of each of the four layers."""
     return [Bottleneck.expansion * width * 2**layer for layer in range(4)]
 
 
 def _check_sides(images: jax.Array, output_stride: int) -> None:
-    """Pooling rounds down where the ResNet's strides round up."""
+    """Checks the size of the images: pooling rounds odd sizes down, but strides round them up."""
     if images.ndim != 4 or any(side % output_stride for side in images.shape[1:3]):
         raise ValueError(
             f"images: expected [B, H, W, 3] with H and W multiples of {output_stride}, "

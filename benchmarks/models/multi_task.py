@@ -1,12 +1,13 @@
-"""What all vision networks have in common: a shared encoder and one head per task.
+"""The common structure of all vision networks: a shared encoder and one head per task.
 
-Every network has two children. All of `encoder` is shared, and `heads[t]` is all that task t has
-of its own; `network(images)` returns the T outputs. So the parameters of each are a pair
-(encoder, [head_0, …, head_{T-1}]), with the labels that `dbmtl_jax` takes. A single-task model is
-the network of one task.
+Every network has two submodules: `encoder` contains all shared parameters, and `heads[t]` those of
+task t. `network(images)` returns the T outputs. The parameters are thus a pair
+(encoder, [head_0, …, head_{T-1}]), with `labels` for `dbmtl_jax`. A single-task model is a network
+with one task.
 
-Where the encoder's output is all that the heads see, `heads[t](encoder(images), …)` is the output
-of task t, and `dbmtl_jax.encoder_value_and_task_grads` applies; the networks say whether it is so.
+If the heads only use the output of the encoder, the output of task t is
+`heads[t](encoder(images), …)`, and `dbmtl_jax.encoder_value_and_task_grads` can be used; the
+docstring of each network says so.
 """
 
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 from benchmarks.models.functional import Arrays
 
 TaskTrees = tuple[Arrays, list[Arrays]]
-"""Parameters or batch statistics: the encoder's, and those of every head."""
+"""Parameters or batch statistics of the encoder, and of every head."""
 
 
 def split_tasks(tree: Arrays, num_tasks: int) -> TaskTrees:
-    """A network's functional tree as a pair (encoder, heads).
+    """Splits the functional tree of a network into a pair (encoder, heads).
 
-    A head without arrays of this kind, such as one without batch statistics, is an empty dict.
+    A head without arrays, such as one without batch statistics, is an empty dict.
 
     Raises:
       ValueError: if the tree is not that of a network with `num_tasks` heads.
@@ -44,15 +45,15 @@ def join_tasks(trees: TaskTrees) -> Arrays:
 
 
 def labels(num_tasks: int) -> Any:
-    """The labels of a pair (encoder, heads), a prefix tree for `dbmtl_jax`."""
+    """The labels of a pair (encoder, heads) for `dbmtl_jax`, as a prefix tree."""
     return "shared", list(range(num_tasks))
 
 
 def check_counts(name: str, values: Any) -> tuple[int, ...]:
-    """`values` as a tuple, if they are one or more positive integers.
+    """Returns `values` as a tuple if they are one or more positive integers.
 
     Raises:
-      ValueError: otherwise, naming the argument.
+      ValueError: otherwise; the message names the argument.
     """
     values = tuple(values)
     if not values or min(values) < 1:

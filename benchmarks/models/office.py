@@ -12,17 +12,18 @@ from benchmarks.models.resnet import RESNET18_BLOCKS, BasicBlock, ResNet
 class OfficeNetwork(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T logits `[B, num_classes]`.
 
-    `encoder` has 11,440,192 shared parameters, a head 513 for each class: 11,487,901 with three
-    tasks of 31 classes (Office-31), 11,573,572 with four of 65 (Office-Home). The output of task
-    t is `heads[t](encoder(images))`.
+    `encoder` has 11,440,192 shared parameters, and each head 513 per class. In total there are
+    11,487,901 with three tasks of 31 classes (Office-31), and 11,573,572 with four tasks of 65
+    classes (Office-Home). The output of task t is `heads[t](encoder(images))`.
 
-    Every task has images of its own: in training run the encoder on each task's batch apart, so
-    that batch normalisation sees one domain at a time (`batch_norm.in_turn` joins the statistics).
+    Every task has its own images: training runs the encoder separately on the batch of each task,
+    so that batch normalisation sees one domain at a time (`batch_norm.in_turn` combines the
+    statistics).
 
     Args:
-      num_tasks: number of heads T.
-      num_classes: logits of each.
-      blocks, width, hidden: of the ResNet and the hidden layer, smaller for tests.
+      num_tasks: number of tasks (heads) T.
+      num_classes: number of classes of each task.
+      blocks, width, hidden: sizes of the ResNet and the hidden layer; smaller in tests.
       rngs: source of the initial parameters and of dropout.
     """
 
@@ -51,8 +52,8 @@ class OfficeNetwork(nnx.Module):
 class OfficeEncoder(nnx.Module):
     """Images `[B, H, W, 3]` to representations `[B, hidden]`.
 
-    ResNet-18, the mean over positions, and a linear layer with batch normalisation, ReLU and
-    dropout.
+    It consists of ResNet-18, the mean over positions, and a linear layer with batch normalisation,
+    ReLU and dropout.
     """
 
     def __init__(self, *, blocks: tuple[int, ...], width: int, hidden: int, rngs: nnx.Rngs) -> None:

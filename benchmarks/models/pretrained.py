@@ -1,8 +1,8 @@
 """ImageNet weights of torchvision's ResNets, from a `.safetensors` or `.npz` file.
 
-The files hold arrays by torchvision's names (`layer1.0.conv1.weight`, …), as timm's `tv_in1k`
-checkpoints do, or as made from a state dict by `numpy.savez(path, **arrays)`. A convolution is
-OIHW there and HWIO here.
+The arrays in the file are named as in torchvision (`layer1.0.conv1.weight`, …). Such files are the
+`tv_in1k` checkpoints of timm, or state dicts written by `numpy.savez(path, **arrays)`. The kernels
+of convolutions have the order OIHW in the file and HWIO here.
 """
 
 import pathlib
@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, how_to_install
 from benchmarks.models.functional import Arrays
 
-_SHOWN = 8  # names of each kind in an error
+_SHOWN = 8  # number of names of each kind in an error message
 
 _PARAMETERS = {"kernel": "weight", "scale": "weight", "bias": "bias"}
 _STATISTICS = {"mean": "running_mean", "var": "running_var"}
@@ -35,15 +35,15 @@ def load_backbones(
 
     Args:
       path: a `.safetensors` or `.npz` file.
-      params, batch_stats: of the whole network, as `functional` gives them; not changed.
-      backbones: where its ResNets are in both trees (`backbones` of every network); by default
-        the network is one.
+      params, batch_stats: trees of the whole network, see `functional`; they are not changed.
+      backbones: paths of the ResNets in both trees (the attribute `backbones` of a network); by
+        default the network itself is a ResNet.
 
     Returns:
       The new `params` and `batch_stats`.
 
     Raises:
-      UserError: if the file cannot be read, or its names, shapes or values are not those of the
+      UserError: if the file cannot be read, or its names, shapes or values do not match the
         ResNet.
     """
     weights = read_weights(path)
@@ -59,7 +59,7 @@ def load_backbones(
 
 
 def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, by name, without the classifier and the counts of batches.
+    """Reads the arrays of a file by name, without the classifier and the counts of batches.
 
     Raises:
       UserError: if the file is missing, of another kind, or damaged.
@@ -86,7 +86,7 @@ def _converted(
     params: dict[_Path, Any],
     stats: dict[_Path, Any],
 ) -> tuple[dict[_Path, Any], dict[_Path, Any]]:
-    """The weights as leaves of a ResNet with these leaves."""
+    """Converts the weights to the leaves `params` and `stats` of a ResNet."""
     leaves = {_name(path, _PARAMETERS): leaf for path, leaf in params.items()}
     leaves |= {_name(path, _STATISTICS): leaf for path, leaf in stats.items()}
     expected = {name: _torch_shape(leaf.shape) for name, leaf in leaves.items()}
@@ -105,7 +105,7 @@ def _converted(
 def _check(
     source: str, weights: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Names every weight that is not what the ResNet expects."""
+    """Raises an error that names all weights that do not match the ResNet."""
     common = [name for name in expected if name in weights]
     complaints = {
         "missing": [name for name in expected if name not in weights],
@@ -123,7 +123,7 @@ def _check(
 
 
 def _name(path: _Path, names: Mapping[str, str]) -> str:
-    """torchvision's name of the leaf at a path in a ResNet."""
+    """The torchvision name of the leaf at a path of a ResNet."""
     *modules, leaf = path
     return ".".join([*modules, names[leaf]])
 
@@ -146,7 +146,7 @@ def _listed(names: list[str]) -> str:
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        # A file of our own: NumPy leaves the one it opens itself open when it fails.
+        # Opened here, as NumPy does not close a file that it fails to read.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -159,7 +159,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         from safetensors.numpy import load_file
     except ImportError as error:
         raise UserError(
-            f"{path}: reading it needs the package safetensors: pip install 'dbmtl_jax[vision]'"
+            f"{path}: reading it needs the package safetensors, which is not installed: "
+            f"{how_to_install('vision')}"
         ) from error
     try:
         return load_file(path)

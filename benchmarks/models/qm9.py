@@ -1,8 +1,8 @@
 """The message-passing network for the QM9 benchmark, with one linear head per task.
 
-The architecture is the one of the Nash-MTL benchmark (itself the QM9 example of Gilmer et al.,
-"Neural message passing for quantum chemistry", 2017): with width 64 and 11 tasks it has exactly
-617,675 parameters. Molecules are padded to a common number of atoms; padding takes no part.
+The architecture is that of the Nash-MTL benchmark, after Gilmer et al., "Neural message passing for
+quantum chemistry", 2017. With width 64 and 11 tasks it has 617,675 parameters. Molecules are
+padded to a common number of atoms; padding does not affect the results.
 """
 
 import math
@@ -21,16 +21,17 @@ from benchmarks.models.molecule_features import (
 
 
 class QM9Network(nnx.Module):
-    """Molecules to one prediction per task: a shared encoder and linear heads.
+    """A network with a shared encoder and a linear head per task, which predicts one number each.
 
-    Everything under `encoder` is shared, `heads[t]` belongs to task t.
+    All parameters of `encoder` are shared; `heads[t]` belongs to task t.
 
     Args:
-      num_tasks: number of heads T; 1 for a single-task model.
-      width: size of the atoms' states and of the representation (64 in the benchmark).
-      edge_width: hidden units of the network that turns an edge into a message matrix.
-      message_steps: rounds of message passing, all with the same parameters.
-      message_dtype: that messages are computed in, nearly all of the work; None: the parameters'.
+      num_tasks: number of tasks (heads) T; 1 for a single-task model.
+      width: size of the state vectors and of the representation (64 in the benchmark).
+      edge_width: hidden units of the network that converts an edge to a message matrix.
+      message_steps: number of message-passing steps, all with the same parameters.
+      message_dtype: dtype of the messages, which are most of the work; None: that of the
+        parameters.
       rngs: source of the initial parameters.
     """
 
@@ -56,7 +57,7 @@ class QM9Network(nnx.Module):
         self.heads = nnx.List([_linear(width, 1, rngs=rngs) for _ in range(num_tasks)])
 
     def __call__(self, charges: jax.Array, positions: jax.Array) -> jax.Array:
-        """Predictions of all tasks `[B, T]`, in the units of the normalised targets.
+        """Predictions of the normalised targets of all tasks, `[B, T]`.
 
         Args:
           charges: atomic numbers `[B, A]`, integers; 0 marks padding.
@@ -65,7 +66,7 @@ class QM9Network(nnx.Module):
         return self.decode(self.encoder(charges, positions))
 
     def decode(self, representation: jax.Array) -> jax.Array:
-        """The heads alone: the encoder's output `[B, width]` to predictions `[B, T]`."""
+        """Applies the heads to the output of the encoder: `[B, width]` to predictions `[B, T]`."""
         return jnp.concatenate([head(representation) for head in self.heads], axis=-1)
 
 
@@ -104,7 +105,7 @@ class MoleculeEncoder(nnx.Module):
     def __call__(self, charges: jax.Array, positions: jax.Array) -> jax.Array:
         """`charges` `[B, A]` and `positions` `[B, A, 3]` to a representation `[B, width]`."""
         nodes, edges, mask = featurize(charges, positions)
-        # Only now: distances need the digits.
+        # Not earlier, as distances need the full precision.
         nodes, edges = (x.astype(self.embed.kernel.dtype) for x in (nodes, edges))
         state = nnx.relu(self.embed(nodes))
         edge_weights = self.convolution.edge_weights(edges, pair_mask(mask))
@@ -117,10 +118,10 @@ class EdgeConditionedConvolution(nnx.Module):
     """Mean over neighbours j of x_j Θ(e_ji), plus x_i R + b (NNConv of PyTorch Geometric).
 
     Θ(e) = Σ_k h_k(e) W_k + W_0 is a matrix `[d, d]` for every edge; h(e), of size K, is the hidden
-    layer of the edge network. These matrices are never built: Σ_j Σ_k h_k(e_ji) (x_j W_k) is the
-    same sum, from every state's K products with W_k, at a fraction of the memory and arithmetic.
+    layer of the edge network. These matrices are never computed: Σ_j Σ_k h_k(e_ji) (x_j W_k) gives
+    the same sum with a fraction of the memory and arithmetic.
 
-    It is computed in `dtype`. Distances keep the parameters', as do the atoms' states.
+    The sum is computed in `dtype`; distances and states keep the dtype of the parameters.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class EdgeConditionedConvolution(nnx.Module):
     ) -> None:
         self.dtype = dtype
         self.edge_hidden = _linear(edge_features, edge_width, rngs=rngs)
-        # The second layer of the edge network, kept as the matrices that it combines.
+        # The second layer of the edge network, stored as the matrices W_k and W_0.
         init = _uniform(1 / math.sqrt(edge_width))
         self.matrices = nnx.Param(init(rngs.params(), (edge_width, width, width), jnp.float32))
         self.matrix_bias = nnx.Param(init(rngs.params(), (width, width), jnp.float32))
@@ -143,7 +144,7 @@ class EdgeConditionedConvolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width, jnp.float32))
 
     def edge_weights(self, edges: jax.Array, pairs: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the message steps have in common.
+        """The edge weights, which are the same in all message-passing steps.
 
         Args:
           edges: features `[B, A, A, F]` of the edge from atom `[:, j, :]` to atom `[:, :, i]`.
@@ -159,12 +160,12 @@ class EdgeConditionedConvolution(nnx.Module):
         return self._rounded(hidden.transpose(0, 2, 1, 3)), mean.transpose(0, 2, 1)
 
     def __call__(self, state: jax.Array, edge_weights: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """The atoms' states `[B, A, d]` and the result of `edge_weights` to new states."""
+        """New states `[B, A, d]` from the states `[B, A, d]` and the result of `edge_weights`."""
         hidden, mean = edge_weights
         batch, atoms, _, k = hidden.shape
         d = state.shape[-1]
-        # Matrices first, then neighbours, as two plain matrix products: on CPUs faster
-        # than the other order, with and without the pullbacks.
+        # First the product with the matrices, then the sum over neighbours: on CPUs this order is
+        # faster, with and without gradients.
         matrices = self._rounded(self.matrices[...]).transpose(1, 0, 2).reshape(d, k * d)
         states = self._rounded(state).reshape(batch * atoms, d)
         transformed = (states @ matrices).reshape(batch, atoms * k, d)
@@ -185,7 +186,7 @@ class GRUCell(nnx.Module):
         self.hidden = _linear(width, 3 * width, bound=bound, rngs=rngs)
 
     def __call__(self, inputs: jax.Array, state: jax.Array) -> jax.Array:
-        """`inputs` `[..., in_features]` and `state` `[..., width]` to the next state."""
+        """The next state `[..., width]` from `inputs` `[..., in_features]` and `state`."""
         input_reset, input_update, input_new = jnp.split(self.input(inputs), 3, axis=-1)
         state_reset, state_update, state_new = jnp.split(self.hidden(state), 3, axis=-1)
         reset = nnx.sigmoid(input_reset + state_reset)
@@ -213,9 +214,9 @@ class LSTMCell(nnx.Module):
 
 
 class Set2Set(nnx.Module):
-    """An order-invariant summary of a set: an LSTM that reads it by attention, `steps` times.
+    """An order-invariant summary of a set, which an LSTM reads `steps` times by attention.
 
-    Vinyals et al., "Order matters: sequence to sequence for sets", 2016.
+    See Vinyals et al., "Order matters: sequence to sequence for sets", 2016.
     """
 
     def __init__(self, width: int, *, steps: int, rngs: nnx.Rngs) -> None:
@@ -224,11 +225,11 @@ class Set2Set(nnx.Module):
         self.cell = LSTMCell(2 * width, width, rngs=rngs)
 
     def __call__(self, items: jax.Array, mask: jax.Array) -> jax.Array:
-        """The last query and what it read, `[B, 2 width]`.
+        """The last query and its attention readout, `[B, 2 width]`.
 
         Args:
-          items: the set `[B, A, width]`.
-          mask: `[B, A]`, false for items that take no part.
+          items: items of the set `[B, A, width]`.
+          mask: `[B, A]`, false for padding.
         """
         query = jnp.zeros((items.shape[0], self.width), items.dtype)
         cell = query
@@ -243,7 +244,7 @@ class Set2Set(nnx.Module):
 
 
 def _uniform(bound: float) -> nnx.initializers.Initializer:
-    """U(-bound, bound)."""
+    """Initial values from U(-bound, bound)."""
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -254,6 +255,6 @@ def _uniform(bound: float) -> nnx.initializers.Initializer:
 def _linear(
     in_features: int, out_features: int, *, bound: float | None = None, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """PyTorch's default: weight and bias from U(±1/√fan_in), unless a bound is given."""
+    """A linear layer with weight and bias from U(±bound), by default 1/√fan_in as in PyTorch."""
     init = _uniform(1 / math.sqrt(in_features) if bound is None else bound)
     return nnx.Linear(in_features, out_features, kernel_init=init, bias_init=init, rngs=rngs)

@@ -23,8 +23,8 @@ def resize_align_corners(images: jax.Array, size: Sequence[int]) -> jax.Array:
     height, width = images.shape[1:3]
     dtype = images.dtype
     images = images.astype(jnp.promote_types(dtype, jnp.float32))
-    # Two thin matrix products: their derivative is one too, where that of a gather would be a
-    # scatter. In full precision, as accelerators' fast modes would lose digits of a depth.
+    # Matrix products instead of indexing, whose derivative would be a slow scatter. They use full
+    # precision, as the fast modes of accelerators are not exact enough for depths.
     if size[0] != height:
         rows = jnp.asarray(_weights(height, size[0]), images.dtype)
         images = jnp.einsum("oh,bhwc->bowc", rows, images, precision=jax.lax.Precision.HIGHEST)

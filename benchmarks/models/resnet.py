@@ -1,7 +1,7 @@
-"""ResNet-18 and ResNet-50 without their classifier, as torchvision defines and initialises them.
+"""ResNet-18 and ResNet-50 without classifier, defined and initialised as in torchvision.
 
-The stride of a bottleneck sits on its 3×3 convolution. Submodules have torchvision's names, so
-that a weight's name in torchvision is its path here (`benchmarks.models.pretrained`).
+The 3×3 convolution of a bottleneck has the stride. Submodules are named as in torchvision, so that
+the path of a weight is its name in torchvision, see `benchmarks.models.pretrained`.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
     """Convolutions 1×1, 3×3, 1×1 and a shortcut: `[B, H, W, in]` to `[B, ⌈H/s⌉, ⌈W/s⌉, 4 width]`.
 
-    Stride s and dilation are those of the 3×3 convolution.
+    The 3×3 convolution has the stride s and the dilation.
     """
 
     expansion = 4
@@ -89,16 +89,17 @@ class Bottleneck(nnx.Module):
 class ResNet(nnx.Module):
     """Images `[B, H, W, 3]` to features `[B, ⌈H/s⌉, ⌈W/s⌉, out_features]`, s the output stride.
 
-    An output stride of 16 keeps the size in `layer4`, one of 8 in `layer3` too: each such layer
-    has stride 1, its first block the dilation of the layer before and all others twice that. It is
-    torchvision's `replace_stride_with_dilation` (False, False, True) and (False, True, True).
+    With an output stride of 16, `layer4` keeps the size; with 8, `layer3` does too. Such a layer
+    has stride 1; its first block has the dilation of the layer before, the others twice that. In
+    torchvision, this is `replace_stride_with_dilation` (False, False, True) and (False, True,
+    True).
 
     Args:
       block: the class of the blocks.
       blocks: number of blocks in each of the four layers.
-      width: channels of the stem; layer i has width 2^(i-1) in its blocks.
-      output_stride: by how much the features are smaller than the image; less than 32 for
-        bottlenecks only.
+      width: number of channels of the stem; the blocks of layer i have the width width·2^(i-1).
+      output_stride: ratio of the sizes of the images and the features; values below 32 need
+        bottlenecks.
       rngs: source of the initial parameters.
     """
 
@@ -146,7 +147,7 @@ class ResNet(nnx.Module):
         return [getattr(self, f"layer{layer}") for layer in range(1, 5)]
 
     def stem(self, images: jax.Array) -> jax.Array:
-        """What comes before the layers: `[B, H, W, 3]` to `[B, ⌈H/4⌉, ⌈W/4⌉, width]`."""
+        """Applies the layers before `layer1`: `[B, H, W, 3]` to `[B, ⌈H/4⌉, ⌈W/4⌉, width]`."""
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f"images: expected [B, H, W, 3], found shape {images.shape}")
         x = nnx.relu(self.bn1(self.conv1(images)))
@@ -161,12 +162,12 @@ class ResNet(nnx.Module):
 
 
 def resnet18(*, rngs: nnx.Rngs) -> ResNet:
-    """ResNet-18: 11,176,512 parameters, `[B, H, W, 3]` to `[B, ⌈H/32⌉, ⌈W/32⌉, 512]`."""
+    """ResNet-18 with 11,176,512 parameters: `[B, H, W, 3]` to `[B, ⌈H/32⌉, ⌈W/32⌉, 512]`."""
     return ResNet(BasicBlock, RESNET18_BLOCKS, rngs=rngs)
 
 
 def resnet50(*, output_stride: OutputStride = 32, rngs: nnx.Rngs) -> ResNet:
-    """ResNet-50: 23,508,032 parameters, `[B, H, W, 3]` to `[B, ⌈H/s⌉, ⌈W/s⌉, 2048]`."""
+    """ResNet-50 with 23,508,032 parameters: `[B, H, W, 3]` to `[B, ⌈H/s⌉, ⌈W/s⌉, 2048]`."""
     return ResNet(Bottleneck, RESNET50_BLOCKS, output_stride=output_stride, rngs=rngs)
 
 
@@ -180,7 +181,7 @@ def run_blocks(blocks: Sequence[nnx.Module] | nnx.List, x: jax.Array) -> jax.Arr
 def _shortcut(
     in_features: int, out_features: int, stride: int, init: Initializer, rngs: nnx.Rngs
 ) -> nnx.List | None:
-    """A 1×1 convolution with batch normalisation where the shapes differ, else nothing."""
+    """A 1×1 convolution with batch normalisation if the shapes differ, else None."""
     if stride == 1 and in_features == out_features:
         return None
     return nnx.List(

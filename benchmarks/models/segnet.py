@@ -1,11 +1,11 @@
-"""SegNet (Badrinarayanan et al., 2017) as the MTAN benchmark has it: shared but for two layers.
+"""SegNet (Badrinarayanan et al., 2017) as in the MTAN benchmark: all but the heads is shared.
 
-Convolutions and 2×2 max pooling down to 1/32 of the image, then the same back up: each pooled
-value returns to where the maximum was, and all else is zero. Predictions are raw: neither
-softmax nor unit length.
+Convolutions and 2×2 max pooling reduce the image to 1/32 of its size; unpooling and convolutions
+enlarge it again. Unpooling puts each value where the maximum was, and zero elsewhere. No softmax or
+normalisation is applied to the predictions.
 
-The figures that Table 6 of the paper quotes are, as far as their sources show, of this network
-with MTAN's attention on top: see `benchmarks.models.segnet_mtan`.
+According to their sources, the results that Table 6 of the paper quotes are of this network with
+MTAN's attention, see `benchmarks.models.segnet_mtan`.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,22 @@ from benchmarks.models.resize import resize_align_corners
 from benchmarks.models.resnet import run_blocks
 
 WIDTHS = (64, 128, 256, 512, 512)
+"""The number of channels of each of the five stages."""
 
 STRIDE = 2 ** len(WIDTHS)
-"""The sides of images are multiples of this."""
+"""The sides of images must be multiples of this."""
 
 
 class SegNet(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
-    `encoder` is the SegNet up to its last features. With (13, 1, 3) outputs (NYUv2) 25,055,185
-    parameters, 24,943,296 of them shared; with (13,) alone the 24,981,069 that MTAN's
-    authors state. The output of task t is `heads[t](encoder(images), (H, W))`.
+    `encoder` is the SegNet without the heads. With (13, 1, 3) outputs (NYUv2), the network has
+    25,055,185 parameters, of which 24,943,296 are shared. With (13,) it has 24,981,069, as stated
+    by the authors of MTAN. The output of task t is `heads[t](encoder(images), (H, W))`.
 
     Args:
-      num_outputs: channels of every task's prediction.
-      widths: channels of the five stages, smaller for tests.
+      num_outputs: number of output channels of every task.
+      widths: number of channels of the five stages; smaller in tests.
       rngs: source of the initial parameters.
 
     Raises:
@@ -58,9 +59,9 @@ class SegNet(nnx.Module):
 
 
 class Stage(NamedTuple):
-    """One resolution of a SegNet, on the way down or up."""
+    """The features of one resolution of a SegNet, on the way down or up."""
 
-    first: jax.Array  # after the first convolution on the way down, before it on the way up
+    first: jax.Array  # after the first convolution (down), or before it (up)
     last: jax.Array  # after the last convolution
 
 
@@ -109,10 +110,10 @@ class SegNetTrunk(nnx.Module):
 
 
 class SegNetHead(nnx.Module):
-    """A 3×3 and a 1×1 convolution, with nothing in between.
+    """Features `[B, h, w, width]` to a prediction `[B, *size, num_outputs]`.
 
-    Features `[B, h, w, width]` to a prediction `[B, *size, num_outputs]`; the features of the
-    trunk have the size of the image already.
+    The head is a 3×3 and a 1×1 convolution without a nonlinearity in between. The features of the
+    trunk already have the size of the image.
     """
 
     def __init__(self, width: int, num_outputs: int, *, rngs: nnx.Rngs) -> None:
@@ -125,10 +126,10 @@ class SegNetHead(nnx.Module):
 
 
 def pool_with_places(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """2×2 max pooling, and where the maxima were.
+    """2×2 max pooling that also returns the positions of the maxima.
 
-    `[B, 2h, 2w, C]` to `[B, h, w, C]` and a mask `[B, h, 2, w, 2, C]` that is 1 at the first
-    maximum of each window and else 0.
+    `[B, 2h, 2w, C]` to `[B, h, w, C]` and a mask `[B, h, 2, w, 2, C]`, which is 1 at the first
+    maximum of each window and 0 elsewhere.
     """
     batch, height, width, channels = x.shape
     windows = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
@@ -137,12 +138,12 @@ def pool_with_places(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     )
     mask = jax.nn.one_hot(jnp.argmax(ordered, axis=-1), 4, dtype=x.dtype)
     places = mask.reshape(*mask.shape[:-1], 2, 2).transpose(0, 1, 4, 2, 5, 3)
-    # Not the maximum itself: its derivative would be split between equal values.
+    # Not `max`, whose derivative would be split between equal values.
     return (windows * places).sum(axis=(2, 4)), places
 
 
 def unpool(x: jax.Array, places: jax.Array) -> jax.Array:
-    """The inverse of `pool_with_places`, with zeros everywhere else: `[B, 2h, 2w, C]`."""
+    """The inverse of `pool_with_places`, `[B, 2h, 2w, C]`, with 0 everywhere but at the maxima."""
     batch, height, width, channels = x.shape
     spread = x[:, :, None, :, None, :] * places
     return spread.reshape(batch, 2 * height, 2 * width, channels)

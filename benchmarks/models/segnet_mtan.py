@@ -1,12 +1,12 @@
 """SegNet with MTAN's attention (Liu et al., 2019): the network behind Table 6.
 
-The SegNet runs once for all tasks. At each of its five resolutions, on the way down and up,
-every task masks the features by attention, and hands what is left to the next resolution through
-a convolution that all tasks share.
+The SegNet runs once for all tasks. At each of its five resolutions, on the way down and up, every
+task multiplies the features by an attention mask, and passes the result to the next resolution
+through a convolution that all tasks share.
 
-**What is shared.** As in LibMTL and in the Nash-MTL benchmark: everything but the two layers of
-the heads, also each task's own attention. The other tasks' gradients of that are 0, but it counts
-in the norm of the task's gradient.
+**Shared parameters.** As in LibMTL and the Nash-MTL benchmark, everything but the two layers of the
+heads counts as shared, including the attention of each task. Its gradients of the other tasks are
+0, but it contributes to the norm of the gradient of its own task.
 """
 
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ from benchmarks.models.segnet import WIDTHS, SegNetHead, SegNetTrunk, Stage
 class SegNetMTAN(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
-    With (13, 1, 3) outputs (NYUv2) 44,229,073 parameters, 44,117,184 of them shared. The
-    output of task t is `heads[t](encoder(images)[t], (H, W))`. As in the reference, the
-    convolutions between resolutions run once for each task, and so do their running statistics
-    move.
+    With (13, 1, 3) outputs (NYUv2), the network has 44,229,073 parameters, of which 44,117,184 are
+    shared. The output of task t is `heads[t](encoder(images)[t], (H, W))`. As in the reference,
+    the convolutions between resolutions run once for each task and update their running
+    statistics each time.
 
     Args:
-      num_outputs: channels of every task's prediction.
-      widths: channels of the five stages, smaller for tests.
+      num_outputs: number of output channels of every task.
+      widths: number of channels of the five stages; smaller in tests.
       rngs: source of the initial parameters.
 
     Raises:
@@ -74,7 +74,7 @@ class SegNetMTANEncoder(nnx.Module):
 
 
 class TaskAttention(nnx.Module):
-    """One task's attention masks, five on the way down and five up."""
+    """The attention masks of one task, five on the way down and five on the way up."""
 
     def __init__(self, widths: Sequence[int], *, rngs: nnx.Rngs) -> None:
         finer = [widths[0], *widths[:-1]]
@@ -98,7 +98,7 @@ class TaskAttention(nnx.Module):
         between_down: nnx.List,
         between_up: nnx.List,
     ) -> jax.Array:
-        """The task's representation, from the trunk's stages and the shared convolutions."""
+        """The representation of the task from the stages of the trunk and shared convolutions."""
         seen = down[0].first
         for i, mask in enumerate(self.down):
             attended = halve(between_down[i](mask(seen) * down[i].last))

@@ -1,4 +1,4 @@
-"""How fast a step is, as ratios of programs that are timed in turns."""
+"""`python -m benchmarks perf`: the speed of training steps, as ratios of times taken in turns."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from benchmarks.report import table_formats
 
 
 def perf(config: Perf, console: Console) -> None:
-    """Measures and prints, and writes the figures to `perf.json` and the goals to `goals.md`.
+    """Measures and prints, and writes the results to `perf.json` and the goals to `goals.md`.
 
     With `config.against`, what is measured is this checkout next to another, and nothing else.
     """
@@ -30,7 +30,7 @@ def perf(config: Perf, console: Console) -> None:
     reached: list[goals.Row] = []
 
     def keep(subject: str, rows: list[Any], of_them: list[goals.Row], *tables: Table) -> None:
-        """At once, so that what has been measured is not lost."""
+        """Prints and writes the rows of a subject at once, so that they are not lost later."""
         for table in tables if rows else ():
             console.print(table)
         record[subject] = [row._asdict() for row in rows]
@@ -84,7 +84,7 @@ def _steps(config: Perf, console: Console) -> list[steps.Row]:
 def _peers(
     config: Perf, ours: list[steps.Row], console: Console
 ) -> tuple[list[peers.Row], str, list[str]]:
-    """Times the same steps in PyTorch: the rows, its version, and what is not installed."""
+    """Times the same steps in PyTorch: rows, version of PyTorch, and what is not installed."""
     rows: list[peers.Row] = []
     missing: dict[str, None] = {}
     if not config.peers or config.torch_python is None:

@@ -1,4 +1,4 @@
-"""The methods that work on the Gramian, next to TorchJD's on gradients of the same size."""
+"""The times of methods that use the Gramian of the gradients, compared with those of TorchJD."""
 
 import contextlib
 import functools
@@ -20,30 +20,30 @@ from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.perf.worker import Worker
 
 METHODS = ("mgda", "pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl")
-"""Those that both libraries have."""
+"""The methods that both libraries have."""
 
 
 GOAL = Goal(0.35, 0.5)
-"""Our update over TorchJD's, for eleven tasks."""
+"""The goal for the time of our update relative to that of TorchJD, for eleven tasks."""
 
 
 class Row(NamedTuple):
-    """Medians over rounds."""
+    """The result of one method; times and ratios are medians over the rounds."""
 
     method: str
     num_tasks: int
     num_parameters: int
-    milliseconds: float  # of one update
+    milliseconds: float  # time of one update
     over_sum: float  # relative to a plain sum of the gradients
-    torchjd_milliseconds: float  # NaN without TorchJD
-    over_torchjd: float
+    torchjd_milliseconds: float  # time of one call of TorchJD; NaN without it
+    over_torchjd: float  # relative to TorchJD; NaN without it
     target: float | None
     fail: float | None
     verdict: Verdict
 
 
 def open_torchjd(python: pathlib.Path, num_tasks: int, num_parameters: int) -> Worker:
-    """TorchJD in a process of its own, with as many threads as there are processors."""
+    """Starts TorchJD in another process, with as many threads as there are processors."""
     script = pathlib.Path(__file__).with_name("torchjd_worker.py")
     return Worker(python, script, num_tasks, num_parameters, os.cpu_count() or 1)
 
@@ -58,11 +58,11 @@ def measure(
 ) -> tuple[list[Row], list[str]]:
     """Times updates of gradients [T, side, side] in `num_leaves` leaves, in turns with TorchJD.
 
-    TorchJD has the same number of parameters as one matrix [T, P], which spares it the
-    concatenation of its leaves, and as many threads as there are processors.
+    TorchJD gets the gradients as one matrix [T, P], so that it need not concatenate leaves, and as
+    many threads as there are processors.
 
     Returns:
-      The rows, and for each method that TorchJD does not have there why it is missing.
+      The rows, and a message for each method that TorchJD lacks.
     """
     grads = [
         jax.random.normal(jax.random.key(i), (num_tasks, side, side)) for i in range(num_leaves)
@@ -119,7 +119,7 @@ def _peer(name: str) -> str:
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal."""
+    """The rows as a table for the terminal."""
     size = f"{rows[0].num_parameters:,} parameters" if rows else ""
     result = Table(title=f"aggregation alone, Gramian methods, {size}", title_justify="left")
     result.add_column("method", no_wrap=True)

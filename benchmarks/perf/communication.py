@@ -1,7 +1,7 @@
-"""What devices send to each other in a step, and what each keeps, read from the compiled program.
+"""Communication and memory of a training step on several devices, from the compiled program.
 
-`python -m benchmarks.perf.communication` compiles the steps of DB-MTL and of equal weighting for
-eight virtual devices and runs neither. A collective inside of a loop counts once.
+`python -m benchmarks.perf.communication` compiles the steps of DB-MTL and of equal weighting for up
+to eight virtual devices without running them. A collective inside of a loop is counted once.
 """
 
 import re
@@ -25,19 +25,19 @@ _ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 _BATCH = 64
 _LAYERS = 4
 MEMORIES = (16, 40, 80, 141)
-"""GB of accelerators."""
+"""Memory sizes of accelerators in GB."""
 
 
 class Row(NamedTuple):
-    """One program, of which every device runs its part."""
+    """The result of one program; bytes are those of one device."""
 
     method: str
     num_tasks: int
     num_parameters: int
     mesh: str
-    collectives: dict[str, int]  # kind -> bytes
-    kept: int  # bytes of arguments: parameters and state
-    temporary: int  # bytes
+    collectives: dict[str, int]  # kind of collective -> bytes
+    kept: int  # bytes of the arguments: parameters and optimizer state
+    temporary: int  # bytes of temporary memory
 
 
 def collectives(text: str) -> dict[str, int]:
@@ -47,8 +47,8 @@ def collectives(text: str) -> dict[str, int]:
       text: `compiled.as_text()`.
 
     Raises:
-      ValueError: for asynchronous collectives, as accelerators have them, whose results are more
-        than what is sent.
+      ValueError: for asynchronous collectives, as on accelerators, whose results contain more than
+        what is sent.
     """
     found: dict[str, int] = {}
     for result, kind, start in _COLLECTIVE.findall(text):
@@ -68,14 +68,14 @@ def _product(sizes: str) -> int:
 
 
 def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Row:
-    """Compiles a step with Adam of a network of square layers.
+    """Compiles a training step of Adam for a network of four square layers.
 
     Args:
-      method: "ew", in one backward pass, or "db_mtl".
-      num_tasks: T.
-      width: of its four layers.
-      data: devices with copies of the parameters.
-      fsdp: devices that divide them.
+      method: "ew" (one backward pass) or "db_mtl".
+      num_tasks: number of tasks T.
+      width: width of the layers.
+      data: number of devices along the mesh axis that copies the parameters.
+      fsdp: number of devices along the mesh axis that divides the parameters.
     """
     devices = jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
     layout = Layout(devices, num_tasks)
@@ -98,7 +98,7 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
             grads = jax.grad(lambda p: losses(p, x, y).sum())(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
-            # No loop: its collectives would be counted once.
+            # Without a loop, in which collectives would be counted only once.
             values, grads = dbmtl.value_and_task_grads(losses, mode="vmap")(params, x, y)
             updates, opt_state = tx.update(grads, opt_state, params, losses=values)
         return layout.divide((optax.apply_updates(params, updates), opt_state), params)
@@ -107,7 +107,7 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
     x, y = jnp.zeros((_BATCH, width)), jnp.zeros((_BATCH, num_tasks))
     places = _places(layout, state)
     compiled = jax.jit(step, donate_argnums=0).lower(places, *layout.put_batch((x, y), 0)).compile()
-    # Any: no backend need know them; those of CPUs and GPUs do.
+    # Any, as some backends do not support these calls; those of CPUs and GPUs do.
     text: Any = compiled.as_text()
     memory: Any = compiled.memory_analysis()
     return Row(
@@ -122,7 +122,7 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
 
 
 def _places(layout: Layout, state: Any) -> Any:
-    """The shapes of a state (params, optimizer state) with the places of its arrays."""
+    """The shapes and shardings of the arrays of a state (params, optimizer state)."""
     return jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
         state,
@@ -135,7 +135,7 @@ def _name(mesh: Mesh) -> str:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Bytes in units of 4 P, the size of one float32 gradient of all parameters."""
+    """A table of the bytes in units of 4 P, the size of a float32 gradient of all P parameters."""
     drawn = Table(title="a step, in units of 4 P bytes, per device", title_justify="left")
     for heading in ("method", "T", "P", "mesh", *KINDS[:3], "other", "kept", "temporary"):
         drawn.add_column(heading, justify="right")
@@ -154,7 +154,10 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def largest(rows: Sequence[Row]) -> Table:
-    """The parameters that fit, without activations, by a line through two numbers of tasks."""
+    """A table of the largest numbers of parameters that fit for ten tasks, without activations.
+
+    They are extrapolated linearly from two numbers of tasks.
+    """
     drawn = Table(title="largest P for T = 10, without activations", title_justify="left")
     for heading in ("mesh", *(f"{memory} GB" for memory in MEMORIES)):
         drawn.add_column(heading, justify="right")

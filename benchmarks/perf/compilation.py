@@ -1,4 +1,4 @@
-"""How long a step of every method takes to compile, and whether it compiles again."""
+"""The time to compile a step of every method, and whether later steps compile again."""
 
 import time
 from typing import Any, NamedTuple
@@ -13,26 +13,28 @@ from benchmarks.perf import steps
 from benchmarks.perf.verdict import Goal, Verdict, judged
 
 MANY_TASKS = 40
+"""The number of tasks for which the goal holds."""
+
 GOAL = Goal(10.0, 10.0)
-"""Seconds for the MLP with as many tasks."""
+"""The goal in seconds for the MLP with `MANY_TASKS` tasks."""
 
 
 class Row(NamedTuple):
-    """One method on the MLP."""
+    """The result of one method on the MLP."""
 
     method: str
     num_tasks: int
-    seconds: float  # tracing, compilation and the first step
-    num_programs: int  # after several steps
-    target: float | None  # of the seconds
+    seconds: float  # time of tracing, compilation and the first step
+    num_programs: int  # number of compiled programs after several steps
+    target: float | None  # goal for the seconds
     fail: float | None
     verdict: Verdict
 
 
 def measure(num_tasks: int, num_steps: int = 3) -> list[Row]:
-    """Takes a few steps with every method, and with DB-MTL for many tasks too.
+    """Takes a few steps with every method, and with DB-MTL also for many tasks.
 
-    What other programs have left in the persistent cache of compiled ones is not used.
+    The persistent compilation cache is not used.
     """
     cached = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     jax.config.update("jax_enable_compilation_cache", False)
@@ -60,7 +62,7 @@ def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Ro
 
 
 def table(rows: list[Row]) -> Table:
-    """For the terminal."""
+    """The rows as a table for the terminal."""
     result = Table(title="until the first step of the MLP is done", title_justify="left")
     for heading in ("method", "T", "seconds", "programs", "goal"):
         result.add_column(heading, justify="left" if heading == "method" else "right")

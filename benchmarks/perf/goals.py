@@ -1,4 +1,4 @@
-"""All that was to be reached, beside what was: one table over those of the single subjects."""
+"""All goals in one table, with the measured values."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from benchmarks.report.table import Table, plain
 
 
 class Row(NamedTuple):
-    """One goal."""
+    """A goal and the measured value."""
 
     subject: str
     num_tasks: int
@@ -21,7 +21,7 @@ class Row(NamedTuple):
 
 
 def of_steps(rows: Sequence[steps.Row]) -> list[Row]:
-    """Times and memory of every network, in the best of the engine's modes."""
+    """The goals for time and memory of every network, each in the best mode of the engine."""
     best: dict[tuple[str, int], steps.Row] = {}
     least: dict[tuple[str, int], steps.Row] = {}
     for row in rows:
@@ -47,12 +47,12 @@ def of_steps(rows: Sequence[steps.Row]) -> list[Row]:
 
 
 def of_transformation(rows: Sequence[transformation.Row]) -> list[Row]:
-    """The transformation alone."""
+    """The goals for the gradient transformation alone."""
     return [_row("transformation: GB/s over triad", row, row.over_triad) for row in rows]
 
 
 def of_aggregation(rows: Sequence[aggregation.Row]) -> list[Row]:
-    """Methods on the Gramian."""
+    """The goals for methods that use the Gramian."""
     return [
         _row(f"{display_name(row.method)}: update over TorchJD's", row, row.over_torchjd)
         for row in rows
@@ -60,12 +60,12 @@ def of_aggregation(rows: Sequence[aggregation.Row]) -> list[Row]:
 
 
 def of_compilation(rows: Sequence[compilation.Row]) -> list[Row]:
-    """Compilation."""
+    """The goals for compilation times."""
     return [_row("mlp: seconds until the first step is done", row, row.seconds) for row in rows]
 
 
 def of_peers(rows: Sequence[peers.Row]) -> list[Row]:
-    """The same step in PyTorch."""
+    """The goals relative to the same step in PyTorch."""
     return [
         _row(f"{row.network}: step over that of {peers.PEERS[row.peer]}", row, row.ratio)
         for row in rows
@@ -73,7 +73,7 @@ def of_peers(rows: Sequence[peers.Row]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Those rows that have a goal."""
+    """A table of the rows that have a goal."""
     return plain(
         ("", "T", "target", "failure", "measured", "verdict"),
         [

@@ -1,28 +1,28 @@
-"""What the steps of one network are made of."""
+"""The parts of a network from which timed training steps are made."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MODES = ("unroll", "loop", "vmap", "stream")
-"""Those of the engine, and "stream": pending gradients in the mode that it chooses itself."""
+"""The modes of the engine, and "stream": pending gradients, computed in the engine's own choice."""
 
 
 class Network(NamedTuple):
-    """Losses and their task gradients at one batch."""
+    """A network with its losses and task gradients, and one batch."""
 
     params: Any  # (encoder, heads)
     batch: Any
     losses: Callable[[Any, Any], Any]
-    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # of a mode
+    task_grads: Callable[[str], Callable[[Any, Any], Any]]  # mode -> task gradients
     num_tasks: int
-    modes: tuple[str, ...] = MODES  # those worth timing
+    modes: tuple[str, ...] = MODES  # modes worth timing
 
     @property
     def labels(self) -> Any:
-        """The encoder is shared, head t is task t's."""
+        """Labels for `dbmtl_jax`: the encoder is shared, head t belongs to task t."""
         return "shared", list(range(self.num_tasks))
 
 
 def engine_options(mode: str) -> dict[str, Any]:
-    """A mode as the engine's arguments."""
+    """The arguments of the engine for a mode."""
     return {"stream": True} if mode == "stream" else {"mode": mode}

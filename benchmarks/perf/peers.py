@@ -1,4 +1,4 @@
-"""DB-MTL's step next to the same step in PyTorch: a plain loop, TorchJD, and LibMTL."""
+"""The time of a step of DB-MTL compared with PyTorch: a plain loop, TorchJD and LibMTL."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.perf.worker import Worker
 
 NETWORKS = ("mlp", "resnet")
-"""Those that `torch_worker.py` has, too."""
+"""The networks that `torch_worker.py` also has."""
 
 PEERS = {
     "loop": "PyTorch, plain loop",
@@ -35,19 +35,19 @@ GOALS = {
     ("mlp", 11, "torchjd"): Goal(0.4, 0.5),
     ("resnet", 11, "torchjd"): Goal(0.55, 0.7),
 }
-"""Our step over the peer's."""
+"""Goals for the time of our step relative to that of the peer, by network, tasks and peer."""
 
 
 class Row(NamedTuple):
-    """Medians over rounds."""
+    """The result of one peer; times and ratios are medians over the rounds."""
 
     network: str
     num_tasks: int
     peer: str
-    milliseconds: float  # the peer's step
+    milliseconds: float  # time of the peer's step
     over_its_ew: float  # relative to a step of equal weighting in PyTorch
     our_milliseconds: float
-    ratio: float  # our step over the peer's
+    ratio: float  # our time relative to the peer's
     target: float | None
     fail: float | None
     verdict: Verdict
@@ -56,10 +56,10 @@ class Row(NamedTuple):
 def measure(
     name: str, network: Network, mode: str, worker: Worker, rounds: int
 ) -> tuple[list[Row], list[str]]:
-    """Times our step in one of the engine's modes and PyTorch's in turns, with as many threads.
+    """Times our step, in one mode of the engine, and those of PyTorch in turns.
 
     Returns:
-      The rows, and for each peer that is not installed there why it is missing.
+      The rows, and a message for each peer that is not installed.
     """
     step, state = steps.step_of(network, mode)
     program = step.lower(state, network.batch).compile()
@@ -99,13 +99,13 @@ def measure(
 
 
 def open_worker(python: pathlib.Path) -> Worker:
-    """PyTorch with as many threads as there are processors."""
+    """Starts PyTorch in another process, with as many threads as there are processors."""
     script = pathlib.Path(__file__).with_name("torch_worker.py")
     return Worker(python, script, os.cpu_count() or 1)
 
 
 def table(rows: Sequence[Row], version: str) -> Table:
-    """For the terminal."""
+    """The rows as a table for the terminal."""
     device = jax.devices()[0].device_kind
     title = f"DB-MTL's step over its peers', {device}, {version} (goal: target / failure)"
     result = Table(title=title, title_justify="left")

@@ -1,6 +1,6 @@
-"""How far computing in bfloat16 turns DB-MTL's update, on the paper's QM9 network.
+"""The effect of bfloat16 on the direction of DB-MTL's update, for the QM9 network of the paper.
 
-`python -m benchmarks.perf.precision` takes real molecules, those that `compare qm9` reads.
+`python -m benchmarks.perf.precision` uses the molecules that `compare qm9` reads.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from benchmarks.config import QM9Config
 from benchmarks.problems.problem import Model
 from benchmarks.problems.qm9 import QM9Problem, models
 
-_KEY = jax.random.key(0)  # training draws nothing
+_KEY = jax.random.key(0)  # not used, as training draws no random numbers
 _SEEDS = 24
 _BATCH = 128
 _CONFIG = dataclasses.replace(
@@ -25,7 +25,7 @@ _CONFIG = dataclasses.replace(
 
 
 def first_update(model: Model, params: Any, batch: Any) -> tuple[Any, jax.Array]:
-    """DB-MTL's first update of the encoder, and the losses [T]."""
+    """The first update of the encoder by DB-MTL, and the losses [T]."""
     tx = dbmtl.db_mtl(model.num_tasks, labels=model.labels)
     (losses, _), grads = model.task_grads(params, {}, batch, _KEY)
     updates, _ = tx.update(grads, tx.init(params), params, losses=losses)
@@ -33,20 +33,20 @@ def first_update(model: Model, params: Any, batch: Any) -> tuple[Any, jax.Array]
 
 
 def _of_encoder(model: Model, params: Any, batch: Any) -> tuple[Any, list[Any]]:
-    """The first update, and every task's gradient."""
+    """The first update of the encoder, and the gradients of all tasks."""
     grads = model.task_grads(params, {}, batch, _KEY)[1][0]
     tasks = [jax.tree.map(lambda x, t=t: x[t], grads) for t in range(model.num_tasks)]
     return first_update(model, params, batch)[0], tasks
 
 
 def cosine(a: Any, b: Any) -> float:
-    """Of the angle between two trees of arrays."""
+    """The cosine of the angle between two trees of arrays."""
     both = jax.tree.map(lambda x, y: jnp.stack([x, y]), a, b)
     return float(dbmtl.task_cosine_similarity(both)[0, 1])
 
 
 def main() -> None:
-    """Prints a line for each initialisation, on a batch of its own, and one for all."""
+    """Prints a line for each initialisation, each with its own batch, and a summary."""
     console = Console()
     problem = QM9Problem(_CONFIG, _BATCH)
     batches = problem.batches("train")

@@ -1,4 +1,4 @@
-"""ResNet-18 on random images: the network with convolutions among those that are timed."""
+"""ResNet-18 on random images, the timed network with convolutions."""
 
 import functools
 
@@ -16,7 +16,7 @@ _BATCH = 8
 
 
 def resnet(num_tasks: int) -> Network:
-    """ResNet-18 in training mode with linear regression heads, 8 images of 128 by 128 pixels."""
+    """ResNet-18 in training mode with linear regression heads and 8 images of 128 × 128 pixels."""
     init = jax.jit(lambda: functional(resnet18(rngs=nnx.Rngs(0)))[1:])
     params, batch_stats = init()
     apply = functional(nnx.eval_shape(lambda: resnet18(rngs=nnx.Rngs(0)))).apply
@@ -45,6 +45,6 @@ def resnet(num_tasks: int) -> Network:
     def task_grads(mode):
         return dbmtl.encoder_value_and_task_grads(encode, head_losses, **engine_options(mode))
 
-    # In a loop, XLA's CPU backend takes tens of times longer for a convolution; as a batch of
-    # pullbacks it makes grouped ones of them, which are slow too.
+    # The other modes are slow on CPUs: XLA takes tens of times longer for a convolution in a loop,
+    # and `vmap` makes slow grouped convolutions.
     return Network((params, heads), batch, losses, task_grads, num_tasks, ("unroll", "stream"))

@@ -1,4 +1,4 @@
-"""DB-MTL's step next to equal weighting's, for every mode of the engine."""
+"""Time and memory of a step of DB-MTL relative to equal weighting, for every mode of the engine."""
 
 import functools
 import itertools
@@ -29,10 +29,10 @@ GOALS = {
     ("resnet", 3): Goal(1.8, 2.2),
     ("resnet", 11): Goal(4.9, 6.0),
 }
-"""Step over equal weighting's step on CPUs."""
+"""Goals for the time of a step relative to equal weighting on CPUs, by network and tasks."""
 
 MEMORY_GOALS = {("mlp", 11): Goal(11.5, 17.5)}
-"""Memory beyond equal weighting's step, in units of the shared parameters."""
+"""Goals for the memory beyond that of equal weighting, in units of the shared parameters."""
 
 _MLP_WIDTHS = (512, 1600, 1600, 1024)  # 5.0 million shared parameters
 _MLP_BATCH = 256
@@ -42,33 +42,33 @@ _LEARNING_RATE = 1e-4
 
 
 EW = "EW"
-"""Instead of a mode: equal weighting, the gradient of the sum of the losses."""
+"""In place of a mode: equal weighting, the gradient of the sum of the losses."""
 
 ROWS = "rows"
-"""Instead of a mode: nothing but every task's gradient and its norm, one after the other."""
+"""In place of a mode: only the gradient of every task and its norm, one task after the other."""
 
 
 class Row(NamedTuple):
-    """One program relative to equal weighting's, on one network."""
+    """The result of one program relative to equal weighting, on one network."""
 
     network: str
     num_tasks: int
     mode: str
     ratio: float  # median of the rounds' ratios
-    spread: tuple[float, float]  # smallest and largest
-    milliseconds: float  # median
+    spread: tuple[float, float]  # smallest and largest ratio
+    milliseconds: float  # median time of a step
     compile_seconds: float
-    target: float | None  # of the ratio
+    target: float | None  # goal for the ratio
     fail: float | None
     verdict: Verdict
-    memory: float  # beyond equal weighting's step, over that of the shared parameters
+    memory: float  # beyond that of equal weighting, in units of the shared parameters
     memory_target: float | None
     memory_fail: float | None
     memory_verdict: Verdict
 
 
 def mlp(num_tasks: int) -> Network:
-    """A tanh encoder of 5 million parameters with linear regression heads, batch 256."""
+    """An MLP with tanh, 5 million parameters, linear regression heads and batch size 256."""
     keys = iter(jax.random.split(jax.random.key(0), 3 + len(_MLP_WIDTHS) + num_tasks))
 
     def matrix(rows: int, columns: int) -> jax.Array:
@@ -104,7 +104,7 @@ def mlp(num_tasks: int) -> Network:
 
 
 def qm9_network(num_tasks: int) -> Network:
-    """The paper's QM9 network on random molecules of 18 atoms, batch 32."""
+    """The QM9 network of the paper on random molecules of 18 atoms with batch size 32."""
     rng = np.random.default_rng(0)
     batch = MoleculeBatch(
         charges=jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
@@ -116,7 +116,7 @@ def qm9_network(num_tasks: int) -> Network:
     def model(mode="auto"):
         return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
 
-    key = jax.random.key(0)  # of the parameters; training draws nothing
+    key = jax.random.key(0)  # for the parameters; training draws no random numbers
 
     def task_grads(mode):
         stream = mode == "stream"
@@ -145,12 +145,12 @@ def step_of(
     mode: str,
     method: optax.GradientTransformationExtraArgs | None = None,
 ) -> tuple[Any, Any]:
-    """A jitted SGD step with donated state, and its first state.
+    """A jitted SGD step with donated state, and the initial state.
 
     Args:
-      network: what is trained.
-      mode: of the engine, or `EW` or `ROWS`.
-      method: merges the task gradients; None: DB-MTL.
+      network: the network to train.
+      mode: mode of the engine, or `EW` or `ROWS`.
+      method: method that combines the task gradients; None: DB-MTL.
     """
     tx = optax.sgd(_LEARNING_RATE)
     if mode not in (EW, ROWS):
@@ -177,16 +177,16 @@ def step_of(
 
 
 def best_mode(rows: Sequence[Row], network: str, num_tasks: int) -> str:
-    """The fastest of those measured; "stream" where none was."""
+    """The fastest measured mode of a network; "stream" if none is measured."""
     found = [row for row in rows if (row.network, row.num_tasks) == (network, num_tasks)]
     of_mode = {row.mode: row.ratio for row in found if row.mode in MODES}
     return min(of_mode, key=lambda mode: of_mode[mode], default="stream")
 
 
 def needed_bytes(compiled: Any) -> int:
-    """What a compiled program occupies, donated arguments counted once."""
+    """The memory that a compiled program needs; donated arguments are counted once."""
     memory = compiled.memory_analysis()
-    # `peak_memory_in_bytes` is that of the arguments alone on CPUs.
+    # On CPUs, `peak_memory_in_bytes` only contains the arguments.
     return (
         memory.argument_size_in_bytes
         + memory.temp_size_in_bytes
@@ -196,7 +196,7 @@ def needed_bytes(compiled: Any) -> int:
 
 
 def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
-    """Times a step of every mode, and what its time is to be compared with."""
+    """Times a step of every mode, of equal weighting, and of the gradients alone."""
     programs, states, compile_seconds = {}, {}, {}
     for mode in (EW, ROWS, *(mode for mode in modes if mode in network.modes)):
         step, state = step_of(network, mode)
@@ -238,7 +238,7 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """The rows for a terminal: times, and memory and compilation, beside their goals."""
+    """Tables for the terminal, one of times and one of memory and compilation, with their goals."""
     device = jax.devices()[0].device_kind
     return [
         _table(

@@ -1,4 +1,4 @@
-"""Timing programs in turns, so that a change in the machine's speed falls on all of them."""
+"""Times programs in turns, so that a change in the machine's speed affects all of them alike."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -10,11 +10,11 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def in_turns(programs: Mapping[Name, Callable[[], Any]], rounds: int) -> dict[Name, list[float]]:
-    """Seconds of every program in every round; one more round goes first and is not counted.
+    """The seconds of every program in every round, after one warm-up round.
 
-    Each program is called without arguments and must return the arrays to wait for. In its turn it
-    is called twice, and the second call counts: the first finds caches and free memory as another
-    program left them, and a step of training finds what its predecessor left.
+    Each program is called without arguments and must return the arrays to wait for. In every turn
+    it is called twice, and only the second call is timed. The first one brings caches and memory
+    into the state that a training step normally finds.
     """
     times: dict[Name, list[float]] = {name: [] for name in programs}
     for _ in range(rounds + 1):

@@ -1,8 +1,9 @@
-"""Training steps in PyTorch, timed on request: the other end of `peers.py`.
+"""Training steps in PyTorch, timed on request by `peers.py`.
 
-Runs in an interpreter that has torch, and torchjd or LibMTL where these are to be timed, and need
-not have this project.  Started with the number of threads; reads "NETWORK TASKS STEP" from standard
-input, a line each, and answers each with the seconds of one step, or with "missing PACKAGE".
+It runs in an interpreter that has torch, and optionally torchjd and LibMTL; this project need not
+be installed there. The argument is the number of threads. It first prints the version of torch,
+then reads lines "NETWORK TASKS STEP" from standard input and answers each with the seconds of one
+step, or with "missing PACKAGE".
 """
 
 import functools
@@ -23,7 +24,7 @@ MLP_WIDTHS = (512, 1600, 1600, 1024)
 
 
 class Block(nn.Module):
-    """ResNet-18's."""
+    """A basic block of ResNet-18."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -37,13 +38,13 @@ class Block(nn.Module):
             self.short = nn.Sequential(conv, nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] to [N, width, H / stride, W / stride]."""
+        """Maps [N, C, H, W] to [N, width, H / stride, W / stride]."""
         y = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(y)) + self.short(x))
 
 
 def resnet18() -> nn.Module:
-    """Images to [N, 512]."""
+    """ResNet-18 without classifier: images to features [N, 512]."""
     layers: list[nn.Module] = [
         nn.Conv2d(3, 64, 7, 2, 3, bias=False),
         nn.BatchNorm2d(64),
@@ -58,7 +59,7 @@ def resnet18() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    """Five million parameters."""
+    """An MLP with tanh and five million parameters."""
     layers: list[nn.Module] = []
     for rows, columns in itertools.pairwise(MLP_WIDTHS):
         layers += [nn.Linear(rows, columns), nn.Tanh()]
@@ -66,7 +67,7 @@ def mlp() -> nn.Module:
 
 
 class Network:
-    """An encoder with a linear regression per task, a batch, and a step of plain SGD."""
+    """An encoder with a linear regression head per task, a batch, and plain SGD."""
 
     def __init__(self, name: str, num_tasks: int) -> None:
         torch.manual_seed(0)
@@ -81,14 +82,14 @@ class Network:
         self.optimizer = torch.optim.SGD([*self.shared, *self.heads.parameters()], LEARNING_RATE)
 
     def forward(self) -> tuple[Tensor, list[Tensor]]:
-        """The representation and the losses."""
+        """Computes the representation and the losses."""
         z = self.encoder(self.x)
         errors = [head(z)[:, 0] - self.y[:, t] for t, head in enumerate(self.heads)]
         return z, [(error * error).mean() for error in errors]
 
 
 def equal_weighting(net: Network) -> Callable[[], None]:
-    """One backward pass of the sum of the losses."""
+    """A step of equal weighting: one backward pass of the sum of the losses."""
 
     def step() -> None:
         net.optimizer.zero_grad()
@@ -100,7 +101,7 @@ def equal_weighting(net: Network) -> Callable[[], None]:
 
 
 def plain_loop(net: Network) -> Callable[[], None]:
-    """DB-MTL by a loop of `torch.autograd.grad`, parameter by parameter."""
+    """A step of DB-MTL with a loop over the tasks that calls `torch.autograd.grad`."""
     average = [[torch.zeros_like(p) for p in net.shared] for _ in range(net.num_tasks)]
 
     def step() -> None:
@@ -124,7 +125,7 @@ def plain_loop(net: Network) -> Callable[[], None]:
 
 
 def torchjd(net: Network, chunk: int | None) -> Callable[[], None]:
-    """`torchjd.mtl_backward` with DB-MTL's rule as an aggregator."""
+    """A step of DB-MTL with TorchJD: `mtl_backward` and DB-MTL as an aggregator."""
     from torchjd import autojac
     from torchjd.aggregation import Aggregator
 
@@ -151,7 +152,7 @@ def torchjd(net: Network, chunk: int | None) -> Callable[[], None]:
 
 
 def libmtl(net: Network) -> Callable[[], None]:
-    """LibMTL's DB_MTL."""
+    """A step of DB-MTL with the implementation in LibMTL."""
     module = importlib.import_module("LibMTL.weighting.DB_MTL")
 
     class Weighting(module.DB_MTL):  # type: ignore[name-defined]
@@ -185,7 +186,7 @@ STEPS: dict[str, Callable[[Network], Callable[[], None]]] = {
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Answers requests until standard input ends."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(int(sys.argv[1]))
     steps: dict[str, Callable[[], None] | str] = {}

@@ -1,8 +1,9 @@
-"""TorchJD's aggregators, run on request: the other end of `aggregation.py`.
+"""Aggregators of TorchJD, run on request by `aggregation.py`.
 
-Runs in an interpreter that has torch and torchjd and need not have this project.  Started with
-the number of tasks, of parameters and of threads; reads names of aggregators from standard input,
-a line each, and answers after one call of each, or why there is none.
+It runs in an interpreter that has torch and torchjd; this project need not be installed there. The
+arguments are the numbers of tasks, parameters and threads. It first prints the version of torch,
+then reads names of aggregators from standard input, one per line, calls each once, and answers
+"done" or why it is missing.
 """
 
 import functools
@@ -13,7 +14,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Answers requests until standard input ends."""
     import torch
     from torchjd import aggregation
 
@@ -38,7 +39,7 @@ def main() -> None:
     print(f"torch {torch.__version__}", flush=True)
     for line in sys.stdin:
         try:
-            # Older versions lack some; some need packages of their own.
+            # Older versions lack some aggregators, and some aggregators need other packages.
             call = aggregator(line.strip())
         except (AttributeError, ImportError) as error:
             print(f"missing: {error}", flush=True)

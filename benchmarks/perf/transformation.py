@@ -1,4 +1,7 @@
-"""The DB-MTL transformation alone, next to the same arithmetic unchecked and to memory speed."""
+"""The time of DB-MTL's gradient transformation alone.
+
+It is compared with the same arithmetic without checks, and with the memory bandwidth (a triad).
+"""
 
 import functools
 import operator
@@ -14,27 +17,27 @@ from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
 
 GOAL = Goal(1.0, 0.8)
-"""Of the bytes per second over a triad's, from ten million parameters on."""
+"""The goal for the bytes per second relative to a triad, for at least ten million parameters."""
 
 _BETA = 0.9
 _EPS = 1e-8
 
 
 class Row(NamedTuple):
-    """Medians over rounds for T tasks of P parameters."""
+    """The result for T tasks and P parameters; times and ratios are medians over the rounds."""
 
     num_tasks: int
     num_parameters: int
-    milliseconds: float  # of one update
+    milliseconds: float  # time of one update
     over_unchecked: float  # relative to the arithmetic without any check
-    over_triad: float  # bytes that must move, 4 (4 T P + P), per second, over those of a triad
-    target: float | None  # of over_triad
-    fail: float | None
+    over_triad: float  # necessary bytes, 4 (4 T P + P), per second, relative to a triad
+    target: float | None  # goal for over_triad
+    fail: float | None  # value of over_triad that counts as a failure
     verdict: Verdict
 
 
 def unchecked(average: list[jax.Array], grads: list[jax.Array], losses: jax.Array) -> Any:
-    """Log, average, norms and sum as they stand in the paper, and nothing else."""
+    """The formulas of the paper (log, average, norms and sum) without any checks."""
     inverse = (1 / (losses + _EPS)).reshape(-1, 1, 1)
     average = [g * inverse + _BETA * (a - g * inverse) for g, a in zip(grads, average, strict=True)]
     norms = jnp.sqrt(sum(jnp.sum(a * a, axis=(1, 2)) for a in average))
@@ -49,8 +52,8 @@ def unchecked(average: list[jax.Array], grads: list[jax.Array], losses: jax.Arra
 def measure(num_tasks: int, num_leaves: int = 10, side: int = 1000, rounds: int = 7) -> Row:
     """Times updates of `num_leaves` matrices [side, side].
 
-    All programs write into memory that is donated, the updates too: fresh memory would be timed
-    with them, which a step that adds the updates to its parameters never asks for.
+    All programs, including the updates, write into donated memory. Otherwise the allocation of
+    memory would be timed too, which a training step does not need.
     """
     grads = [
         jax.random.normal(jax.random.key(i), (num_tasks, side, side)) for i in range(num_leaves)
@@ -62,16 +65,16 @@ def measure(num_tasks: int, num_leaves: int = 10, side: int = 1000, rounds: int 
     def checked(state: Any, grads: Any, losses: jax.Array) -> Any:
         return tx.update(grads, state, params=None, losses=losses)
 
-    size = 20 * side * side  # the triad's arrays, far larger than any cache
+    size = 20 * side * side  # size of the arrays of the triad, far larger than any cache
     a, b = jnp.ones(size), jnp.ones(size)
     triad = jax.jit(lambda a, b, out: a + 2 * b, donate_argnums=2, keep_unused=True)
 
     def repeated(update: Callable[..., Any], state: Any) -> Callable[[], Any]:
-        """Calls (state, grads, losses) -> (updates, state) with what the last call returned."""
+        """A function that calls `update` with the state and the memory of the previous call."""
 
         @functools.partial(jax.jit, donate_argnums=(0, 1), keep_unused=True)
         def step(state: Any, updates: Any, grads: Any, losses: jax.Array) -> Any:
-            del updates  # their memory is that of the new ones
+            del updates  # the new updates reuse their memory
             return update(state, grads, losses)
 
         kept = [jax.tree.map(jnp.copy, params), state]

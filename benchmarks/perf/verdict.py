@@ -1,4 +1,4 @@
-"""Figures beside what they are to be."""
+"""Goals for measured values, and whether they are met."""
 
 from typing import Literal, NamedTuple
 
@@ -6,13 +6,13 @@ Verdict = Literal["met", "missed", "failed", ""]
 
 
 class Goal(NamedTuple):
-    """A figure to reach, and one that counts as a failure."""
+    """A target value, and a value that counts as a failure."""
 
     target: float
     fail: float
 
     def verdict(self, value: float) -> Verdict:
-        """Whether the target is met, the failure level reached, or neither."""
+        """Compares a value with the goal: "met", "failed", or "missed" in between."""
         sign = 1 if self.target <= self.fail else -1
         if sign * value <= sign * self.target:
             return "met"
@@ -20,5 +20,5 @@ class Goal(NamedTuple):
 
 
 def judged(goal: Goal | None, value: float) -> tuple[float | None, float | None, Verdict]:
-    """(target, fail, verdict) for a record; no goal, no verdict."""
+    """The fields (target, fail, verdict) of a record; they are empty without a goal."""
     return (None, None, "") if goal is None else (*goal, goal.verdict(value))

@@ -1,4 +1,4 @@
-"""A program in another interpreter that answers requests, a line each."""
+"""A program in another Python interpreter that answers requests line by line."""
 
 import contextlib
 import pathlib
@@ -10,7 +10,7 @@ from benchmarks.errors import UserError
 
 
 class Worker:
-    """The other program; a context manager that ends it.
+    """A script that runs in another Python interpreter; leaving the context ends it.
 
     Args:
       python: its interpreter.
@@ -20,7 +20,7 @@ class Worker:
       environment: of the process; None: as this one's.
 
     Raises:
-      UserError: if it cannot be run or ends by itself.
+      UserError: if the script cannot be run or ends unexpectedly.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Worker:
         self.close()
 
     def ask(self, request: str) -> str:
-        """What it answers."""
+        """Sends a request and returns the answer."""
         if self._process.stdin is None:
             raise RuntimeError("the worker has no standard input")
         with contextlib.suppress(BrokenPipeError):  # it has ended; why is said below
@@ -62,7 +62,7 @@ class Worker:
         return self._answer()
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the script."""
         self._process.communicate()
 
     def _answer(self) -> str:

@@ -1,1 +1,1 @@
-"""Data sets with what is to be learnt from them, as the training loop takes them."""
+"""Learning problems: data sets with their tasks and networks, for the training loop."""

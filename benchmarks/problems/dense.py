@@ -1,4 +1,4 @@
-"""NYUv2 and Cityscapes: every pixel's class, depth and, for NYUv2, surface normal."""
+"""NYUv2 and Cityscapes: segmentation, depth and, for NYUv2, surface normals of every pixel."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ from benchmarks.problems.vision import (
 from benchmarks.tasks import DEPTH, NORMALS, SEGMENTATION, Task
 
 FIELDS = {"segmentation": "label", "depth": "depth", "normals": "normal"}
-"""Task -> what it learns, as the source calls it."""
+"""The target of each task, as the name of an array in a batch."""
 
 _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "deeplab": deeplab.DeepLab,
@@ -38,24 +38,24 @@ _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "cross_stitch": cross_stitch.CrossStitch,
 }
 _SHARED_REPRESENTATION = {"deeplab", "segnet"}
-"""Networks whose heads all read the same output of the encoder, and that alone."""
+"""The networks whose heads use only the output of the encoder, which is the same for all."""
 
 _SIDES = {"segnet": segnet.STRIDE, "segnet_mtan": segnet.STRIDE, "mtan": 8}
-"""What the sides of the images must be multiples of."""
+"""The sides of the images must be multiples of these numbers."""
 
 
 class DenseProblem(Problem):
-    """The data set with the multi-task network and T single-task ones of the same kind.
+    """The data set with the multi-task network and the T single-task networks of the same kind.
 
     Batches are dicts as `DenseSource.batch` gives them.
 
     Args:
-      name: which data set.
-      config: the data, their split, and the network.
-      batch_size: images in a batch.
+      name: name of the data set.
+      config: options of the data, the split and the network.
+      batch_size: number of images in a batch.
 
     Raises:
-      UserError: if the data are missing or do not suit the network.
+      UserError: if the data are missing or unsuitable for the network.
     """
 
     has_examples = True
@@ -86,7 +86,7 @@ class DenseProblem(Problem):
         )
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (whether to augment, (indices [B], which count [B], seed of augmentation))."""
+        """The batches as pairs (whether to augment, (indices [B], mask [B], augmentation seed))."""
         if split == "train":
             rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
             numbers = np.random.default_rng([seed, epoch, 1]).integers(2**31, size=len(rows))
@@ -101,24 +101,24 @@ class DenseProblem(Problem):
         ]
 
     def read(self, static: bool, arrays: Any) -> Any:
-        """The images and labels of a batch, and the seed."""
+        """Reads the images and targets of a batch; the seed is unchanged."""
         indices, valid, number = arrays
         return self._source.batch(indices, valid), number
 
     def load(self, data: Any, static: bool, arrays: Any) -> Any:
-        """The batch, augmented where that is asked for."""
+        """Returns the batch, augmented if `static` is True."""
         batch, number = arrays
         return augment.augment(jax.random.key(number), batch) if static else batch
 
     def totals(self, predictions: list[jax.Array], batch: Any) -> list[Any]:
-        """Every task's own."""
+        """The totals of every task."""
         return [
             task.totals(output, batch[FIELDS[task.name]])
             for task, output in zip(self._tasks, predictions, strict=True)
         ]
 
     def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
-        """Images with the maps of every task."""
+        """Images with the targets and predictions of every task."""
         few = slice(NUM_EXAMPLES)
         shown = {
             name: np.asarray(output[few])
@@ -130,19 +130,19 @@ class DenseProblem(Problem):
         return Examples(images, targets, shown, specs.DENSE[self.name].classes)
 
     def metrics(self, totals: Any) -> Metrics:
-        """Every task's figures."""
+        """The metrics of every task."""
         return [task.metrics(own) for task, own in zip(self._tasks, totals, strict=True)]
 
 
 def models(
     config: DenseConfig, tasks: Sequence[Task], num_outputs: Sequence[int]
 ) -> tuple[Model, Model]:
-    """The multi-task network, and as many networks of one task each.
+    """The multi-task network, and a single-task network for each task.
 
     Args:
-      config: the network.
-      tasks: what it learns.
-      num_outputs: channels of every task's prediction.
+      config: options of the network.
+      tasks: the tasks.
+      num_outputs: number of output channels of every task.
     """
 
     def make(outputs: Sequence[int]) -> Network:
@@ -186,7 +186,7 @@ def models(
 
 
 def _check_size(name: str, size: tuple[int, int]) -> None:
-    """Checks that images have sides that the network can halve as often as it does.
+    """Checks that the network can process images of this size.
 
     Raises:
       UserError: otherwise.
@@ -199,9 +199,9 @@ def _check_size(name: str, size: tuple[int, int]) -> None:
 
 
 def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
-    """Losses, task gradients and pending ones of a network whose heads read one representation.
+    """Losses, task gradients and pending ones of a network with one representation for all heads.
 
-    Only the encoder is pulled back T times, and each head once.
+    The backward pass runs T times through the encoder and only once through each head.
     """
 
     def encode(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
@@ -237,7 +237,7 @@ def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
 
 
 def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
-    """The same for a network with a representation of its own for each task."""
+    """Losses, task gradients and pending ones of a network with a representation per task."""
 
     def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
         outputs, new = net.outputs(params, batch_stats, batch["image"], key)

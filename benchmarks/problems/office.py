@@ -1,4 +1,4 @@
-"""Office-31 and Office-Home: the same classes in several domains, each a task with own images."""
+"""Office-31 and Office-Home: each domain is a classification task with its own images."""
 
 from typing import Any, cast
 
@@ -26,15 +26,15 @@ from benchmarks.tasks import CLASSIFICATION
 
 
 class OfficeProblem(Problem):
-    """The data set with the multi-task network and T single-task ones.
+    """The data set with the multi-task network and the T single-task networks.
 
     Batches are dicts `image` [T, B, H, W, 3] and `label` [T, B]. An epoch is one pass over the
-    largest domain; the others start over, for single-task networks too.
+    largest domain; the other domains repeat their images, also for single-task networks.
 
     Args:
-      name: which data set.
-      config: the data, their split, and the network.
-      batch_size: images of each task in a batch.
+      name: name of the data set.
+      config: options of the data, the split and the network.
+      batch_size: number of images of each task in a batch.
 
     Raises:
       UserError: if the data are missing.
@@ -58,7 +58,7 @@ class OfficeProblem(Problem):
         self.multi_task, self.single_task = models(config, len(self.tasks), opened.num_classes)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (None, (indices [T, B], which count [T, B]))."""
+        """The batches as pairs (None, (indices [T, B], mask [T, B]))."""
         if split == "train":
             rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
             valid = np.ones_like(rows, bool)
@@ -67,23 +67,23 @@ class OfficeProblem(Problem):
         return [(None, pair) for pair in zip(rows, valid, strict=True)]
 
     def read(self, static: None, arrays: Any) -> Any:
-        """The images and labels."""
+        """Reads the images and labels of a batch."""
         return self._source.batch(*arrays)
 
     def load(self, data: Any, static: None, arrays: Any) -> Any:
-        """The same."""
+        """Returns the batch unchanged."""
         return arrays
 
     def totals(self, predictions: list[jax.Array], batch: Any) -> list[Any]:
-        """Every domain's own."""
+        """The totals of every domain."""
         return [
             CLASSIFICATION.totals(logits, labels)
             for logits, labels in zip(predictions, batch["label"], strict=True)
         ]
 
     def examples(self, predictions: list[jax.Array], batch: Any) -> Examples:
-        """Images of every domain with their classes, spread out: neighbours share a class."""
-        # What fills up the last batch has a negative label.
+        """Some images of every domain, spread over the batch, as neighbours often share a class."""
+        # Images that only fill up the last batch have a negative label.
         labelled = [np.flatnonzero(np.asarray(own) >= 0) for own in batch["label"]]
         few = [
             own[np.linspace(0, len(own) - 1, min(NUM_EXAMPLES, len(own))).astype(int)]
@@ -105,12 +105,12 @@ class OfficeProblem(Problem):
         )
 
     def metrics(self, totals: Any) -> Metrics:
-        """The accuracy in every domain."""
+        """The accuracy of every domain."""
         return [CLASSIFICATION.metrics(own) for own in totals]
 
 
 def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Model, Model]:
-    """The multi-task network, and as many of one task each."""
+    """The multi-task network, and a single-task network for each task."""
 
     def make(tasks: int) -> Network:
         return network(
@@ -138,7 +138,7 @@ def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Mode
     task_losses = [loss_of(whole, t) for t in range(num_tasks)]
 
     def after(before: Any, encoders: Any) -> Any:
-        """The statistics, as if the tasks had run one after the other."""
+        """The batch statistics as if the tasks had run one after the other."""
         return in_turn(before[0], encoders), before[1]
 
     def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:

@@ -1,4 +1,4 @@
-"""What the training loop takes: a data set with what is to be learnt from it."""
+"""The interface between learning problems and the training loop."""
 
 import abc
 import dataclasses
@@ -11,48 +11,49 @@ import numpy as np
 from benchmarks.examples_file import Examples
 
 Metrics = list[list[float]]
-"""One list of metrics per task."""
+"""A list of metrics for every task."""
 
 Variables = tuple[Any, Any]
-"""What defines a network's output: its parameters and its batch statistics."""
+"""The parameters and the batch statistics of a network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A network with its losses, as functions of its parameters and batch statistics.
 
-    The parameters of a network are a pair (encoder, list of T heads). Where T single-task
-    networks are trained at once, `independent` says how they lie in one tree: "stacked", every
-    array having a leading axis T whose row t is task t's, or "listed", a list of T pairs, for
-    networks of different shapes.
+    The parameters of a network are a pair (encoder, list of T heads). If T single-task networks are
+    trained at once, `independent` says how their parameters form one tree: "stacked" if every
+    array has a leading axis T for the tasks, or "listed" for a list of T pairs, if the networks
+    have different shapes.
 
-    Where training draws random numbers, they come from `key`; `stateless` makes a model out of
-    functions that know neither keys nor statistics.
+    Random numbers of training come from `key`; `stateless` makes a model from functions without
+    keys and batch statistics.
     """
 
     init: Callable[[jax.Array], Variables]
-    """PRNG key -> parameters and statistics; not traced, so that it may read files"""
+    """PRNG key -> parameters and batch statistics; it is not jitted, so that it can read files"""
     losses: Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
-    """(params, batch_stats, batch, key) -> losses [T], new statistics; in training mode"""
+    """(params, batch_stats, batch, key) -> (losses [T], new batch statistics), in training mode"""
     task_grads: Callable[[Any, Any, Any, jax.Array], tuple[tuple[jax.Array, Any], Any]]
-    """the same arguments -> (losses [T], new statistics), task gradients"""
+    """(params, batch_stats, batch, key) -> ((losses [T], new batch statistics), task gradients)"""
     predict: Callable[[Any, Any, Any], Any]
-    """(params, batch_stats, batch) -> predictions, as `Problem.totals` takes them; in evaluation
-    mode"""
+    """(params, batch_stats, batch) -> predictions for `Problem.totals`, in evaluation mode"""
     num_tasks: int
+    """number of tasks T"""
     independent: Literal["", "stacked", "listed"] = ""
+    """empty for a multi-task network; otherwise how T single-task networks form one tree"""
     pending_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
-    """like `task_grads`, with gradients that are not computed yet (`stream=True`); None: there is
-    no such thing"""
+    """like `task_grads`, but with gradients that are not computed yet (`stream=True`); None if the
+    model does not support it"""
 
     @property
     def labels(self) -> Any:
-        """For `dbmtl_jax`: the encoder is shared, head t is task t's."""
+        """Labels for `dbmtl_jax`: the encoder is shared, head t belongs to task t."""
         return "shared", list(range(self.num_tasks))
 
     @property
     def num_models(self) -> int:
-        """How many models are trained: each has a learning rate and a best epoch of its own."""
+        """The number of separate networks; each has its own learning rate and best epoch."""
         return self.num_tasks if self.independent else 1
 
 
@@ -66,14 +67,15 @@ def stateless(
     independent: Literal["", "stacked", "listed"] = "",
     pending_task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None = None,
 ) -> Model:
-    """A `Model` without batch statistics or dropout.
+    """A `Model` without batch statistics and dropout.
 
     Args:
       init: PRNG key -> params.
       losses: (params, batch) -> losses [T].
-      task_grads: (params, batch) -> losses [T], task gradients.
+      task_grads: (params, batch) -> (losses [T], task gradients).
       predict: (params, batch) -> predictions.
-      num_tasks, independent, pending_task_grads: as in `Model`, without statistics and key.
+      num_tasks, independent: as in `Model`.
+      pending_task_grads: like `task_grads`, but with gradients that are not computed yet.
     """
 
     def with_statistics(task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None) -> Any:
@@ -98,45 +100,47 @@ def stateless(
 
 
 class Problem(abc.ABC):
-    """A data set with what is to be learnt from it."""
+    """A data set with its tasks and networks."""
 
     name: str
-    """as on the command line"""
+    """name of the data set, as on the command line"""
     network: str
-    """as on the command line; of the multi-task model"""
+    """name of the network, as on the command line"""
     tasks: Sequence[str]
-    """the names of the tasks"""
+    """names of the tasks"""
     metric_names: Sequence[Sequence[str]]
-    """of every task"""
+    """names of the metrics of every task"""
     higher_is_better: Sequence[Sequence[bool]]
-    """for every metric of every task"""
+    """whether higher is better, for every metric of every task"""
     is_sample: bool = False
-    """rendered data: results must say so"""
+    """whether the data are rendered sample data, which results must say"""
     has_examples: bool = False
-    """whether there is something to see for people: `examples`"""
+    """whether `examples` gives examples to look at"""
     multi_task: Model
+    """the multi-task network"""
     single_task: Model
+    """the T single-task networks, trained at once"""
     batch_axis: int = 0
-    """of the arrays of a batch, where they have it; those of fewer axes are about all of it"""
+    """batch axis of the arrays of a batch; arrays with fewer axes apply to the whole batch"""
     data: Any = ()
-    """arrays on the device, passed to every step"""
+    """arrays on the device that are passed to every step"""
 
     @abc.abstractmethod
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
         """The batches of "train", "validation" or "test", as pairs (static, arrays).
 
-        Seed and epoch determine those of "train". An empty validation split means that the last
-        epoch counts.
+        `static` is a static argument of the compiled step. Seed and epoch determine the batches of
+        "train". If the validation set is empty, the last epoch counts.
         """
 
     def read(self, static: Any, arrays: Any) -> Any:
-        """What else of a batch lies on the host; runs ahead, in threads. By default nothing."""
+        """Reads data of a batch on the host, ahead of time in threads; by default nothing."""
         return arrays
 
     def join(self, batches: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """Batches of several seeds, after `read`, as one whose arrays have a leading axis.
+        """Combines batches of several seeds, after `read`, by stacking their arrays.
 
-        A single one stays as it is.
+        A single batch is not changed.
         """
         if len(batches) == 1:
             return batches[0]
@@ -144,23 +148,23 @@ class Problem(abc.ABC):
         return static, jax.tree.map(lambda *rows: np.stack(rows), *(own for _, own in batches))
 
     def common_static(self, statics: Sequence[Any]) -> Any:
-        """What suits batches of several seeds; by default they all have the same."""
+        """The `static` for batches of several seeds; by default all must have the same."""
         if any(static != statics[0] for static in statics):
             raise ValueError(f"expected batches of one kind, found {list(statics)}")
         return statics[0]
 
     @abc.abstractmethod
     def load(self, data: Any, static: Any, arrays: Any) -> Any:
-        """Makes a batch out of `data` and what was read; on the device, inside the step."""
+        """Makes a batch from `data` and the arrays of `read`, on the device inside of the step."""
 
     @abc.abstractmethod
     def totals(self, predictions: Any, batch: Any) -> Any:
-        """What metrics are made of, arrays to be summed over batches; on the device."""
+        """Arrays that are summed over batches to compute metrics; runs on the device."""
 
     @abc.abstractmethod
     def metrics(self, totals: Any) -> Metrics:
-        """Every task's metrics from the totals summed over a split."""
+        """The metrics of every task from the summed totals of a split."""
 
     def examples(self, predictions: Any, batch: Any) -> Examples:
-        """Some inputs with what is right and what was predicted; where `has_examples`."""
+        """Some inputs with targets and predictions; only if `has_examples`."""
         raise NotImplementedError

@@ -1,4 +1,7 @@
-"""QM9 as a multi-task problem: eleven regressions, mean squared error, reported as MAE."""
+"""QM9 as a multi-task problem: eleven regression tasks.
+
+Training minimises the mean squared error; the metric is the mean absolute error (MAE).
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -26,22 +29,22 @@ class DeviceData(NamedTuple):
 
 
 class MoleculeBatch(NamedTuple):
-    """B molecules padded to A atoms."""
+    """A batch of B molecules, padded to A atoms."""
 
     charges: jax.Array  # [B, A]
     positions: jax.Array  # [B, A, 3]
     targets: jax.Array  # [B, 11]
-    valid: jax.Array  # [B] bool, False for filling
+    valid: jax.Array  # [B] bool, False for entries that only fill up the batch
 
 
 class QM9Problem(Problem):
-    """The data set, split and normalised, with the multi-task and the single-task network.
+    """The split and normalised data set with the multi-task and the single-task networks.
 
     Args:
-      config: sizes of the split and of the network.
-      batch_size: molecules in a batch.
-      molecules: instead of those that `config` says where to read.
-      compute_dtype: of messages in training, see `models`.
+      config: options of the data, the split and the network.
+      batch_size: number of molecules in a batch.
+      molecules: molecules to use; None: reads those of `config`.
+      compute_dtype: dtype of the messages in training, see `models`.
     """
 
     name = "qm9"
@@ -68,7 +71,7 @@ class QM9Problem(Problem):
             validation=config.validation_size,
             test=config.test_size,
         )
-        # Only what the split uses goes to the device; indices are into that selection from here.
+        # Only molecules of the split go to the device; from here on, indices refer to these.
         used = molecules.select(np.concatenate(split))
         ends = np.cumsum([len(part) for part in split])
         self._indices = dict(
@@ -84,7 +87,7 @@ class QM9Problem(Problem):
         self.multi_task, self.single_task = models(config, compute_dtype=compute_dtype)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """Pairs (atoms to pad to, (index [B], valid [B]))."""
+        """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""
         rng = np.random.default_rng([seed, epoch]) if split == "train" else None
         cut = batching.bucket_batches(
             self._num_atoms,
@@ -96,11 +99,11 @@ class QM9Problem(Problem):
         return [(batch.size, (batch.index, batch.valid)) for batch in cut]
 
     def common_static(self, statics: Sequence[int]) -> int:
-        """The largest number of atoms."""
+        """The largest padded number of atoms."""
         return max(statics)
 
     def load(self, data: DeviceData, static: int, arrays: Any) -> MoleculeBatch:
-        """Gathers the batch's molecules, cut to the size of their bucket."""
+        """Gathers the molecules of the batch, padded to `static` atoms."""
         index, valid = arrays
         return MoleculeBatch(
             data.charges[index, :static].astype(jnp.int32),
@@ -115,7 +118,7 @@ class QM9Problem(Problem):
         return jnp.sum(errors, axis=0, where=batch.valid[:, None]), jnp.sum(batch.valid)
 
     def metrics(self, totals: tuple[np.ndarray, np.ndarray]) -> Metrics:
-        """The mean absolute error of every task, in its unit."""
+        """The mean absolute error of every task in its unit."""
         absolute_errors, count = totals
         errors = self._normalizer.mae_in_units(np.asarray(absolute_errors, float) / float(count))
         return [[float(error)] for error in errors]
@@ -127,17 +130,17 @@ def models(
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
     compute_dtype: str = "float32",
 ) -> tuple[Model, Model]:
-    """The multi-task network, and as many single-task networks in one, on the first targets.
+    """The multi-task network, and T single-task networks, for the first T targets.
 
-    Parameters are pairs (encoder, list of heads); the single-task ones have a leading axis of
-    tasks and one head each.
+    Parameters are pairs (encoder, list of heads). Those of the single-task networks have a leading
+    axis for the tasks, and one head.
 
     Args:
       config: size of the network.
-      num_tasks: T.
-      mode: the engine's, for gradients that are stacked.
-      compute_dtype: of the messages between atoms in training, forward and backward; all else,
-        and evaluation, stays float32.
+      num_tasks: number of tasks T.
+      mode: mode in which the engine computes stacked task gradients.
+      compute_dtype: dtype of the messages between atoms in training, forward and backward; the
+        rest, and evaluation, uses float32.
     """
 
     def network(num_heads: int, rngs: nnx.Rngs, dtype: Any = None) -> QM9Network:
@@ -193,7 +196,7 @@ def models(
     single_losses = losses_of(predict_single)
 
     def single_task_grads(params: Any, batch: MoleculeBatch) -> tuple[jax.Array, Any]:
-        # Row t of every parameter is task t's alone: the gradient of the sum is already stacked.
+        # Row t of every parameter only affects loss t: the gradient of the sum is already stacked.
         losses, pullback = jax.vjp(lambda p: single_losses(p, batch), params)
         return losses, pullback(jnp.ones_like(losses))[0]
 
@@ -222,5 +225,5 @@ def models(
 
 
 def _mean_square(errors: jax.Array, valid: jax.Array) -> jax.Array:
-    """Mean of squares over the valid molecules: [B], [B] -> []."""
+    """The mean of the squared errors [B] over the valid molecules [B]."""
     return jnp.sum(errors**2, where=valid) / jnp.sum(valid)

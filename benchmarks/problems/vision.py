@@ -1,4 +1,4 @@
-"""What the problems on images have in common: networks, and single-task models side by side."""
+"""The common parts of problems on images: networks, and T single-task networks as one model."""
 
 import functools
 import pathlib
@@ -16,34 +16,37 @@ from benchmarks.models.pretrained import load_backbones
 from benchmarks.problems.problem import Model, Variables
 
 _RUNS_ONCE = {"xla_backend_optimization_level": 0}
-"""To compile the many random numbers of an initialisation in a fifth of the time."""
+"""Compiler options for initialisation, which compiles five times as fast without optimisation."""
 
 NUM_EXAMPLES = 4
-"""Images of the test set that are kept with their predictions (of each task that has its own)."""
+"""The number of test images (per task for Office) that are stored with their predictions."""
 
 LossFun = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, Any]]
-"""(params, batch_stats, batch, key) -> loss, new statistics"""
+"""(params, batch_stats, batch, key) -> (loss, new batch statistics)"""
 
 
 class Network(NamedTuple):
     """A vision network in functional form. Its trees are pairs (encoder, list of heads)."""
 
     init: Callable[[jax.Array], Variables]
+    """PRNG key -> initial parameters and batch statistics"""
     apply: Apply
-    """of the whole network"""
+    """the whole network"""
     encoder: Apply
+    """the encoder"""
     heads: list[Apply]
-    """each is given the encoder's output and the size of the images, or the output alone"""
+    """the heads; their arguments are the output of the encoder and, except for Office, the image
+    size"""
 
     @property
     def num_tasks(self) -> int:
-        """T."""
+        """The number of tasks T."""
         return len(self.heads)
 
     def outputs(
         self, params: Any, batch_stats: Any, images: jax.Array, key: jax.Array | None = None
     ) -> tuple[list[jax.Array], Any]:
-        """The T outputs for the same images, and new statistics; a key: in training mode."""
+        """The T outputs and the new batch statistics; with a key, in training mode."""
         outputs, new = self.apply(
             join_tasks(params), join_tasks(batch_stats), images, train=key is not None, rng=key
         )
@@ -51,13 +54,13 @@ class Network(NamedTuple):
 
 
 def network(make: Callable[[nnx.Rngs], nnx.Module], weights: pathlib.Path | None) -> Network:
-    """Takes a network apart.
+    """Converts a network to its functional form.
 
     Args:
-      make: makes it.
-      weights: of ImageNet, for its ResNets; None: they start from scratch.
+      make: function that makes the network.
+      weights: file of ImageNet weights for the ResNets; None: random initial weights.
     """
-    # Any: all networks have `encoder`, `heads` and `backbones`, which no class says.
+    # Any: all networks have `encoder`, `heads` and `backbones`, but no common base class.
     skeleton = cast(Any, nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     num_tasks = len(skeleton.heads)
 
@@ -87,12 +90,13 @@ def side_by_side(
 ) -> Model:
     """T single-task networks as one model, trained in the same steps.
 
-    One program runs the T networks one after the other: their shapes differ, so that they cannot
-    be stacked. The loop, the run's log and each task's best epoch are then those of any other run.
+    One program runs the T networks one after the other, as their shapes differ and they cannot be
+    stacked. The training loop treats them like any other model.
 
     Args:
-      networks: one per task, each with one head.
-      losses: (params, batch_stats, batch, key) of task t's network -> its loss, new statistics.
+      networks: a network with one head for each task.
+      losses: for each task, (params, batch_stats, batch, key) of its network -> (loss, new batch
+        statistics).
       predict: (variables of all networks, batch) -> predictions.
     """
 
@@ -110,7 +114,7 @@ def side_by_side(
         return jnp.stack([loss for loss, _ in rows]), [stats for _, stats in rows]
 
     def task_grads(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-        # Network t has a part in loss t alone: the gradient of the sum is each one's own.
+        # Loss t only depends on network t, so that the gradient of the sum contains all gradients.
         def total(p: Any) -> Any:
             values, stats = all_losses(p, batch_stats, batch, key)
             return values.sum(), (values, stats)
@@ -129,10 +133,10 @@ def side_by_side(
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Batch normalisation needs two images.
+    """Checks that a batch has at least two images, which batch normalisation needs.
 
     Raises:
-      UserError: if there is one.
+      UserError: otherwise.
     """
     if batch_size < 2:
         raise UserError(f"--train.batch-size: expected at least 2, found {batch_size}")

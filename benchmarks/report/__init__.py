@@ -1,1 +1,1 @@
-"""Tables and plots, made from a folder of results alone."""
+"""Reports: tables and plots, made only from folders of results."""

@@ -1,4 +1,4 @@
-"""Bars in groups, with the spread over seeds."""
+"""Grouped bar charts, with the spread over seeds."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,28 +11,40 @@ from benchmarks.report import style
 from benchmarks.report.results import Outcome
 
 CHAIN_HATCH = "//"
+"""The hatching of chains and variants of methods."""
 
 
 class Series(NamedTuple):
-    """What has one look in all groups."""
+    """Bars with the same label, one in each group."""
 
     label: str
+    """text in the legend"""
     colours: Sequence[str]
-    """for every group"""
+    """colour of the bar in each group"""
     hatch: str
+    """hatching of the bars; empty for none"""
     values: Sequence[np.ndarray]
-    """[seeds] for every group; empty where there is nothing"""
+    """values [seeds] for each group; an empty array for no bar"""
 
 
 def of(outcome: Outcome, values: Sequence[np.ndarray]) -> Series:
-    """In the method's colour; a chain or a variant is hatched."""
+    """A series in the colour of the method; chains and variants of methods are hatched."""
     look = style.of(outcome)
     hatch = CHAIN_HATCH if "linestyle" in look else ""
     return Series(look["label"], [look["color"]] * len(values), hatch, values)
 
 
 def grouped(axis: Any, labels: Sequence[str], series: Sequence[Series], width: float = 0.8) -> None:
-    """A group of that width for each label: a bar for each series, mean ± standard deviation."""
+    """Draws a group of bars for each label, with a bar for each series.
+
+    Bars show means, error bars standard deviations over seeds.
+
+    Args:
+      axis: axis to draw on.
+      labels: labels of the groups.
+      series: the bars.
+      width: width of a group; the distance of two groups is 1.
+    """
     width /= len(series)
     for position, one in enumerate(series):
         shown = [k for k, values in enumerate(one.values) if len(values)]
@@ -45,7 +57,7 @@ def grouped(axis: Any, labels: Sequence[str], series: Sequence[Series], width: f
             yerr=spreads if np.isfinite(spreads).any() else None,
             capsize=2,
             color=[one.colours[k] for k in shown],
-            ecolor="0.4",  # seen on black bars, too
+            ecolor="0.4",  # also visible on black bars
             hatch=one.hatch,
             edgecolor="white",
             linewidth=0.5,
@@ -59,6 +71,6 @@ def grouped(axis: Any, labels: Sequence[str], series: Sequence[Series], width: f
 
 
 def legend(figure: Figure, axis: Any, handles: Sequence[Patch] | None = None) -> None:
-    """Above everything; the series' own, or patches that stand for more than one of them."""
+    """Draws a legend above the figure, of the series or of the given handles."""
     shown = handles or axis.get_legend_handles_labels()[0]
     figure.legend(handles=shown, loc="outside upper center", ncols=len(shown), frameon=False)

@@ -1,4 +1,4 @@
-"""Which runs are a method's row: DB-MTL's forgetting rate is chosen by validation."""
+"""The choice of DB-MTL's forgetting rate by validation, for tables with a row per method."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,16 +13,17 @@ DB_MTL = "db_mtl"
 
 
 def db_mtl(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, list[str]]:
-    """DB-MTL with the forgetting rate of the best mean validation Δp, and notes that name it.
+    """DB-MTL with the forgetting rate of the best mean validation Δp, and notes on the choice.
 
-    The paper searches six rates; more of them, as Figure 5 has, are left out, which would favour
-    DB-MTL over methods with nothing to choose. The test figures have no say here. Without a
-    validation it is the rate that the name alone stands for. None where there is no run.
+    Only the six rates of the paper are considered, if there are any: a larger choice, as in
+    Figure 5, would favour DB-MTL over methods without such a choice. Test results do not affect
+    the choice. Without a validation set, the rate of the plain `db_mtl` is taken. The outcome is
+    None if there are no runs of DB-MTL.
     """
     rates = [o for o in outcomes if is_rate(o.method)]
     searched = {rate(method) for method in (DB_MTL, *BETA_GRID)}
     candidates = [o for o in rates if rate(o.method) in searched] or rates
-    # The name alone first: it is taken where nothing else decides.
+    # The plain `db_mtl` comes first: it is taken if validation cannot decide.
     candidates.sort(key=lambda o: (not len(o.test), o.method != DB_MTL))
     finished = [o for o in candidates if len(o.test)]
     if not candidates:
@@ -43,7 +44,7 @@ def db_mtl(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, list[str]]:
 
 
 def headline(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
-    """One outcome for every method as the paper's tables have rows, and notes; no chains."""
+    """One outcome for each method, as in the tables of the paper (without chains), and notes."""
     chosen, notes = db_mtl(outcomes)
     rows = [
         o
@@ -54,20 +55,20 @@ def headline(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
 
 
 def is_rate(method: str) -> bool:
-    """Whether it is DB-MTL with nothing changed but the forgetting rate."""
+    """Whether the method is DB-MTL with no other options than those of the forgetting rate."""
     balancers, name, options = methods.parse(method)
     return name == DB_MTL and not balancers and options.keys() <= {"beta", "sigma"}
 
 
 def rate(method: str) -> tuple[float, float]:
-    """β and σ of the forgetting rate β / k^σ of such a method."""
+    """β and σ of the forgetting rate β / k^σ of a method for which `is_rate` holds."""
     options = methods.parse(method).options
     found = options if "beta" in options else methods.DB_MTL_DEFAULTS | options
     return found["beta"], found.get("sigma", 0)
 
 
 def rate_title(method: str) -> str:
-    """As in `β = 0.9/√k`."""
+    """The forgetting rate of a method as text, such as `β = 0.9/√k`."""
     beta, sigma = rate(method)
     shown = methods.display_name(f"{DB_MTL}@beta={beta},sigma={sigma}")
     return shown.partition("(")[2].rstrip(")")

@@ -1,4 +1,4 @@
-"""What the figures of a folder's runs are of: tasks, metrics, directions, units, headings."""
+"""The columns of tables of results: tasks, metrics, directions, units and headings."""
 
 import dataclasses
 import functools
@@ -12,49 +12,56 @@ from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 
 SAMPLE = "sample data"
+"""The words that mark results on rendered sample data."""
 
 
 class Metric(NamedTuple):
-    """One column."""
+    """A column of a table: one metric of one task."""
 
     task: int
+    """index of the task"""
     name: str
-    """in the runs' files"""
+    """name in the files of the runs"""
     higher_is_better: bool
+    """whether higher values are better"""
     title: str
+    """name in tables and plots"""
     unit: str
-    """"" where there is none"""
+    """unit in tables and plots; empty if there is none"""
     scale: float
-    """from the files' figures to the shown ones"""
+    """factor from the values in the files to those in tables and plots"""
 
     @property
     def heading(self) -> str:
-        """With unit and an arrow to the better side."""
+        """The title with the unit and an arrow in the better direction."""
         return f"{with_unit(self.title, self.unit)} {'↑' if self.higher_is_better else '↓'}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """The same for all runs of a folder, read from the first record of each."""
+    """The columns of a folder, from the first record of a run; all its runs must have the same."""
 
     dataset: str
+    """name of the data set"""
     tasks: tuple[str, ...]
+    """names of the tasks"""
     metrics: tuple[tuple[str, ...], ...]
-    """their names, for every task"""
+    """names of the metrics of every task"""
     higher_is_better: tuple[tuple[bool, ...], ...]
-    """for every metric of every task"""
+    """whether higher values are better, for every metric of every task"""
     sample_data: bool = False
-    """rendered by `make-sample`: whatever is shown must say so"""
+    """whether the data are rendered by `make-sample`, which tables and plots must say"""
     network: str | None = None
+    """name of the network; None if not recorded"""
 
     @property
     def title(self) -> str:
-        """The data set as people write it, marked where it is a sample."""
+        """The title of the data set, marked if it is sample data."""
         return marked(dataset_title(self.dataset), self.sample_data)
 
     @functools.cached_property
     def flat(self) -> tuple[Metric, ...]:
-        """All metrics, task by task: the order of the columns."""
+        """All metrics in the order of the columns, task by task."""
         return tuple(
             Metric(task, name, higher, *_shown(self.dataset, self.tasks[task], name))
             for task, (names, directions) in enumerate(
@@ -65,24 +72,24 @@ class Columns:
 
     @property
     def one_metric(self) -> str | None:
-        """The metric's title where every task has that one alone, as in QM9 and Office."""
+        """The title of the only metric, if all tasks have the same one (QM9, Office), else None."""
         titles = {metric.title for metric in self.flat}
         alone = all(len(names) == 1 for names in self.metrics)
         return titles.pop() if alone and len(titles) == 1 else None
 
     @property
     def has_average(self) -> bool:
-        """Whether a mean over tasks makes sense: they share one metric, which has no unit."""
+        """Whether to show a mean over tasks: if they have the same metric, in percent."""
         return self.one_metric is not None and self.flat[0].unit == "%"
 
     @property
     def task_titles(self) -> list[str]:
-        """The tasks as the paper writes them."""
+        """The names of the tasks as in the paper."""
         return [_TASKS.get(task, task) for task in self.tasks]
 
     @property
     def metric_titles(self) -> list[str]:
-        """Every metric in full, for figures: its task, itself, its unit, the better side."""
+        """The headings of all metrics for plots: task, metric, unit and better direction."""
         tasks = self.task_titles
         if self.one_metric:
             return [m._replace(title=tasks[m.task]).heading for m in self.flat]
@@ -90,7 +97,7 @@ class Columns:
 
     @property
     def losses(self) -> list[str]:
-        """What is minimised for every task; "" where it is not known."""
+        """The name of the loss of every task; empty if not known."""
         losses = [_LOSSES.get(task, _LOSSES.get(self.dataset, "")) for task in self.tasks]
         return [
             f"{loss}, m" if self.dataset == "nyuv2" and "absolute" in loss else loss
@@ -98,10 +105,10 @@ class Columns:
         ]
 
     def flatten(self, values: Sequence[Sequence[Any]], where: str = "") -> np.ndarray:
-        """A run's metrics per task as one row [M]; NaN for null.
+        """Converts the metrics of a run, a list per task, to a row [M], with NaN for null.
 
         Raises:
-          UserError: naming `where`, if these are not the metrics.
+          UserError: if the numbers of metrics do not match; the message names `where`.
         """
         found = [len(task) for task in values]
         expected = [len(names) for names in self.metrics]
@@ -110,7 +117,7 @@ class Columns:
         return np.array([value for task in values for value in task], float)
 
     def per_task(self, row: np.ndarray) -> list[list[float]]:
-        """The reverse of `flatten`."""
+        """The inverse of `flatten`."""
         ends = np.cumsum([len(names) for names in self.metrics])[:-1]
         return [part.tolist() for part in np.split(np.asarray(row, float), ends)]
 
@@ -118,16 +125,16 @@ class Columns:
 QM9 = Columns(
     "qm9", qm9.TASKS, (("MAE",),) * len(qm9.TASKS), ((False,),) * len(qm9.TASKS), network=None
 )
-"""What files say that were written before they told."""
+"""The columns of old files, which do not contain them."""
 
 
 def read(start: Mapping[str, Any], where: str) -> Columns:
-    """The columns that a run's first record names.
+    """Reads the columns from the first record of a run.
 
-    Without a data set it is QM9's, as is what is missing there.
+    A record without a data set is of QM9, whose columns also replace missing entries.
 
     Raises:
-      UserError: naming `where`, if something is missing or does not match.
+      UserError: if an entry is missing or does not match; the message names `where`.
     """
     dataset = start.get("dataset", QM9.dataset)
     fields: dict[str, Any] = {}
@@ -153,15 +160,15 @@ def read(start: Mapping[str, Any], where: str) -> Columns:
 
 
 def agreed(found: Mapping[str, Columns]) -> Columns:
-    """What all runs of a folder say.
+    """Returns the columns of a folder if all runs have the same.
 
-    A network that is not named agrees with any.
+    A run without the name of its network agrees with any network.
 
     Args:
-      found: run -> its columns; for none at all QM9's are returned.
+      found: run -> its columns; if it is empty, the columns of QM9 are returned.
 
     Raises:
-      UserError: naming the first run that differs, and in what.
+      UserError: if runs differ; the message names the first such run and the difference.
     """
     if not found:
         return QM9
@@ -183,19 +190,19 @@ def agreed(found: Mapping[str, Columns]) -> Columns:
 
 
 def marked(text: str, sample_data: bool) -> str:
-    """The text; of sample data it says so, if it did not already."""
+    """Adds "sample data" to a text about sample data, unless it already contains these words."""
     if not sample_data or SAMPLE in text.lower():
         return text
     return f"{text.rstrip('.')} ({SAMPLE})".strip()
 
 
 def dataset_title(name: str) -> str:
-    """A data set as people write it."""
+    """The title of a data set."""
     return _DATASETS.get(name, name)
 
 
 def with_unit(title: str, unit: str) -> str:
-    """Both, or the title where there is no unit."""
+    """The title with the unit in parentheses, if there is one."""
     return f"{title} ({unit})" if unit else title
 
 
@@ -218,7 +225,7 @@ _LOSSES = {
     "office31": "cross-entropy",
     "officehome": "cross-entropy",
 }
-"""By task, or else by data set."""
+"""The names of the losses by task, or else by data set."""
 
 _QM9_UNITS = dict(zip(qm9.TASKS, qm9.UNITS, strict=True))
 _UNIT_SYMBOLS = {"a0^3": "a₀³", "a0^2": "a₀²"}
@@ -229,15 +236,15 @@ _METRICS = {
     "mean": ("mean angle", "°"),
     "median": ("median angle", "°"),
 }
-"""Titles and units; the files hold shares, which are shown in percent."""
+"""The titles and units of metrics; those in percent are shares in the files."""
 
 
 def _shown(dataset: str, task: str, metric: str) -> tuple[str, str, float]:
-    """Title, unit and scale of a metric."""
+    """The title, unit and scale of a metric."""
     if dataset == "qm9":
         unit = _QM9_UNITS.get(task, "")
         return metric, _UNIT_SYMBOLS.get(unit, unit), 1.0
-    if metric == "AErr" and dataset == "nyuv2":  # Cityscapes has disparities, without a unit
+    if metric == "AErr" and dataset == "nyuv2":  # Cityscapes has disparities without a unit
         return metric, "m", 1.0
     if metric.startswith("<"):
         return f"within {metric[1:]}°", "%", 100.0

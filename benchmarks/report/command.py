@@ -1,4 +1,4 @@
-"""`python -m benchmarks report`: everything that folders of results can show."""
+"""`python -m benchmarks report`: tables, plots and a page from folders of results."""
 
 import pathlib
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ PAGE = "report.html"
 
 
 def report(folder: pathlib.Path, console: Console) -> None:
-    """Writes the report of a folder into it.
+    """Writes the report of a folder into the folder.
 
     Args:
-      folder: of a study, or of folders of studies that are named by data set and network.
-      console: is told what was written.
+      folder: a study, or a folder of studies that are named by data set and network.
+      console: console for the names of the written files.
 
     Raises:
-      UserError: if there are no runs that came to an end.
+      UserError: if no run has ended.
     """
     if is_study(folder):
         print_written(write_study(_checked(folder)), console)
@@ -38,7 +38,7 @@ def report(folder: pathlib.Path, console: Console) -> None:
 
 
 def write_study(study: Study) -> list[pathlib.Path]:
-    """Writes a study's tables, plots and page into its folder; returns the paths."""
+    """Writes the tables, plots and page of a study into its folder; returns the paths."""
     shown = study_exhibit.make(study)
     written = exhibit.write(shown, study.folder)
     section = page.Section(shown, study.folder, "study")
@@ -46,14 +46,14 @@ def write_study(study: Study) -> list[pathlib.Path]:
 
 
 def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathlib.Path]:
-    """Writes every exhibit that the studies have runs for, their own reports, and one page.
+    """Writes all possible exhibits (tables and figures of the paper), all studies, and a page.
 
     Args:
-      folder: of the exhibits and the page.
+      folder: folder of the exhibits and the page.
       studies: `{dataset}` or `{dataset}-{network}` -> study.
 
     Returns:
-      The paths.
+      The paths of the files.
     """
     sections, absent = [], []
     for name in exhibits.KINDS:
@@ -71,7 +71,7 @@ def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathli
 
 
 def print_written(paths: list[pathlib.Path], console: Console) -> None:
-    """Says which files there are, a line for each folder."""
+    """Prints the names of the written files, one line per folder."""
     folders = dict.fromkeys(path.parent for path in paths)
     for folder in folders:
         names = sorted({path.name for path in paths if path.parent == folder})

@@ -1,4 +1,4 @@
-"""How much the tasks' gradients agree over training: their cosine similarities."""
+"""Plots of the cosine similarities of the tasks' gradients over training."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from benchmarks.report.results import Outcome, columns_of
 
 _WHAT = "cosine similarity of two tasks' gradients, on one fixed training batch"
 _FEW = 6
-"""With more pairs than this a panel shows all of a method's, and not all methods' of a pair."""
+"""Up to this number of pairs of tasks, there is a panel per pair; otherwise a panel per method."""
 
 
 def draw(outcomes: Sequence[Outcome]) -> Figure | None:
-    """The cosine of every pair of tasks over epochs; None where no run recorded any."""
+    """Plots the cosine of every pair of tasks over epochs; None if no run has recorded any."""
     shown = [o for o in outcomes if np.isfinite(_pairs_of(o)).any()]
     if not shown:
         return None
@@ -38,7 +38,7 @@ def draw(outcomes: Sequence[Outcome]) -> Figure | None:
 
 
 def _all_pairs(outcomes: Sequence[Outcome]) -> Figure:
-    """A panel for each method: its pairs, their mean, and where most of them are."""
+    """A panel for each method, with all pairs, their mean and a band of most pairs."""
     size = (4.6 * len(outcomes) + 0.4, 4.2)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(outcomes), sharey=True, squeeze=False)[0]
@@ -67,7 +67,7 @@ def _all_pairs(outcomes: Sequence[Outcome]) -> Figure:
 
 
 def _zero(axes: Sequence[Any]) -> None:
-    """One scale, with a line below which two gradients are in conflict."""
+    """Gives all axes the same scale, and a line at 0, below which gradients are in conflict."""
     lows, highs = zip(*(axis.get_ylim() for axis in axes), strict=True)
     for axis in axes:
         axis.axhline(0, color="black", linewidth=0.8)
@@ -75,7 +75,7 @@ def _zero(axes: Sequence[Any]) -> None:
 
 
 def _pairs_of(outcome: Outcome) -> np.ndarray:
-    """[seeds, epochs, pairs], NaN where nothing is recorded."""
+    """The cosines [seeds, epochs, pairs]; NaN if not recorded."""
     tasks = len(outcome.columns.tasks)
     rows, columns = np.triu_indices(tasks, 1)
     length = max((len(records) for records in outcome.epochs), default=0)

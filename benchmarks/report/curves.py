@@ -1,4 +1,4 @@
-"""Plots over epochs: a panel for each task or metric, a line for each method."""
+"""Plots over epochs, with a panel for each task or metric and a line for each method."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -12,24 +12,27 @@ from benchmarks.report import style
 from benchmarks.report.results import Outcome
 
 _GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 9: (2, 5), 10: (2, 5)}
-"""Panels -> rows and columns; any other number of them fills rows of three or four."""
+"""Number of panels -> rows and columns; other numbers of panels fill rows of three or four."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Panels:
-    """What the panels show."""
+    """The content of the panels of a plot."""
 
     what: str
+    """title of the plot"""
     titles: Sequence[str]
+    """titles of the panels"""
     logarithmic: Sequence[bool]
+    """whether each panel has a logarithmic scale"""
     pick: Callable[[dict[str, Any]], Sequence[float] | np.ndarray | None]
-    """"epoch" record -> a figure for every panel, or None where it has none"""
+    """"epoch" record -> a value for every panel, or None if not recorded"""
 
 
 def draw(outcomes: Sequence[Outcome], panels: Panels) -> Figure | None:
-    """A quantity over epochs, the mean over seeds, its range shaded.
+    """Plots a quantity over epochs: the mean over seeds, with the range as a band.
 
-    None if no record has it.
+    Returns None if no run has recorded the quantity.
     """
     lines = [_values(outcome, panels) for outcome in outcomes]
     if not any(np.isfinite(line).any() for line in lines):
@@ -69,7 +72,7 @@ def _width(count: int) -> int:
 
 
 def _values(outcome: Outcome, panels: Panels) -> np.ndarray:
-    """[seeds, epochs, panels], NaN where a record has no figure."""
+    """The values [seeds, epochs, panels]; NaN if not recorded."""
     missing = [np.nan] * len(panels.titles)
     seeds = [
         [missing if (row := panels.pick(r)) is None else row for r in records]
@@ -81,7 +84,7 @@ def _values(outcome: Outcome, panels: Panels) -> np.ndarray:
 
 
 def _line(axis: Any, values: np.ndarray, look: dict[str, Any]) -> None:
-    """Of [seeds, epochs]."""
+    """Draws values [seeds, epochs] as a line, with a band for several seeds."""
     epochs = np.arange(1, values.shape[1] + 1)
     every = max(1, len(epochs) // 8)
     axis.plot(epochs, values.mean(0), markevery=every, markersize=4, **look)
@@ -96,7 +99,7 @@ def _finish(axis: Any, title: str, logarithmic: bool) -> None:
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())
         span = np.divide(*axis.get_ylim()[::-1])
-        if span < 100:  # powers of ten alone would leave one label or none
+        if span < 100:  # powers of ten would give at most one label
             few = span < 3
             axis.yaxis.set_major_locator(MaxNLocator(4) if few else LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))

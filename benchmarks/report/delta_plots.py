@@ -1,4 +1,4 @@
-"""Plots of Δp: by task, and against what a step costs."""
+"""Plots of Δp by task, and of Δp against the time of a step."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ LABEL = "improvement over STL (%), higher is better"
 
 
 def by_task(outcomes: Sequence[Outcome]) -> Figure:
-    """Each task's relative improvement over single-task learning, and their mean."""
+    """Plots the relative improvement of each task over single-task learning, and the mean."""
     return (_bars if len(outcomes) <= style.FEW else _cells)(outcomes)
 
 
 def _bars(outcomes: Sequence[Outcome]) -> Figure:
-    """A group of bars for each task."""
+    """A bar chart with a group of bars for each task."""
     labels = [*columns_of(outcomes).task_titles, "Δp"]
     figure = Figure(figsize=(max(6.5, 11 / 12 * len(labels)), 4.5), layout="constrained")
     axis = figure.subplots()
@@ -31,12 +31,12 @@ def _bars(outcomes: Sequence[Outcome]) -> Figure:
 
 
 def _values(outcome: Outcome) -> list[np.ndarray]:
-    """[seeds] of every task and of their mean."""
+    """The improvements [seeds] of every task and their mean Δp."""
     return [*outcome.delta_p_per_task.T, outcome.delta_p]
 
 
 def _cells(outcomes: Sequence[Outcome]) -> Figure:
-    """For more methods than bars could show: a row each, best first, figures in cells."""
+    """A table in colours for many methods, with a row per method, the best first."""
     ordered = sorted(outcomes, key=lambda o: -o.delta_p.mean())
     labels = [*columns_of(outcomes).task_titles, "Δp"]
     values = np.array([[*o.delta_p_per_task.mean(0), o.delta_p.mean()] for o in ordered])
@@ -44,7 +44,7 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     limit = float(np.abs(values).max()) or 1.0
-    wide = limit > 50  # a few far off would make all others look alike
+    wide = limit > 50  # a few outliers would make all others look alike
     decimals = 0 if wide else 1
     norm = SymLogNorm(10, vmin=-limit, vmax=limit) if wide else Normalize(-limit, limit)
     image = axis.imshow(values, cmap="PuOr", norm=norm, aspect="auto")
@@ -53,7 +53,7 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
         axis.text(
             column,
             row,
-            f"{round(value, decimals) + 0.0:+.{decimals}f}",  # + 0.0: no -0
+            f"{round(value, decimals) + 0.0:+.{decimals}f}",  # + 0.0 avoids -0
             ha="center",
             va="center",
             fontsize=8,
@@ -72,7 +72,7 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
 
 
 def against_time(outcomes: Sequence[Outcome]) -> Figure:
-    """What a method gains against what its step costs."""
+    """Plots the Δp of each method against the time of a training step."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axis = figure.subplots()
     means = np.array([outcome.delta_p.mean() for outcome in outcomes])
@@ -82,13 +82,13 @@ def against_time(outcomes: Sequence[Outcome]) -> Figure:
         x = 1e3 / outcome.steps_per_second
         axis.errorbar(x, mean, yerr=error or None, markersize=8, capsize=3, **look)
     lowest, highest = (means - errors).min(), (means + errors).max()
-    if lowest < -250:  # a few far below would press the others together
+    if lowest < -250:  # a few outliers would squeeze the others
         axis.set_yscale("symlog", linthresh=100)
         axis.set_ylim(1.3 * lowest, highest + 8)
         ticks = (-2000, -1000, -500, -200, *range(-100, 101, 20))
         axis.set_yticks([t for t in ticks if 1.3 * lowest <= t <= highest + 8])
         axis.yaxis.set_major_formatter(FormatStrFormatter("%d"))
-    # Markers at the edge would be cut.
+    # The margin avoids that markers at the edge are cut.
     axis.set_xlim(0, 1.05 * max(1e3 / o.steps_per_second for o in outcomes))
     axis.set_xlabel("time of a training step (ms), median")
     axis.set_ylabel("Δp on the test set (%), higher is better")

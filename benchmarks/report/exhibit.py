@@ -1,4 +1,4 @@
-"""What is shown of some results, and the files that it is written to."""
+"""Exhibits, which are tables or figures with their captions, and their files."""
 
 import dataclasses
 import pathlib
@@ -14,28 +14,30 @@ from benchmarks.report.table import Table
 
 @dataclasses.dataclass(frozen=True)
 class Exhibit:
-    """A table or figures, with all that must stand beside them."""
+    """A table or figures, with the texts that must accompany them."""
 
     name: str
-    """as in `table1`: names the files"""
+    """name of the files, such as `table1`"""
     title: str
+    """title above the table or figures"""
     caption: str
-    """what the figures are"""
+    """explanation of the content"""
     notes: tuple[str, ...] = ()
-    """what whoever reads them must know, and what is missing"""
+    """warnings for the reader, such as missing runs"""
     table: Table | None = None
+    """the table, if there is one"""
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
-    """by the stems of their files"""
+    """figures by the stems of their file names"""
     figure_captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """by stem, where the caption is not of the figures"""
+    """captions of figures that need their own, by stem"""
     settings: tuple[str, ...] = ()
-    """which data, preset, length of training and seeds, a line for each study"""
+    """data, preset, length of training and number of seeds, one line per study"""
     environment: tuple[str, ...] = ()
     """device, versions and commit"""
 
 
 def write(exhibit: Exhibit, folder: pathlib.Path) -> list[pathlib.Path]:
-    """Writes the table as Markdown and LaTeX, every figure as PNG and SVG; returns the paths."""
+    """Writes the table as Markdown and LaTeX, and figures as PNG and SVG; returns the paths."""
     run_log.make_folder(folder)
     written = []
     if exhibit.table is not None:
@@ -49,14 +51,14 @@ def write(exhibit: Exhibit, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def markdown(exhibit: Exhibit) -> str:
-    """The table under its title, notes below."""
+    """The exhibit as Markdown: title, table, caption and notes."""
     table = table_formats.markdown(exhibit.table) if exhibit.table else ""
     lines = "  \n".join([exhibit.caption, *exhibit.notes, *exhibit.settings])
     return f"## {exhibit.title}\n\n{table}\n{lines}\n"
 
 
 def latex(exhibit: Exhibit) -> str:
-    """The table, its caption without the paper's number: LaTeX has its own."""
+    """The table as LaTeX; its caption has no number, as LaTeX adds one."""
     if exhibit.table is None:
         return ""
     title = re.sub(r"^(Table|Figure) \d+\. ", "", exhibit.title)

@@ -1,4 +1,4 @@
-"""The paper's figures with bars: Figures 1, 2, 3, 4 and 6."""
+"""The bar charts of the paper: Figures 1, 2, 3, 4 and 6."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ _WITH_LOG = ("pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl"
 
 
 def with_log(studies: Studies) -> Parts:
-    """Δp of gradient balancing methods without and with the logarithm of the losses."""
+    """Figure 1: Δp of gradient balancing methods without and with the logarithm of the losses."""
     (study,) = studies.values()
     names = [n for method in _WITH_LOG for n in (method, f"log+{method}")]
     found, notes = select(study, [*names, DB_MTL])
@@ -70,7 +70,7 @@ def with_log(studies: Studies) -> Parts:
 
 
 def pair(names: Sequence[str], caption: str) -> Make:
-    """A kind of exhibit: the Δp of two methods, by data set."""
+    """Figures 2 and 3: a function that compares the Δp of two methods on every data set."""
 
     def make(studies: Studies) -> Parts:
         found, notes = {}, []
@@ -101,7 +101,7 @@ _ARCHITECTURES = ("gls", "igbv2", DB_MTL)
 
 
 def by_task(studies: Studies) -> Parts:
-    """Every task's Δp, a panel for each network."""
+    """Figure 4: Δp of every task, with a panel for each network."""
     found, notes = {}, []
     for study in studies.values():
         here, said = select(study, _ARCHITECTURES)
@@ -132,7 +132,7 @@ _STRATEGIES = ("min", "mean", "median", "max")
 
 
 def strategies(studies: Studies) -> Parts:
-    """Δp of DB-MTL by what its gradients are scaled to."""
+    """Figure 6: Δp of DB-MTL for different norms to which the gradients are scaled."""
     (study,) = studies.values()
     variants = [o.method for o in study.outcomes if _scale(o) is not None]
     found, notes = select(study, [*variants, DB_MTL], tuned=False)
@@ -141,7 +141,7 @@ def strategies(studies: Studies) -> Parts:
     lacking = [s for s in _STRATEGIES if s not in by_scale]
     if lacking:
         notes.append(f"{study.title}: no finished runs with α = {', '.join(lacking)}.")
-    ordered = [s for s in by_scale if s not in _STRATEGIES]  # constants come first
+    ordered = [s for s in by_scale if s not in _STRATEGIES]  # constant norms come first
     ordered += [s for s in _STRATEGIES if s in by_scale]
     labels = [f"constant {s}" if s not in _STRATEGIES else s for s in ordered]
     values = [by_scale[s].delta_p for s in ordered]
@@ -158,7 +158,7 @@ def strategies(studies: Studies) -> Parts:
 
 
 def _scale(outcome: Outcome) -> str | None:
-    """What DB-MTL scales to, where that alone is said."""
+    """The value of the option `scale` of DB-MTL; None if there are other options or none."""
     balancers, name, options = methods.parse(outcome.method)
     alone = name == DB_MTL and not balancers and options.keys() == {"scale"}
     scale = options.get("scale")

@@ -1,4 +1,4 @@
-"""The paper's figures with curves: Figures 5, 8, 9 and 10."""
+"""The figures of the paper with curves: Figures 5, 8, 9 and 10."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _PAIR = ("ew", DB_MTL)
 
 
 def over_epochs(panels: str, caption: str) -> Make:
-    """A kind of exhibit: one of `plots.panels` for EW and DB-MTL."""
+    """Figures 8 and 9: a function that draws one of `plots.panels` for EW and DB-MTL."""
 
     def make(studies: Studies) -> Parts:
         (study,) = studies.values()
@@ -31,7 +31,7 @@ def over_epochs(panels: str, caption: str) -> Make:
 
 
 def cosine_similarity(studies: Studies) -> Parts:
-    """How much the tasks' gradients agree over training, for EW and DB-MTL."""
+    """Figure 10: the cosine similarities of the tasks' gradients, for EW and DB-MTL."""
     (study,) = studies.values()
     found, notes = select(study, _PAIR, compared=False)
     figure = cosines.draw(list(found.values()))
@@ -48,7 +48,7 @@ _MARKERS = ("s", "o", "D", "^")
 
 
 def forgetting_rates(studies: Studies) -> Parts:
-    """Δp of DB-MTL over its forgetting rate, constant and falling."""
+    """Figure 5: Δp of DB-MTL over its forgetting rate, constant and decreasing."""
     (study,) = studies.values()
     rates = [o.method for o in study.outcomes if choice.is_rate(o.method) and o.method != DB_MTL]
     plain = study.find(DB_MTL)
@@ -65,7 +65,7 @@ def forgetting_rates(studies: Studies) -> Parts:
     ):
         betas = sorted(beta for beta, s in by_rate if s == sigma and beta != 0)
         points = [by_rate[beta, sigma] for beta in betas]
-        shift = 0.006 * (position - (len(sigmas) - 1) / 2)  # error bars do not cover each other
+        shift = 0.006 * (position - (len(sigmas) - 1) / 2)  # keeps error bars apart
         axis.errorbar(
             np.array(betas) + shift, *_means(points), linestyle=dash, marker=marker,
             markerfacecolor="white" if position else look["color"], label=_name(sigma), **look,
@@ -99,7 +99,7 @@ def _name(sigma: float) -> str:
 
 
 def _means(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float] | None]:
-    """Means and spreads; none of these where there is one seed."""
+    """The means and standard deviations; None for the latter if there is only one seed."""
     means = [float(o.delta_p.mean()) for o in outcomes]
     if all(len(o.delta_p) < 2 for o in outcomes):
         return means, None

@@ -1,4 +1,4 @@
-"""The paper's tables: Tables 1 to 4 and 6 compare all methods, Table 5 takes DB-MTL apart."""
+"""The tables of the paper: comparisons (Tables 1 to 4 and 6) and the ablation (Table 5)."""
 
 import functools
 
@@ -9,7 +9,7 @@ from benchmarks.report.table import Cell, Heading, Row, Table
 
 
 def comparison(studies: Studies) -> Parts:
-    """All methods of one or more studies, these side by side."""
+    """Tables 1 to 4 and 6: all methods of a study, or of several studies side by side."""
     notes, halves, shown = [], [], []
     for study in studies.values():
         outcomes, chosen = choice.headline(study.outcomes)
@@ -29,15 +29,15 @@ _ABLATION = {
     "db_mtl@log_losses=false": ("✗", "✓"),
     "db_mtl": ("✓", "✓"),
 }
-"""Whether it balances the losses' scales and the gradients' magnitudes."""
+"""Whether each method balances the scales of the losses, and the magnitudes of the gradients."""
 
 
 def ablation(studies: Studies) -> Parts:
-    """Δp with and without each component of DB-MTL, ours beside the paper's."""
+    """Table 5: Δp with and without each component of DB-MTL, beside the values of the paper."""
     notes: list[str] = []
     found = {}
     for key, study in studies.items():
-        # With the same forgetting rate as the variant that it is compared with.
+        # DB-MTL with the same forgetting rate as its variants.
         found[key], said = select(study, list(_ABLATION), tuned=False)
         notes += said
     need(any(found.values()), studies, " or ".join(_ABLATION))

@@ -1,4 +1,4 @@
-"""The paper's Figure 7: what training with each method costs."""
+"""Figure 7 of the paper: the training time of each method."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from benchmarks.report.parts import Parts, Studies, need
 from benchmarks.report.results import Outcome
 from benchmarks.report.study import Study
 
-# Okabe and Ito's nearest to the paper's cyan, red, yellow and blue.
+# The colours of Okabe and Ito that are closest to those of the paper.
 _KINDS = {
     "loss balancing": "#56B4E9",
     "gradient balancing": "#D55E00",
@@ -25,7 +25,7 @@ _OTHERS = (methods.BASELINE, "ew")
 
 
 def times(studies: Studies) -> Parts:
-    """The time of an epoch of every method."""
+    """Figure 7: the time of an epoch for every method."""
     (study,) = studies.values()
     measured, unfinished = _measured(study)
     need(measured, studies, "some method")
@@ -77,12 +77,12 @@ def times(studies: Studies) -> Parts:
 
 
 class _Cost(NamedTuple):
-    seconds: float  # of an epoch
-    over_ew: float  # NaN without equal weighting
+    seconds: float  # time of an epoch
+    over_ew: float  # relative to equal weighting; NaN without it
 
 
 def _measured(study: Study) -> tuple[dict[str, _Cost], list[str]]:
-    """The cost of every method, and what could not be measured."""
+    """The times of every method, and messages on failed runs."""
     times = study.step_times
     if times is not None:
         steps = times.steps_per_epoch / 1e3
@@ -107,10 +107,10 @@ def _kind(name: str) -> str:
 
 
 def _steps_per_epoch(outcome: Outcome) -> int:
-    """The first epoch's."""
+    """The number of steps in the first epoch."""
     return next(int(epochs[0]["step"]) for epochs in outcome.epochs if epochs)
 
 
 def _short(value: float) -> str:
-    """Three digits."""
+    """Formats a number with three significant digits."""
     return f"{value:#.3g}".rstrip(".")

@@ -1,4 +1,4 @@
-"""The paper's tables and figures, made from folders of runs alone."""
+"""The tables and figures of the paper, made only from folders of runs."""
 
 import pathlib
 from collections.abc import Mapping
@@ -20,13 +20,14 @@ from benchmarks.report.parts import Make, Studies
 
 
 class Kind(NamedTuple):
-    """How an exhibit is made."""
+    """How an exhibit (a table or figure) is made."""
 
     make: Make
+    """function that makes its content"""
     several: bool = False
-    """shows all of its studies, else the first that there is"""
+    """whether it shows all of its studies; otherwise it shows the first that exists"""
     anywhere: bool = True
-    """without the paper's studies, others are shown"""
+    """whether it shows other studies if those of the paper are missing"""
 
 
 _TABLE = Kind(exhibit_tables.comparison, anywhere=False)
@@ -68,17 +69,17 @@ KINDS: Mapping[str, Kind] = {
     ),
     "figure10": Kind(exhibit_curves.cosine_similarity),
 }
-"""The paper's exhibits by name; what they are of is in `benchmarks.catalogue`."""
+"""The exhibits by name; `benchmarks.catalogue` lists their studies and methods."""
 
 
 def render(name: str, studies: Mapping[str, pathlib.Path]) -> Exhibit:
-    """An exhibit from the folders of runs.
+    """Makes an exhibit from folders of runs.
 
-    What the folders lack is left out, and a note says so. Where none of the paper's data sets is
-    there, the figures and Table 5 are of what is.
+    Missing runs are left out, and a note says so. If none of the data sets of the paper is there,
+    the figures and Table 5 show other data sets.
 
     Args:
-      name: of `KINDS`: table1 to table6, figure1 to figure10.
+      name: a name in `KINDS`: table1 to table6, figure1 to figure10.
       studies: `{dataset}` or, for NYUv2 and Cityscapes, `{dataset}-{network}` -> folder.
 
     Raises:
@@ -89,7 +90,7 @@ def render(name: str, studies: Mapping[str, pathlib.Path]) -> Exhibit:
 
 
 def make(name: str, studies: Studies) -> Exhibit:
-    """`render`, of studies that have been read."""
+    """Like `render`, but with studies that are already loaded."""
     kind, title, sources = KINDS[name], CATALOGUE[name].title, _sources(name)
     keys = _choose(name, studies)
     shown = {key: studies[key] for key in keys}
@@ -123,7 +124,7 @@ def make(name: str, studies: Studies) -> Exhibit:
 
 
 def _choose(name: str, studies: Mapping[str, object]) -> list[str]:
-    """The studies that the exhibit shows."""
+    """The keys of the studies that an exhibit shows."""
     if name not in KINDS:
         raise UserError(f"unknown exhibit {name!r}, expected one of {', '.join(KINDS)}")
     kind, sources = KINDS[name], _sources(name)
@@ -138,11 +139,11 @@ def _choose(name: str, studies: Mapping[str, object]) -> list[str]:
 
 
 def _sources(name: str) -> list[str]:
-    """The studies that the paper shows there."""
+    """The keys of the studies that the paper shows in an exhibit."""
     return [study.key for study in CATALOGUE[name].studies]
 
 
 def _title(key: str) -> str:
-    """A data set and network as people write them."""
+    """The title of a data set and network."""
     dataset, _, network = key.partition("-")
     return f"{dataset_title(dataset)} ({network})" if network else dataset_title(dataset)

@@ -1,4 +1,4 @@
-"""Figures as files: PNG to look at anywhere, SVG to print and enlarge."""
+"""Writes figures as PNG and SVG files."""
 
 import base64
 import pathlib
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 
 def footnote(figure: Figure, text: str) -> Figure:
-    """Writes below a figure what it must not be seen without."""
+    """Adds a text below a figure."""
     width = int(15 * figure.get_size_inches()[0])
     lines = [part for line in text.splitlines() for part in textwrap.wrap(line, width)]
     figure.supxlabel("\n".join(lines), fontsize=8, color="0.35")
@@ -18,10 +18,10 @@ def footnote(figure: Figure, text: str) -> Figure:
 
 
 def write(figure: Figure, folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
-    """Writes both files and returns their paths; the same figure gives the same bytes."""
+    """Writes a figure as PNG and SVG; the same figure always gives the same bytes."""
     paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
     with mpl.rc_context({"svg.hashsalt": stem}):
-        # Images of fixed shape leave margins.
+        # Cuts the margins that images of a fixed shape leave.
         look: dict[str, Any] = {"dpi": 130, "bbox_inches": "tight", "pad_inches": 0.08}
         figure.savefig(paths[0], **look)
         figure.savefig(paths[1], **look, metadata={"Date": None})
@@ -29,7 +29,7 @@ def write(figure: Figure, folder: pathlib.Path, stem: str) -> list[pathlib.Path]
 
 
 def data_uri(folder: pathlib.Path, stem: str) -> str:
-    """A written figure as an address that holds it: of the two files the smaller."""
+    """A written figure as a data URI, from the smaller of the two files."""
     files = [(folder / f"{stem}.svg", "svg+xml"), (folder / f"{stem}.png", "png")]
     path, kind = min(files, key=lambda file: file[0].stat().st_size)
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"

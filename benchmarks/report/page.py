@@ -1,4 +1,4 @@
-"""One HTML page that holds everything: it can be sent, and read without a network."""
+"""A self-contained HTML page with all tables and figures."""
 
 import html
 import importlib.resources
@@ -13,15 +13,15 @@ from benchmarks.report.exhibit import Exhibit
 
 
 class Section(NamedTuple):
-    """An exhibit that has been written."""
+    """A section of the page, with an exhibit whose files are written."""
 
     exhibit: Exhibit
     folder: pathlib.Path
-    """of its files"""
+    """folder of the files of the exhibit"""
     key: str
-    """unlike those of the page's others"""
+    """unique id of the section"""
     group: str = ""
-    """of the table of contents"""
+    """heading above the section in the table of contents"""
 
 
 def write(
@@ -30,10 +30,10 @@ def write(
     """Writes the page and returns its path.
 
     Args:
-      path: of the page.
-      title: above everything.
-      sections: in their order, their files written.
-      absent: what is not shown, and why.
+      path: path of the page.
+      title: title of the page.
+      sections: sections in the order of the page.
+      absent: messages on exhibits that are not shown.
     """
     style = (importlib.resources.files("benchmarks.report") / "page.css").read_text("utf-8")
     parts = [
@@ -75,7 +75,7 @@ def _section(section: Section) -> str:
     if shown.table is not None:
         text = table_formats.html_table(shown.table)
         table = [f'<div class="table" tabindex="0">{text}</div>']
-    # A figure's table is there for those who want its figures, or cannot see it.
+    # The values of a figure are also in a table, which is folded.
     if shown.name.startswith("figure"):
         folded = ["<details><summary>As a table</summary>", *table, "</details>"]
         body = [*figures, *caption, *folded * bool(table)]

@@ -1,4 +1,4 @@
-"""What the kinds of exhibits have in common: which outcomes they show, and what they must say."""
+"""The common parts of all exhibits: the selection of outcomes, and notes on missing ones."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -14,34 +14,38 @@ from benchmarks.report.study import Study
 from benchmarks.report.table import Table
 
 Studies = Mapping[str, Study]
-"""By data set and network, at least one."""
+"""One or more studies, by data set and network."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What a kind of exhibit makes of its studies."""
+    """The content of an exhibit, without the parts that are the same for all exhibits."""
 
     caption: str
+    """explanation of the content"""
     table: Table | None = None
+    """the table, if there is one"""
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
-    """by what comes after the exhibit's name in their files' stems"""
+    """figures by the suffix that follows the name of the exhibit in the file name"""
     notes: Sequence[str] = ()
+    """warnings for the reader, such as missing runs"""
 
 
 Make = Callable[[Studies], Parts]
+"""A function that makes the content of an exhibit from its studies."""
 
 
 def select(
     study: Study, names: Sequence[str], *, compared: bool = True, tuned: bool = True
 ) -> tuple[dict[str, Outcome], list[str]]:
-    """Of the named methods those that a figure can show, and notes on the others.
+    """Selects the outcomes of the named methods that can be shown, with notes on the others.
 
     Args:
-      study: whose runs.
-      names: of methods, as in the runs' files.
-      compared: Δp is shown, and what has none is left out.
-      tuned: `db_mtl` is the one whose forgetting rate validation chose; else it is that of the
-        other variants, unless there is no such run.
+      study: study with the runs.
+      names: names of the methods, as in the file names of the runs.
+      compared: whether to leave out methods without Δp.
+      tuned: whether `db_mtl` stands for the forgetting rate that validation chooses; otherwise it
+        stands for the plain `db_mtl`, if it has runs.
     """
     found, missing, notes = {}, [], []
     for name in names:
@@ -63,14 +67,14 @@ def select(
 
 
 def need(found: object, studies: Studies, wanted: str) -> None:
-    """Raises UserError if nothing was found."""
+    """Raises UserError if `found` is empty; `wanted` describes the missing runs."""
     if not found:
         folders = ", ".join(str(study.folder) for study in studies.values())
         raise UserError(f"{folders}: expected finished runs of {wanted}, found none")
 
 
 def delta_table(first: str, rows: Mapping[str, Mapping[str, np.ndarray]], what: str) -> Table:
-    """A table of Δp: name of the row -> heading -> over seeds."""
+    """A table of Δp from a mapping: name of the row -> heading -> values over seeds."""
     headings = list(dict.fromkeys(heading for cells in rows.values() for heading in cells))
     none = np.full(1, np.nan)
     return table.plain(

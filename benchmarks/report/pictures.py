@@ -1,4 +1,4 @@
-"""Pictures of what a network sees, what is right, and what it says."""
+"""Pictures of the inputs, targets and predictions of networks."""
 
 import pathlib
 import textwrap
@@ -18,13 +18,14 @@ Arrays = Mapping[str, ArrayLike]
 Image = NDArray[np.floating[Any]]
 
 _UNKNOWN = np.array(to_rgb("0.6"))
-"""Void, or without depth or normal."""
+"""The colour of pixels whose class, depth or normal is unknown."""
 _COLOURS = (
     "#e6194b", "#f58231", "#fff3b0", "#9a6324", "#3cb44b", "#4363d8", "#911eb4", "#f032e6",
     "#800000", "#ffe119", "#000075", "#a9d8ff", "#42d4f4", "#bfef45", "#fabed4", "#469990",
     "#dcbeff", "#808000", "#aaffc3", "#ffd8b1",
 )  # fmt: skip
-"""Far from each other and from the grey; in NYUv2 the large surfaces have the pale ones."""
+"""Colours of the classes, distinct from each other and from grey; pale for the large surfaces of
+NYUv2."""
 
 
 def write(
@@ -41,15 +42,15 @@ def write(
     """Saves a picture as PNG and returns its path.
 
     Args:
-      path: of the file.
-      image: [N, H, W, 3] in [0, 1] for dense tasks, see `dense`; for Office, where tasks have
-        images of their own, a dict of these by task, see `office`.
-      targets: by task.
-      predictions: by task.
-      class_names: of the classes, in their order; None: they are numbered.
-      depth_label: what depth is, with its unit.
-      note: stands above.
-      sample_data: the note says so, if it does not already.
+      path: path of the file.
+      image: [N, H, W, 3] in [0, 1] for dense tasks, see `dense`; for Office, where every task has
+        its own images, a dict of these by task, see `office`.
+      targets: targets by task.
+      predictions: predictions by task.
+      class_names: names of the classes in the order of their labels; None: numbers.
+      depth_label: label of the depth, with its unit.
+      note: text above the picture.
+      sample_data: whether to add "sample data" to the note.
     """
     figure = (
         office(image, targets, predictions, class_names)
@@ -60,12 +61,12 @@ def write(
         note = f"{note.rstrip('.')} ({SAMPLE})".strip()
     if note:
         head(figure, note)
-    figure.savefig(path, dpi=110, bbox_inches="tight")  # images of fixed shape leave margins
+    figure.savefig(path, dpi=110, bbox_inches="tight")  # cuts the margins of fixed shapes
     return path
 
 
 def head(figure: Figure, note: str) -> Figure:
-    """Writes a note above the pictures; below is the legend."""
+    """Adds a text above the pictures."""
     lines = textwrap.wrap(note, int(11 * figure.get_size_inches()[0]))
     figure.suptitle("\n".join(lines), fontsize=10)
     return figure
@@ -78,14 +79,14 @@ def dense(
     class_names: Sequence[str] | None = None,
     depth_label: str = "depth (m)",
 ) -> Figure:
-    """A row per image: the input, then the truth and the prediction of every task.
+    """Draws a row per image: the input, then the truth and the prediction of every task.
 
     Args:
       image: [N, H, W, 3] in [0, 1].
-      targets: any of "segmentation" [N, H, W], negative where void; "depth" [N, H, W, 1] or
-        [N, H, W], 0 where invalid; "normals" [N, H, W, 3], zero where invalid.
-      predictions: of the same tasks; segmentation as classes or as logits [N, H, W, C], normals
-        of any length.
+      targets: any of "segmentation" [N, H, W], negative where unknown; "depth" [N, H, W, 1] or
+        [N, H, W], 0 where unknown; "normals" [N, H, W, 3], zero where unknown.
+      predictions: predictions of the same tasks: segmentation as classes or as logits
+        [N, H, W, C], normals of any length.
       class_names: see `write`.
       depth_label: see `write`.
     """
@@ -101,7 +102,7 @@ def dense(
         elif task == "depth":
             pair = [p[..., 0] if p.ndim == 4 else p for p in pair]
             norm = _depth_range(pair[0])
-            # A network predicts something where the truth is not known: that is shown.
+            # Predictions are also shown where the truth is unknown.
             pair = [
                 _depth_colours(pair[0], pair[0] != 0, norm),
                 _depth_colours(pair[1], np.isfinite(pair[1]), norm),
@@ -124,7 +125,7 @@ def dense(
             axes[row, column].axis("off")
     if norm is not None:
         depth = ScalarMappable(norm, _DEPTH_MAP)
-        # Below all pictures: beside a few only, it would make those smaller than the others.
+        # Below all pictures, so that all have the same size.
         bar = figure.colorbar(
             depth, ax=axes, location="bottom", extend="both", shrink=0.4, pad=0.02, aspect=40
         )
@@ -149,7 +150,7 @@ def office(
     predictions: Arrays,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """A row per task: its images, with the true and the predicted class below each.
+    """Draws a row per task: its images, with the true and the predicted class below each.
 
     Args:
       images: task -> [N, H, W, 3] in [0, 1].
@@ -179,13 +180,13 @@ def office(
 
 
 def class_colours(classes: ArrayLike, count: int) -> Image:
-    """[...] classes as [..., 3] colours, grey where negative."""
+    """Converts classes [...] to colours [..., 3]; grey where negative."""
     classes = np.asarray(classes).astype(int)
     return np.where(classes[..., None] < 0, _UNKNOWN, _palette(count)[np.maximum(classes, 0)])
 
 
 def normal_colours(normals: ArrayLike) -> Image:
-    """[..., 3] vectors as colours, (n + 1) / 2 of their directions; grey where zero."""
+    """Converts normals [..., 3] to colours (n + 1) / 2 of their directions n; grey where zero."""
     normals = np.asarray(normals, float)
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     known = np.isfinite(length) & (length > 0)
@@ -202,19 +203,19 @@ def _depth_colours(depth: NDArray[Any], known: NDArray[np.bool_], norm: Normaliz
 
 
 def _depth_range(depth: NDArray[Any]) -> Normalize:
-    """Almost all of the true depths; of all images, so that they can be compared."""
+    """The colour range for almost all true depths, the same for all images."""
     known = depth[depth != 0]
     low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
     return Normalize(float(low), float(max(high, low + 1e-6)), clip=True)
 
 
 def _classes(values: NDArray[Any], ndim: int) -> NDArray[Any]:
-    """Classes, out of logits where there is one more axis."""
+    """Converts logits to classes; arrays with `ndim` axes are already classes."""
     return values.argmax(-1) if values.ndim > ndim else values
 
 
 def _palette(count: int) -> Image:
-    """[count, 3]; beyond the listed ones, colours around the circle."""
+    """The colours of the classes, [count, 3]; further ones have hues around the colour wheel."""
     more = np.arange(max(0, count - len(_COLOURS)))
     around = [
         hsv_to_rgb(((0.05 + 0.618034 * i) % 1, 0.45 + 0.2 * (i % 3), 0.95 - 0.2 * (i % 2)))

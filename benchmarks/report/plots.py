@@ -19,14 +19,14 @@ CAPTIONS = {
     "delta_p_and_time": "What a method gains against what its step costs.",
     "cosine_similarity": "Cosine similarity of the tasks' gradients, of EW and DB-MTL.",
 }
-"""Of the plots by name."""
+"""The captions of the plots by name."""
 
 _MOST = 24
-"""More methods than the paper has, and a few: then only those of its tables are drawn."""
+"""With more methods than this, only those of the tables of the paper are drawn."""
 
 
 def draw(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
-    """All plots of a comparison by name, without those of what the runs did not record."""
+    """All plots of a comparison by name, without those of quantities that no run has recorded."""
     finished = [outcome for outcome in outcomes if len(outcome.test)]
     if len(finished) > _MOST:
         finished = [o for o in choice.headline(outcomes)[0] if len(o.test)]
@@ -44,7 +44,7 @@ def draw(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
 
 
 def panels(columns: Columns) -> dict[str, curves.Panels]:
-    """The curves that every run has: name -> what they show."""
+    """The plots over epochs: name -> content of the panels."""
     tasks = len(columns.tasks)
     same_loss = len(set(columns.losses)) == 1
     scales = np.array([metric.scale for metric in columns.flat])
@@ -71,7 +71,7 @@ def panels(columns: Columns) -> dict[str, curves.Panels]:
         "validation": curves.Panels(
             with_unit("validation", columns.one_metric or ""),
             columns.metric_titles,
-            # Errors shrink by factors; what is better higher is a share, and may be 0.
+            # Logarithmic for errors only, as shares can be 0.
             [not metric.higher_is_better for metric in columns.flat],
             validation,
         ),

@@ -1,4 +1,4 @@
-"""The paper's tables as printed, and which of their columns is which metric."""
+"""The tables as printed in the paper, and their columns by metric."""
 
 import csv
 import importlib.resources
@@ -19,19 +19,20 @@ _DOMAINS = {
 
 
 def paper_table(name: str) -> dict[str, dict[str, str]]:
-    """A table of the paper as printed: method -> column -> text."""
+    """Reads a table of the paper as printed: method -> column -> text."""
     resource = importlib.resources.files("benchmarks.report") / "paper" / f"{name}.csv"
     with resource.open(encoding="utf-8") as file:
         return {row["method"]: row for row in csv.DictReader(file)}
 
 
 def table_name(columns: Columns) -> str | None:
-    """The table that the runs can stand beside, sample data's too, of which only Δp does.
+    """The name of the table of the paper with the same data set and network.
 
-    None for networks of which the paper prints no figures.
+    None if the paper has no such table. Sample data get the table of the real data, of which only
+    Δp is shown.
     """
     network = (columns.network or "").lower()
-    if "segnet" in network:  # the figures that the paper took over are of MTAN on it
+    if "segnet" in network:  # the values quoted in the paper are of MTAN on SegNet
         return "table6" if columns.dataset == "nyuv2" else None
     if "mtan" in network or "stitch" in network:  # Figure 4
         return None
@@ -39,7 +40,7 @@ def table_name(columns: Columns) -> str | None:
 
 
 def column_of(columns: Columns, metric: Metric) -> str:
-    """The metric's column in the paper's table."""
+    """The column of a metric in the table of the paper."""
     if columns.dataset == "qm9":
         return columns.tasks[metric.task]
     task = columns.tasks[metric.task]
@@ -47,9 +48,9 @@ def column_of(columns: Columns, metric: Metric) -> str:
 
 
 def paper_figures(columns: Columns) -> dict[str, tuple[list[str], str]]:
-    """The paper's figures for these columns: method -> (one for every metric, Δp).
+    """The values of the paper for these columns: method -> (a text for every metric, Δp).
 
-    "–" where the table has no such column; an average over tasks comes last, where there is one.
+    Missing values are "–". The average over tasks, if there is one, is the last metric.
     """
     name = table_name(columns)
     if name is None:
@@ -63,6 +64,6 @@ def paper_figures(columns: Columns) -> dict[str, tuple[list[str], str]]:
 
 
 def with_spread(row: dict[str, str], column: str) -> str:
-    """A row's figure with its ± where the paper prints one; "–" where there is no figure."""
+    """A value with its ± if the paper prints one; "–" if there is no value."""
     spread = row.get(f"{column}_std")
     return (row.get(column) or "–") + (f" ± {spread}" if spread else "")

@@ -1,4 +1,4 @@
-"""What the tables and plots show, computed from the records of a folder's runs."""
+"""The content of tables and plots, computed from the records of the runs of a folder."""
 
 import dataclasses
 import pathlib
@@ -17,33 +17,33 @@ from benchmarks.step_times import read as read_step_times
 
 Records = list[dict[str, Any]]
 Figures = dict[str, dict[int, np.ndarray]]
-"""Method -> seed -> all metrics."""
+"""method -> seed -> values of all metrics"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One method over its seeds."""
+    """The results of one method over its seeds."""
 
     method: str
     columns: Columns  # the same for all outcomes of a folder
-    test: np.ndarray  # [seeds, M], all metrics of all tasks, as in `columns.flat`
-    delta_p: np.ndarray  # [seeds], percent; NaN without the baseline of that seed
+    test: np.ndarray  # [seeds, M], metrics in the order of `columns.flat`
+    delta_p: np.ndarray  # [seeds], percent; NaN if the seed has no baseline
     delta_p_per_task: np.ndarray  # [seeds, T]
-    validation_delta_p: np.ndarray  # [seeds], of the chosen epoch; NaN where nothing is held out
-    steps_per_second: float  # of its runs, or where all were timed in turns, from that
+    validation_delta_p: np.ndarray  # [seeds], of the chosen epoch; NaN without validation
+    steps_per_second: float  # of timing in turns if there is one, else of the runs
     epochs: list[list[dict[str, Any]]]  # the "epoch" records of every seed
-    failed: list[str]  # for a seed that failed: at which step
+    failed: list[str]  # messages on failed seeds
 
     @property
     def name(self) -> str:
-        """As the paper writes it."""
+        """The name of the method as in the paper."""
         return display_name(self.method)
 
     @property
     def shown(self) -> np.ndarray:
-        """[seeds, M'], the test metrics in the units of their headings, and their average if any.
+        """The test metrics in the units of their headings, [seeds, M], or [seeds, M + 1].
 
-        M' is M, or M + 1 where the columns have an average.
+        The last one is the average over tasks, if the columns have one.
         """
         values = self.test * [metric.scale for metric in self.columns.flat]
         if not self.columns.has_average:
@@ -52,26 +52,26 @@ class Outcome:
 
 
 def columns_of(outcomes: Sequence[Outcome]) -> Columns:
-    """What the outcomes' figures are of; QM9's columns where there are none."""
+    """The columns of the outcomes; those of QM9 if there are no outcomes."""
     return outcomes[0].columns if outcomes else columns_.QM9
 
 
 def load(folder: pathlib.Path) -> list[Outcome]:
-    """The outcomes of a folder, see `outcomes`."""
+    """Reads the outcomes of a folder, see `outcomes`."""
     return outcomes(run_log.read_folder(folder), read_step_times(folder))
 
 
 def outcomes(
     runs: Mapping[str, Mapping[int, Records]], step_times: StepTimes | None = None
 ) -> list[Outcome]:
-    """The outcomes of all methods with at least one run that came to an end, baseline first.
+    """The outcomes of all methods with at least one run that has ended, baseline first.
 
     Args:
-      runs: of `run_log.read_folder`.
-      step_times: of `step_times.read`; their speeds count, not the runs' own.
+      runs: the result of `run_log.read_folder`.
+      step_times: the result of `step_times.read`, which replaces the speeds of the runs.
 
     Raises:
-      UserError: naming the run whose first record disagrees with the others.
+      UserError: if the first record of a run does not match the others.
     """
     methods = sorted(runs, key=order)
     columns = columns_.agreed(
@@ -104,12 +104,12 @@ def outcomes(
 
 
 def _row(columns: Columns, values: Any, where: str) -> np.ndarray:
-    """All metrics [M]; NaN where none are recorded."""
+    """A row of all metrics [M]; NaN if none are recorded."""
     return np.full(len(columns.flat), np.nan) if values is None else columns.flatten(values, where)
 
 
 def _name(method: str, seed: int) -> str:
-    """How messages call a run."""
+    """The name of a run in messages."""
     return run_log.run_path(pathlib.Path(), method, seed).name
 
 
@@ -150,7 +150,7 @@ def _outcome(
 def _improvements(
     columns: Columns, rows: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray]
 ) -> np.ndarray:
-    """Every seed's Δp of every task, [seeds, T]; NaN without the baseline of that seed."""
+    """The Δp of every seed and task, [seeds, T]; NaN if the seed has no baseline."""
     unknown = np.full(len(columns.flat), np.nan)
     deltas = [
         delta_p_per_task(

@@ -1,4 +1,4 @@
-"""What was trained, in words, from the settings beside the runs."""
+"""Describes the settings of runs in words."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +22,10 @@ _PRESET_NOTES = {
 
 
 def title(settings: Mapping[str, Any]) -> str:
-    """What was trained, in a line.
+    """The data set, the network and the protocol in one line.
 
     Args:
-      settings: those of `config.json`.
+      settings: content of `config.json`.
     """
     network = data(settings).get("network")
     name = dataset_title(settings.get("dataset", ""))
@@ -34,7 +34,7 @@ def title(settings: Mapping[str, Any]) -> str:
 
 
 def protocol(settings: Mapping[str, Any], steps: int | None = None) -> str:
-    """The preset, how long training takes, and how many molecules where they are fewer."""
+    """The preset, the length of training, and the number of molecules if not all are used."""
     epochs = f"{settings.get('train', {}).get('epochs', '?')} epochs"
     if steps is not None:
         epochs += f" ({steps:,} steps)"
@@ -44,7 +44,7 @@ def protocol(settings: Mapping[str, Any], steps: int | None = None) -> str:
 
 
 def notes(settings: Mapping[str, Any]) -> list[str]:
-    """What whoever reads the figures must know."""
+    """Notes that readers of the results need."""
     is_qm9 = settings.get("dataset") == "qm9"
     of_preset = _PRESET_NOTES.get(settings.get("preset", ""), "")
     what = "a small subset" if is_qm9 else "few epochs"
@@ -52,6 +52,6 @@ def notes(settings: Mapping[str, Any]) -> list[str]:
 
 
 def data(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings of data and network."""
+    """The settings of the data and the network."""
     found: Mapping[str, Any] = settings.get("data") or settings.get("qm9") or {}
     return found

@@ -1,4 +1,4 @@
-"""A study: the runs of one folder with what is known about them."""
+"""A study: all runs of a folder and their settings."""
 
 import collections
 import dataclasses
@@ -19,39 +19,41 @@ from benchmarks.step_times import StepTimes
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """All that a report says about a folder, which is read once."""
+    """The content of a folder of results, which is read once."""
 
     folder: pathlib.Path
+    """the folder"""
     settings: Mapping[str, Any]
-    """of its config.json; empty where there is none"""
+    """content of config.json; empty if there is no such file"""
     runs: Mapping[str, Mapping[int, Records]]
-    """those that came to an end: method -> seed -> records"""
+    """runs that have ended: method -> seed -> records"""
     outcomes: list[Outcome]
+    """results of each method"""
     unfinished: list[str]
-    """runs that have begun and not come to an end"""
+    """runs that have begun but not ended"""
     step_times: StepTimes | None
-    """where steps were timed in turns"""
+    """times of training steps, if they were measured in turns"""
 
     @property
     def columns(self) -> Columns:
-        """What the figures are of."""
+        """The columns of the tables."""
         return results.columns_of(self.outcomes)
 
     @property
     def dataset(self) -> str:
-        """Its name, also where nothing was trained."""
+        """The name of the data set, even if nothing was trained."""
         name: str = self.columns.dataset if self.outcomes else self.settings.get("dataset", "")
         return name
 
     @property
     def sample_data(self) -> bool:
-        """Whether the data are rendered."""
+        """Whether the data are rendered sample data."""
         timed = self.step_times is not None and self.step_times.sample_data
         return self.columns.sample_data if self.outcomes else timed
 
     @property
     def title(self) -> str:
-        """Data set and network, marked where the data are a sample."""
+        """The data set and network, marked if the data are sample data."""
         network = setting.data(self.settings).get("network") or self.columns.network
         shown = network if network and self.dataset in ("nyuv2", "cityscapes") else ""
         name = dataset_title(self.dataset)
@@ -59,7 +61,7 @@ class Study:
 
     @functools.cached_property
     def provenance(self) -> str:
-        """Which data, setting, length and how many seeds, in a line."""
+        """The data, preset, length of training and number of seeds in one line."""
         data = "rendered sample data" if self.sample_data else "real data"
         network = setting.data(self.settings).get("network") or self.columns.network
         name = f"{dataset_title(self.dataset)} ({data})"
@@ -77,7 +79,7 @@ class Study:
 
     @property
     def environment(self) -> list[str]:
-        """Device, versions and commit of the runs; several where they differ."""
+        """The device, versions and commit of the runs; several lines if they differ."""
         found = collections.Counter(
             _environment_line(record["environment"])
             for seeds in self.runs.values()
@@ -93,16 +95,16 @@ class Study:
 
     @property
     def notes(self) -> list[str]:
-        """What whoever reads the figures must know."""
+        """Notes that readers of the results need."""
         waiting = f"Not finished, and left out: {', '.join(self.unfinished)}."
         return setting.notes(self.settings) + [waiting] * bool(self.unfinished)
 
     def find(self, method: str) -> Outcome | None:
-        """The outcome of that method, also where all its runs failed."""
+        """The outcome of a method, even if all of its runs failed; None if it has no runs."""
         return next((o for o in self.outcomes if o.method == method), None)
 
     def examples(self) -> dict[str, pathlib.Path]:
-        """Files of examples by method, of the first seed that has one."""
+        """The file of examples of each method, from the first seed that has one."""
         found = {}
         for method, seeds in sorted(self.runs.items(), key=lambda run: order(run[0])):
             paths = (examples_file.path(self.folder, method, seed) for seed in sorted(seeds))
@@ -113,10 +115,10 @@ class Study:
 
 
 def load(folder: pathlib.Path) -> Study:
-    """Reads a folder.
+    """Reads a folder of results.
 
     Raises:
-      UserError: if a file in it is broken or its runs disagree.
+      UserError: if a file is damaged or the runs do not match each other.
     """
     runs = run_log.read_folder(folder)
     times = step_times.read(folder)
@@ -134,7 +136,7 @@ def load(folder: pathlib.Path) -> Study:
 
 
 def is_study(folder: pathlib.Path) -> bool:
-    """Whether a folder has runs."""
+    """Whether a folder contains runs."""
     return any(folder.glob("*-seed*.jsonl"))
 
 

@@ -1,4 +1,4 @@
-"""A study as an exhibit: all that its folder has."""
+"""The report of a study: a table of all runs, all plots, and pictures of examples."""
 
 from matplotlib.figure import Figure
 
@@ -10,14 +10,14 @@ from benchmarks.report.study import Study
 
 
 def title(study: Study) -> str:
-    """What was trained, in a line; marked where the data are a sample."""
+    """The data set, network and protocol in one line, marked if the data are sample data."""
     return marked(
         setting.title(study.settings) if study.settings else study.title, study.sample_data
     )
 
 
 def make(study: Study, *, figures: bool = True) -> Exhibit:
-    """The table of all runs, all plots, and a picture for every method that has examples."""
+    """Makes the table of all runs, all plots, and a picture for every method with examples."""
     drawn = {
         stem: figure_files.footnote(figure, study.provenance)
         for stem, figure in (plots.draw(study.outcomes) if figures else {}).items()

@@ -1,4 +1,4 @@
-"""How a method looks: the same in every figure, in print and to the colour-blind."""
+"""The colours and markers of methods, the same in all figures and safe for the colour-blind."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from benchmarks import methods
 from benchmarks.methods import DISPLAY_NAMES
 from benchmarks.report.results import Outcome
 
-# Okabe and Ito's palette, for the colour-blind, and eight markers: a method has the same pair in
-# every figure. The paper's own method and the two that everything is compared with come first.
+# The palette of Okabe and Ito for the colour-blind, and eight markers. A method has the same pair
+# in every figure; the baselines STL and EW, and DB-MTL, come first.
 _PALETTE = (
     "#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D1F",
 )  # fmt: skip
 _MARKERS = ("s", "^", "o", "D", "v", "P", "X", "*")
 _FIRST = ("stl", "ew", "db_mtl")
 _EXCHANGED = {"mgda": "grad_norm", "grad_norm": "mgda"}
-"""GradNorm is compared with DB-MTL, whose colour would come round to it."""
+"""Methods that swap places, as GradNorm would have the colour of DB-MTL in the same figure."""
 _ORDER = (*_FIRST, *(_EXCHANGED.get(n, n) for n in DISPLAY_NAMES if n not in _FIRST))
 
 
@@ -24,10 +24,10 @@ def colour(method: str) -> str:
 
 
 def of(outcome: Outcome) -> dict[str, Any]:
-    """A chain or a variant looks like its method, with an open marker and a dashed line."""
+    """The style of a method; chains and variants have an open marker and a dashed line."""
     balancers, method, options = methods.parse(outcome.method)
     position = _position(method)
-    # Seven steps in the markers for each of eight colours: pairs repeat after 56 methods.
+    # Each round of the eight colours shifts the markers by one: pairs repeat after 56 methods.
     style = {
         "color": colour(method),
         "marker": _MARKERS[(position + position // len(_PALETTE)) % len(_MARKERS)],
@@ -38,7 +38,7 @@ def of(outcome: Outcome) -> dict[str, Any]:
 
 
 FEW = 6
-"""More methods than this do not fit beside each other."""
+"""More methods than this do not fit side by side in a figure."""
 
 
 def _position(method: str) -> int:

@@ -1,4 +1,4 @@
-"""A table by itself: what Markdown, LaTeX and HTML are written from."""
+"""A table, independent of the formats Markdown, LaTeX and HTML."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ Style = Literal["", "bold", "underline"]
 
 
 class Heading(NamedTuple):
-    """Of a column."""
+    """The heading of a column."""
 
     text: str
     group: str = ""
-    """stands once above neighbours that share it"""
+    """heading above neighbouring columns of the same group"""
     paper: bool = False
-    """the paper's figures, which stand back"""
+    """whether the column has values of the paper, which are shown in grey"""
 
 
 class Cell(NamedTuple):
-    """A text and how it stands out."""
+    """The text of a cell and its style."""
 
     text: str
     style: Style = ""
@@ -28,20 +28,21 @@ MISSING = Cell("–")
 
 
 class Row(NamedTuple):
-    """The first cell names the row."""
+    """A row of a table; the first cell contains its name."""
 
     cells: tuple[Cell, ...]
     failed: bool = False
+    """whether the row is of a failed run"""
 
     @property
     def name(self) -> str:
-        """What the row is of."""
+        """The name of the row."""
         return self.cells[0].text
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Headings, the first above the rows' names, and rows as long."""
+    """Headings and rows of the same length; the first column has the names of the rows."""
 
     headings: tuple[Heading, ...]
     rows: tuple[Row, ...]
@@ -56,7 +57,7 @@ class Table:
 
     @property
     def groups(self) -> list[tuple[str, int]]:
-        """The groups from left to right, each with how many columns it spans."""
+        """The groups from left to right, each with the number of its columns."""
         spans: list[tuple[str, int]] = []
         for heading in self.headings:
             if spans and spans[-1][0] == heading.group:
@@ -67,14 +68,14 @@ class Table:
 
 
 def plain(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table without groups and styles."""
+    """Makes a table without groups and styles."""
     return Table(
         tuple(map(Heading, headings)), tuple(Row(tuple(map(Cell, cells))) for cells in rows)
     )
 
 
 def beside(left: Table, right: Table) -> Table:
-    """Both side by side, rows of the same name in one; a dash where one of them has none."""
+    """Joins two tables side by side by the names of the rows; missing cells get a dash."""
     names = list(dict.fromkeys(row.name for table in (left, right) for row in table.rows))
     by_name = [{row.name: row for row in table.rows} for table in (left, right)]
     rows = []
@@ -86,6 +87,6 @@ def beside(left: Table, right: Table) -> Table:
         ]
         failed = any(row.failed for row in found if row)
         rows.append(Row((Cell(name), *halves[0], *halves[1]), failed))
-    # Failed runs stand last, as in each of the two.
+    # Failed runs come last, as in both tables.
     rows.sort(key=lambda row: row.failed)
     return Table((*left.headings, *right.headings[1:]), tuple(rows))

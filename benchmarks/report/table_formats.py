@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX and HTML."""
+"""Writes tables as Markdown, LaTeX and HTML."""
 
 import html
 import re
@@ -11,11 +11,11 @@ _NUMBER = re.compile(r"-?[0-9][0-9.,]*( ± [0-9.,]+)?")
 
 
 def markdown(table: Table) -> str:
-    """GitHub's kind: a group's name stands in the first of its headings."""
+    """The table in GitHub's Markdown; the name of a group is in the first of its headings."""
     headings, last = [], ""
     for heading in table.headings:
         new = heading.group if heading.group != last else ""
-        # Within a group the line break keeps the headings on one level.
+        # Within a group, the line break aligns the headings.
         headings.append(f"{new}<br>{heading.text}" if heading.group else heading.text)
         last = heading.group
     marks = {"bold": "**{}**", "underline": "<u>{}</u>"}
@@ -25,15 +25,16 @@ def markdown(table: Table) -> str:
 
 
 LATEX_PACKAGES = "amssymb, booktabs, graphicx, xcolor"
+"""The LaTeX packages that the tables need."""
 
 
 def latex(table: Table, caption: str = "", notes: Sequence[str] = ()) -> str:
-    """A `table` with booktabs' rules, shrunk to the text's width where it is wider.
+    """The table as a LaTeX `table` with the rules of booktabs, shrunk to the width of the text.
 
     Args:
-      table: what it shows.
-      caption: plain text, as are the notes; "": none.
-      notes: stand below in small print, a line each.
+      table: the table.
+      caption: caption as plain text; empty: no caption.
+      notes: notes below the table as plain text, one line each.
     """
     width = len(table.headings)
     lines = [f"% needs \\usepackage{{{LATEX_PACKAGES}}}", r"\begin{table}", r"\centering"]
@@ -60,7 +61,7 @@ def latex(table: Table, caption: str = "", notes: Sequence[str] = ()) -> str:
 
 
 def _latex_groups(table: Table) -> list[str]:
-    """The row of groups, each with a rule below; none where there is no group."""
+    """The lines with the groups and the rules below them; empty if there are no groups."""
     if not any(heading.group for heading in table.headings):
         return []
     cells, rules, column = [], [], 1
@@ -82,7 +83,7 @@ def _latex_cell(cell: Cell, heading: Heading) -> str:
     text = f"${cell.text.replace('±', chr(92) + 'pm')}$" if number else latex_text(cell.text)
     if heading.paper:
         return rf"\textcolor{{gray}}{{{text}}}"
-    if cell.style == "bold":  # \textbf does not reach into formulas
+    if cell.style == "bold":  # \textbf does not affect formulas
         return rf"\textbf{{\boldmath {text}}}"
     return rf"\underline{{{text}}}" if cell.style == "underline" else text
 
@@ -102,12 +103,12 @@ _LATEX_PATTERN = re.compile("|".join(sorted(map(re.escape, _LATEX), key=len, rev
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is; of what it has a command for, ASCII."""
+    """Escapes a text for LaTeX, and replaces symbols by commands."""
     return _LATEX_PATTERN.sub(lambda match: _LATEX[match[0]], text)
 
 
 def html_table(table: Table) -> str:
-    """Groups above headings; the paper's columns and the failed rows have classes."""
+    """The table as HTML; columns of the paper and failed rows have CSS classes."""
     lines = ["<table>", "<thead>"]
     if any(heading.group for heading in table.headings):
         groups = (

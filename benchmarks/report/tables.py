@@ -1,4 +1,4 @@
-"""The comparison as the paper's tables: a row per method, a column per metric, and Δp."""
+"""The comparison as in the tables of the paper: a row per method, a column per metric, and Δp."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from benchmarks.report.table import Cell, Heading, Row, Style, Table
 
 
 def comparison(outcomes: Sequence[Outcome], *, group: str = "", speed: bool = False) -> Table:
-    """Our figures, each beside the paper's own of the same method.
+    """A table of our results, each beside that of the paper for the same method.
 
-    Sample data stand beside the paper's Δp alone, which is of the real data.
+    For sample data, only the Δp of the paper is shown, which is of the real data.
 
     Args:
-      outcomes: the rows; runs that failed have rows of their own at the end.
-      group: stands above all columns; "": the tasks' names stand above theirs.
-      speed: a last column with the steps per second.
+      outcomes: results for the rows; failed runs have their own rows at the end.
+      group: heading above all columns; empty: the names of the tasks are above their columns.
+      speed: whether to add a column with the steps per second.
     """
     columns = columns_of(outcomes)
     paper = paper_figures(columns)
@@ -57,7 +57,7 @@ def comparison(outcomes: Sequence[Outcome], *, group: str = "", speed: bool = Fa
 
 
 def legend(outcomes: Sequence[Outcome]) -> str:
-    """What the figures of `comparison` are."""
+    """The caption of `comparison`."""
     columns = columns_of(outcomes)
     seeds = sorted({len(outcome.test) for outcome in outcomes} - {0})
     text = f"Test {columns.one_metric or 'metrics'}"
@@ -73,7 +73,13 @@ def legend(outcomes: Sequence[Outcome]) -> str:
 
 
 def figure(values: np.ndarray, decimals: int | None = None, digits: int = 3) -> str:
-    """Mean ± standard deviation over seeds, to three significant digits unless told."""
+    """Formats mean ± standard deviation over seeds.
+
+    Args:
+      values: values over seeds.
+      decimals: number of decimals; None: as given by `digits`.
+      digits: number of significant digits of the mean.
+    """
     mean = float(np.mean(values))
     if not np.isfinite(mean):
         return "–"
@@ -84,7 +90,7 @@ def figure(values: np.ndarray, decimals: int | None = None, digits: int = 3) -> 
 
 
 def figures(outcome: Outcome) -> list[str]:
-    """All shown metrics, with as many digits as the paper's table has."""
+    """Formats all shown metrics, with as many digits as the table of the paper."""
     columns = outcome.columns
     units = [metric.unit for metric in columns.flat] + ["%"] * columns.has_average
     digits = 3 if columns.dataset == "qm9" else 4
@@ -95,7 +101,7 @@ def figures(outcome: Outcome) -> list[str]:
 
 
 def _headings(columns: Columns, group: str) -> list[Heading]:
-    """One for every shown figure but Δp."""
+    """The headings of all shown metrics except Δp."""
     if columns.one_metric:
         titles = [*columns.metric_titles, *["average (%) ↑"] * columns.has_average]
         return [Heading(title, group) for title in titles]
@@ -104,9 +110,10 @@ def _headings(columns: Columns, group: str) -> list[Heading]:
 
 
 def best(outcomes: Sequence[Outcome]) -> dict[tuple[str, int], Style]:
-    """(method's name, figure) -> "bold" for the best of our figures, "underline" for the second.
+    """The style of cells: (name of the method, column) -> "bold" or "underline".
 
-    The figures are counted from 1: all shown metrics, then Δp.
+    The best of our results in a column is bold, the second best underlined. Columns are counted
+    from 1: all shown metrics, then Δp.
     """
     finished = [outcome for outcome in outcomes if len(outcome.test)]
     if not finished:

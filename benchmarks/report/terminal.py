@@ -1,4 +1,4 @@
-"""The comparison as it is printed: all metrics for a few methods, Δp and speed for many."""
+"""The comparison as a table for the terminal."""
 
 from collections.abc import Sequence
 
@@ -13,20 +13,20 @@ from benchmarks.report.tables import best, figure, figures
 
 
 def table(outcomes: Sequence[Outcome], title: str) -> Table:
-    """The table for a terminal: all metrics for a few methods, Δp and speed for many."""
+    """The table for the terminal: all metrics for a few methods, Δp and speed for many."""
     title = marked(title, columns_of(outcomes).sample_data)
     return (_by_metric if len(outcomes) <= _FEW else _by_method)(outcomes, title)
 
 
 _FEW = 4
-"""More methods than this do not fit beside each other."""
+"""More methods than this do not fit side by side."""
 
 
 def _by_metric(outcomes: Sequence[Outcome], title: str) -> Table:
-    """One column per method, as many metrics do not fit beside each other."""
+    """A table with a column per method, as many metrics do not fit side by side."""
     columns = columns_of(outcomes)
     headings, cells = _rows(outcomes, ": ")
-    # Under each other, the metrics after a task's first are indented instead.
+    # Indents all metrics of a task but the first.
     headings = [f"  {h[2:]}" if h.startswith(": ") else h for h in headings]
     styles = best(outcomes)
     table = Table(title=title, title_justify="left")
@@ -42,7 +42,7 @@ def _by_metric(outcomes: Sequence[Outcome], title: str) -> Table:
 
 
 def _by_method(outcomes: Sequence[Outcome], title: str) -> Table:
-    """One row per method, the best first."""
+    """A table with a row per method, the best first."""
     paper = {name: delta for name, (_, delta) in _paper(columns_of(outcomes)).items()}
     table = Table(title=title, title_justify="left")
     table.add_column("method")
@@ -72,12 +72,12 @@ def _by_method(outcomes: Sequence[Outcome], title: str) -> Table:
 
 
 def _paper(columns: Columns) -> dict[str, tuple[list[str], str]]:
-    """The paper's figures; none beside sample data, which cannot say here what they are."""
+    """The values of the paper; none for sample data, as they are not comparable."""
     return {} if columns.sample_data else paper_figures(columns)
 
 
 def _metric_headings(columns: Columns, separator: str) -> list[str]:
-    """One for every metric, the task's name before the first of its metrics."""
+    """The headings of all metrics; the first metric of a task has the name of the task."""
     tasks = columns.task_titles
     if columns.one_metric:
         headings = columns.metric_titles
@@ -90,7 +90,7 @@ def _metric_headings(columns: Columns, separator: str) -> list[str]:
 
 
 def _rows(outcomes: Sequence[Outcome], separator: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells: ours, then the paper's own figures for the same methods."""
+    """The headings and cells: our results, then those of the paper for the same methods."""
     columns = columns_of(outcomes)
     headings = ["method", *_metric_headings(columns, separator), "Δp (%) ↑", "steps/s"]
     cells = []

@@ -1,7 +1,7 @@
-"""What networks learn from images: losses, and metrics that add up over batches.
+"""The tasks on images: losses and metrics.
 
-Every task is a `Task`. All of its functions but `metrics` can be jitted; the totals of batches are
-summed, and `metrics` makes the figures of a whole split out of the sum.
+Every task is a `Task`. All of its functions except `metrics` can be jitted. The totals of all
+batches are summed, and `metrics` computes the metrics of a whole split from the sum.
 """
 
 from benchmarks.tasks.classification import CLASSIFICATION

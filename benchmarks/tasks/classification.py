@@ -1,4 +1,4 @@
-"""A class for every image."""
+"""Classification: predicts the class of an image."""
 
 from typing import Any, NamedTuple
 
@@ -10,21 +10,21 @@ from benchmarks.tasks.task import Task, ratio
 
 
 class Totals(NamedTuple):
-    """Over the images that have a label."""
+    """Numbers of correctly classified images, and of all images, that have a label."""
 
     right: jax.Array
     images: jax.Array
 
 
 def totals(logits: jax.Array, labels: jax.Array) -> Totals:
-    """Of logits [..., C] and labels [...], of which a negative one does not count."""
+    """The totals of logits [..., C] and labels [...]; images with a negative label do not count."""
     valid = labels >= 0
     right = jnp.argmax(logits, axis=-1) == labels  # never where the label is negative
     return Totals(jnp.sum(right), jnp.sum(valid))
 
 
 def metrics(totals: Any) -> list[float]:
-    """The share of images that are right."""
+    """The accuracy: the share of images that are classified correctly."""
     right, images = totals
     return [ratio(right, images)]
 

@@ -1,4 +1,4 @@
-"""The distance of every pixel, or its disparity."""
+"""Depth estimation: predicts the depth or disparity of every pixel."""
 
 from typing import Any, NamedTuple
 
@@ -12,22 +12,25 @@ class Totals(NamedTuple):
     """Sums over the pixels whose depth is known."""
 
     absolute: jax.Array
+    """sum of the absolute errors"""
     relative: jax.Array
+    """sum of the relative errors"""
     known: jax.Array
+    """number of pixels"""
 
 
 def loss(predicted: jax.Array, depth: jax.Array) -> jax.Array:
     """Mean absolute error over the pixels whose depth is known.
 
     Args:
-      predicted: [..., H, W, 1]
-      depth: the same shape, 0 where it is not known.
+      predicted: predicted depth [..., H, W, 1].
+      depth: true depth of the same shape, 0 where unknown.
     """
     return masked_mean(jnp.abs(predicted.astype(jnp.float32) - depth), depth != 0)
 
 
 def totals(predicted: jax.Array, depth: jax.Array) -> Totals:
-    """Of arrays as for `loss`."""
+    """The totals of a batch; the arguments are those of `loss`."""
     known = depth != 0
     errors = jnp.abs(predicted.astype(jnp.float32) - depth)
     return Totals(
@@ -38,7 +41,7 @@ def totals(predicted: jax.Array, depth: jax.Array) -> Totals:
 
 
 def metrics(totals: Any) -> list[float]:
-    """Absolute and relative error, means over all pixels of the split whose depth is known."""
+    """The mean absolute and mean relative error over all pixels whose depth is known."""
     absolute, relative, known = totals
     return [ratio(absolute, known), ratio(relative, known)]
 

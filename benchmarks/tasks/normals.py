@@ -1,4 +1,4 @@
-"""The direction that every pixel's surface faces."""
+"""Surface normal estimation: predicts the normal of the surface in every pixel."""
 
 from typing import Any, NamedTuple
 
@@ -9,10 +9,10 @@ import numpy as np
 from benchmarks.tasks.task import Task, ratio
 
 THRESHOLDS = (11.25, 22.5, 30.0)
-"""Degrees."""
+"""Thresholds of the angular error in degrees."""
 
 RESOLUTION = 0.01
-"""Degrees: the median is known to within one such step."""
+"""The resolution of the median in degrees."""
 _BINS = 18_000
 
 
@@ -20,25 +20,26 @@ class Totals(NamedTuple):
     """Sums over the pixels whose normal is known."""
 
     angles: jax.Array
-    """of the errors, degrees"""
+    """sum of the angular errors in degrees"""
     within: jax.Array
-    """[3], pixels whose error is below each threshold"""
+    """[3], number of pixels whose error is below each threshold"""
     histogram: jax.Array
-    """[18000], pixels by error in steps of 0.01 degrees"""
+    """[18000], histogram of the errors in steps of 0.01 degrees"""
     known: jax.Array
+    """number of pixels"""
 
 
 def loss(predicted: jax.Array, normal: jax.Array) -> jax.Array:
-    """1 - mean cosine over the pixels whose normal is known; 0 if none is.
+    """1 - mean cosine over the pixels whose normal is known; 0 if there are none.
 
     Args:
-      predicted: [..., H, W, 3] of any length.
-      normal: the same shape, unit vectors, or zero where it is not known.
+      predicted: predicted vectors [..., H, W, 3] of any length.
+      normal: true unit normals of the same shape, zero where unknown.
     """
     known = _known(normal)
     predicted = predicted.astype(jnp.float32)
     square = jnp.sum(predicted**2, axis=-1)
-    # Selects on both sides of the root: of zero its derivative is infinite.
+    # `where` on both sides of the root, whose derivative at zero is infinite.
     length = jnp.sqrt(jnp.where(square > 0, square, 1))
     cosine = jnp.where(square > 0, jnp.sum(predicted * normal, axis=-1) / length, 0)
     count = jnp.sum(known)
@@ -47,10 +48,10 @@ def loss(predicted: jax.Array, normal: jax.Array) -> jax.Array:
 
 
 def totals(predicted: jax.Array, normal: jax.Array) -> Totals:
-    """Of arrays as for `loss`."""
+    """The totals of a batch; the arguments are those of `loss`."""
     known = _known(normal)
     predicted = predicted.astype(jnp.float32)
-    # Half angles: the usual arc cosine cannot tell small angles apart in single precision.
+    # By half angles, as the arc cosine is inexact for small angles in single precision.
     a, b = _unit(predicted), _unit(normal)
     apart, together = (jnp.linalg.norm(v, axis=-1) for v in (a - b, a + b))
     angle = jnp.degrees(2 * jnp.arctan2(apart, together))
@@ -65,14 +66,14 @@ def totals(predicted: jax.Array, normal: jax.Array) -> Totals:
 
 
 def metrics(totals: Any) -> list[float]:
-    """Mean and median angle in degrees, and the shares of pixels within each threshold."""
+    """The mean and median angle in degrees, and the share of pixels within each threshold."""
     angles, within, histogram, known = totals
     shares = [ratio(pixels, known) for pixels in np.asarray(within)]
     return [ratio(angles, known), _median(np.asarray(histogram)), *shares]
 
 
 def _median(histogram: np.ndarray) -> float:
-    """The mean of the two middle errors, each taken as the middle of its step."""
+    """The median of a histogram; each error counts as the centre of its bin."""
     count = int(histogram.sum())
     if not count:
         return float("nan")

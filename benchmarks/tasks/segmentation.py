@@ -1,4 +1,4 @@
-"""A class for every pixel."""
+"""Semantic segmentation: predicts the class of every pixel."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean cross-entropy over the pixels that have a label.
 
     Args:
-      logits: [..., C]
-      labels: [...] integers from 0 to C - 1; a negative one does not count.
+      logits: logits [..., C] of C classes.
+      labels: integers [...] from 0 to C - 1; pixels with a negative label do not count.
     """
     labels = labels.astype(jnp.int32)
     errors = optax.softmax_cross_entropy_with_integer_labels(
@@ -25,20 +25,20 @@ def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def totals(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The confusion matrix [C, C]: how many pixels of class i (row) are taken for class j."""
+    """The confusion matrix [C, C]: number of pixels of class i (row) predicted as class j."""
     num_classes = logits.shape[-1]
     labels = labels.astype(jnp.int32)
     pairs = labels * num_classes + jnp.argmax(logits, axis=-1)
-    pairs = jnp.where(labels >= 0, pairs, num_classes**2)  # a bin that is thrown away
+    pairs = jnp.where(labels >= 0, pairs, num_classes**2)  # a bin that is discarded
     counts = jnp.bincount(pairs.ravel(), length=num_classes**2 + 1)
     return counts[:-1].reshape(num_classes, num_classes)
 
 
 def metrics(confusion: Any) -> list[float]:
-    """Mean intersection over union of the classes, and share of pixels that are right.
+    """The mean intersection over union (mIoU) of the classes, and the pixel accuracy.
 
-    A class that neither occurs nor is predicted has no IoU: the mean is over the others.  (Where
-    the usual code divides 0 by 0, all would be NaN.)
+    Classes that neither occur nor are predicted have no IoU and are left out of the mean, which
+    would be NaN otherwise.
     """
     confusion = np.asarray(confusion, np.float64)
     right = np.diag(confusion)

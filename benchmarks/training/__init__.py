@@ -1,1 +1,1 @@
-"""Training a network by a method: one loop for all of them."""
+"""Training: one loop for all networks and methods."""

@@ -1,8 +1,9 @@
-"""The state of a run on disk, from which it goes on after a crash.
+"""Checkpoints: states of runs on disk, from which interrupted runs resume.
 
-Beside the records of the seeds 0 and 1 of a method that are trained together is the folder
-`{method}-seed0+1.checkpoint` with one numbered folder in it, the newest state. Orbax writes a new
-one under another name and renames it when it is complete; only then is the old one removed.
+If the seeds 0 and 1 of a method are trained together, their checkpoint is in the folder
+`{method}-seed0+1.checkpoint`, which is in the folder of results. It contains one numbered folder
+with the newest state. Orbax writes a new state under another name and renames it when it is
+complete; then the old state is removed.
 """
 
 import asyncio
@@ -29,27 +30,27 @@ from benchmarks.training import distributed
 _SUFFIX = ".checkpoint"
 
 _ASK_EVERY = 50
-"""Steps between two of process 0's answers to the others whether a checkpoint is due."""
+"""With several processes, the number of steps after which process 0 decides on a checkpoint."""
 
 
 def path(folder: pathlib.Path, method: str, seeds: Sequence[int]) -> pathlib.Path:
-    """Where the checkpoint of seeds is that are trained together."""
+    """The folder of the checkpoint of seeds that are trained together."""
     return folder / f"{method}-seed{'+'.join(map(str, seeds))}{_SUFFIX}"
 
 
 def begun(folder: pathlib.Path, method: str) -> list[tuple[int, ...]]:
-    """The seeds that are trained together, for every checkpoint of a method."""
+    """The seeds of every existing checkpoint of a method."""
     paths = folder.glob(f"*{_SUFFIX}")
     names = [p.name.removesuffix(_SUFFIX).rpartition("-seed") for p in paths]
     return sorted(tuple(map(int, name[2].split("+"))) for name in names if name[0] == method)
 
 
 class Checkpoints:
-    """The newest state of one run.
+    """Saves and restores the state of a run.
 
     Args:
-      folder: of the checkpoint, see `path`.
-      seconds: that pass at least between two of them.
+      folder: folder of the checkpoint, see `path`.
+      seconds: minimum time between two checkpoints.
     """
 
     def __init__(self, folder: pathlib.Path, seconds: float) -> None:
@@ -58,7 +59,7 @@ class Checkpoints:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next checkpoint."""
         if jax.process_count() > 1:
             self._asked += 1
             return self._asked % _ASK_EVERY == 0 and bool(distributed.agree(self._passed))
@@ -70,14 +71,14 @@ class Checkpoints:
 
     @property
     def exist(self) -> bool:
-        """Whether there is anything, usable or not."""
+        """Whether the folder exists; its checkpoints may be damaged."""
         return bool(distributed.agree(self._folder.exists()))
 
     def save(self, state: Any) -> None:
-        """Writes a state, a tree of arrays, PRNG keys and numbers, and removes older ones.
+        """Writes a state (a tree of arrays, PRNG keys and numbers) and removes older states.
 
         Raises:
-          UserError: if that fails; what was there is then still there.
+          UserError: if it cannot be written; the older states are then kept.
         """
         plain = _on_host(state)
         if distributed.is_first():
@@ -94,11 +95,11 @@ class Checkpoints:
                 shutil.rmtree(other, ignore_errors=True)
 
     def restore(self, like: Any, note: Callable[[str], None]) -> Iterator[Any]:
-        """The states that can be read, newest first: one, unless a crash left two.
+        """Yields the states that can be read, newest first; usually there is only one.
 
         Args:
-          like: a state of the same structure, shapes and kinds of leaves.
-          note: is told about those that cannot be read.
+          like: a state with the same structure, shapes and types of leaves.
+          note: called with a message for each state that cannot be read.
         """
         plain = _on_host(like)
         for name in distributed.agree(self._complete()):
@@ -106,14 +107,14 @@ class Checkpoints:
             try:
                 if distributed.is_first():
                     found = self._read(name, plain)
-            # Any: what a damaged file makes of Orbax cannot be foreseen.
+            # All exceptions, as the errors of Orbax for damaged files are not documented.
             except Exception as error:
                 note(f"{self._folder / name} is damaged and not used ({_line(error)})")
             if distributed.agree(found is not None):
                 yield jax.tree.map(_like, like, distributed.share(found or plain))
 
     def _read(self, name: str, plain: Any) -> Any:
-        """A state of these shapes."""
+        """Reads a state and checks its checksum and shapes."""
         with _orbax() as checkpointer:
             found = checkpointer.restore(
                 (self._folder / name).absolute(),
@@ -125,12 +126,12 @@ class Checkpoints:
         return found["state"]
 
     def discard(self) -> None:
-        """Removes all that there is."""
+        """Removes the folder."""
         if distributed.is_first():
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _complete(self) -> list[str]:
-        """The names of states that were written to the end, newest first."""
+        """The names of the complete states, newest first."""
         with disk_errors(self._folder):
             found = self._folder.iterdir() if self._folder.exists() else ()
             names = [item.name for item in found if item.name.isdecimal()]
@@ -138,7 +139,7 @@ class Checkpoints:
 
 
 def _on_host(tree: Any) -> Any:
-    """NumPy arrays alone: PRNG keys as their data, numbers as arrays."""
+    """Converts all leaves, including PRNG keys and numbers, to NumPy arrays."""
     data = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
     return distributed.on_host(data)
 
@@ -149,7 +150,7 @@ def _check_shape(expected: np.ndarray, found: np.ndarray) -> None:
 
 
 def _like(like: Any, found: np.ndarray) -> Any:
-    """A leaf as what it was before it was saved."""
+    """Converts a restored leaf to the type, dtype and sharding of `like`."""
     if _is_key(like):
         data = _like(jax.random.key_data(like), found)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
@@ -157,7 +158,7 @@ def _like(like: Any, found: np.ndarray) -> Any:
         host = np.array(found, like.dtype)
         return jax.make_array_from_callback(host.shape, like.sharding, lambda index: host[index])
     if isinstance(like, jax.Array):
-        return jnp.array(found, like.dtype)  # a copy, as steps overwrite their arguments
+        return jnp.array(found, like.dtype)  # a copy, as steps donate their arguments
     return found if isinstance(like, np.ndarray) else found.item()
 
 
@@ -166,7 +167,7 @@ def _is_key(x: Any) -> bool:
 
 
 def _checksum(plain: Any) -> np.ndarray:
-    """Of all bytes; Orbax would not notice every change."""
+    """A checksum of all bytes, as Orbax does not detect every change."""
     total = 0
     for leaf in jax.tree.leaves(plain):
         total = zlib.crc32(np.ascontiguousarray(leaf).tobytes(), total)
@@ -174,13 +175,13 @@ def _checksum(plain: Any) -> np.ndarray:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that ignores what it is told after its end.
+    """An event loop that ignores callbacks after it is closed.
 
-    When one array cannot be written or read, Orbax closes its loop; TensorStore then reports the
-    other arrays to it, each of which would print a traceback.
+    If an array cannot be written or read, Orbax closes its loop. TensorStore still reports the
+    other arrays to the loop, which would print a traceback for each of them.
     """
 
-    def call_soon_threadsafe(  # type: ignore[override]  # its own is generic
+    def call_soon_threadsafe(  # type: ignore[override]  # the original is generic
         self, callback: Any, *args: Any, context: Any = None
     ) -> Any:
         try:
@@ -197,15 +198,15 @@ class _LoopPolicy(asyncio.DefaultEventLoopPolicy):
 
 @contextlib.contextmanager
 def _orbax() -> Iterator[Any]:
-    """A checkpointer that works in the caller's thread and reports errors as exceptions alone."""
-    # Imported only now: it takes a second, and a short run needs none.
+    """A checkpointer that works in the caller's thread and reports errors only as exceptions."""
+    # Imported late, as it takes a second and short runs do not need it.
     from orbax import checkpoint
 
     logger, policy = logging.getLogger("absl"), asyncio.get_event_loop_policy()
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     asyncio.set_event_loop_policy(_LoopPolicy())
-    # Process 0 works alone: Orbax would else wait for the others.
+    # Only process 0 uses Orbax, which would otherwise wait for the other processes.
     alone = (
         checkpoint.options.MultiprocessingOptions(
             primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
@@ -224,7 +225,7 @@ def _orbax() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _write_errors(target: pathlib.Path) -> Iterator[None]:
-    """As `disk_errors`; TensorStore's are ValueErrors."""
+    """Like `disk_errors`, and also for errors of TensorStore, which are ValueErrors."""
     try:
         with disk_errors(target):
             yield
@@ -233,7 +234,7 @@ def _write_errors(target: pathlib.Path) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """What went wrong; TensorStore's messages are long, and have the system's error within."""
+    """A short message; the long messages of TensorStore contain the error of the system."""
     text = " ".join(str(error).split())
     code = re.search(r"os_error_code='(\d+)'", text)
     return os.strerror(int(code[1])) if code else text[:200] or type(error).__name__

@@ -1,7 +1,7 @@
-"""Several processes as one: all compute, process 0 alone reads and writes results.
+"""Training with several processes, of which only process 0 reads and writes results.
 
-Whatever depends on files or clocks is decided by process 0 and told to the others, as all of them
-must run the same programs in the same order.
+All processes must run the same programs in the same order. Process 0 therefore makes all decisions
+that depend on files or clocks, and sends them to the others.
 """
 
 import json
@@ -18,10 +18,10 @@ _MESSAGE_BYTES = 2**14
 
 
 def initialize(config: Compare) -> None:
-    """Meets the other processes, if there are to be any; before anything else is done with JAX.
+    """Connects to the other processes, if there are any; it must be called before other JAX code.
 
     Raises:
-      UserError: if the options do not say how, or the others do not come.
+      UserError: if the options are inconsistent, or the connection fails.
     """
     explicit = {
         "--coordinator": config.coordinator,
@@ -40,7 +40,7 @@ def initialize(config: Compare) -> None:
         )
     if config.time_steps:
         raise UserError(f"--time-steps: expected 0 with --distributed, found {config.time_steps}")
-    # It would catch SIGTERM, and wait for the program to ask whether it came.
+    # That service would catch SIGTERM, so that the program would not end.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(config.coordinator, config.num_processes, config.process_id)
@@ -54,7 +54,7 @@ def is_first() -> bool:
 
 
 def agree(value: Any) -> Any:
-    """Process 0's value, JSON, in all processes, whatever theirs is."""
+    """Returns the value of process 0 in all processes; it must be convertible to JSON."""
     if jax.process_count() == 1:
         return value
     text = json.dumps(value).encode() if is_first() else b""
@@ -65,12 +65,12 @@ def agree(value: Any) -> Any:
 
 
 def share(tree: Any) -> Any:
-    """Process 0's NumPy arrays in all processes, which have arrays of the same shapes and types."""
+    """Returns the NumPy arrays of process 0 in all processes; shapes and dtypes must match."""
     if jax.process_count() == 1:
         return tree
 
     def one(leaf: np.ndarray) -> np.ndarray:
-        # As bytes: JAX would make 32-bit numbers of 64-bit ones.
+        # As bytes, since JAX would convert 64-bit numbers to 32 bits.
         data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
         found = np.asarray(multihost_utils.broadcast_one_to_all(data)).astype(np.uint8)
         return found.view(leaf.dtype).reshape(leaf.shape)
@@ -79,7 +79,7 @@ def share(tree: Any) -> Any:
 
 
 def on_host(tree: Any) -> Any:
-    """The tree as NumPy arrays, whichever processes have the parts of its arrays."""
+    """Converts a tree to NumPy arrays, which may be distributed over the processes."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:

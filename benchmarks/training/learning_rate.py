@@ -1,4 +1,4 @@
-"""How the learning rate falls: with validation, once, or not at all."""
+"""The schedules of the learning rate."""
 
 from typing import Any
 
@@ -10,16 +10,17 @@ from benchmarks.config import TrainConfig
 
 
 class LearningRate:
-    """The learning rate of every epoch, for several models that are trained at once.
+    """The learning rate of every epoch, for several networks that are trained at once.
 
     Args:
-      config: the schedule.
-      num_models: how many; each has a rate of its own.
+      config: options of the schedule.
+      num_models: number of networks; each has its own learning rate.
     """
 
     def __init__(self, config: TrainConfig, num_models: int) -> None:
         self._config, self._num_models = config, num_models
-        # Patience 6 here is torch's 5: optax counts the first epoch without improvement as one.
+        # PyTorch reduces the rate when more than `patience` epochs brought no improvement, optax
+        # when `patience` epochs did not.
         plateau = optax.contrib.reduce_on_plateau(
             factor=config.plateau_factor,
             patience=config.plateau_patience + 1,
@@ -37,11 +38,11 @@ class LearningRate:
         return self._init(None)
 
     def update(self, state: Any, scores: Any) -> Any:
-        """The state after an epoch with such scores [num_models] on validation."""
+        """The state after an epoch with the validation scores [num_models]."""
         return self._update(state, jnp.asarray(scores))
 
     def value(self, state: Any, epoch: int) -> jax.Array:
-        """The rates [num_models] of the epoch that begins."""
+        """The learning rates [num_models] of an epoch."""
         config = self._config
         if config.schedule == "plateau":
             return config.learning_rate * state.scale

@@ -1,7 +1,7 @@
-"""Where arrays lie on several devices.
+"""The sharding of arrays over several devices.
 
-A mesh has two axes: `data` holds copies of the parameters, `fsdp` divides them, and both divide the
-batch. XLA derives from the places of a program's arguments and results how to divide the program.
+A mesh has two axes: the parameters are copied along `data` and divided along `fsdp`; the batch is
+divided along both. XLA divides a program according to the shardings of its arguments and results.
 """
 
 import math
@@ -15,16 +15,17 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from benchmarks.errors import UserError
 
 AXES = ("data", "fsdp")
+"""The axes of every mesh."""
 
 Spec = Callable[[tuple[int, ...]], PartitionSpec]
-"""shape -> which of its axes are divided"""
+"""shape of an array -> its sharding"""
 
 
 def parse(text: str) -> dict[str, int]:
-    """The sizes of the axes in "data=4,fsdp=2"; an axis that is not named has one device.
+    """Parses a text such as "data=4,fsdp=2" to sizes of axes; the default size is 1.
 
     Raises:
-      UserError: for anything else.
+      UserError: if the text is not valid.
     """
     sizes: dict[str, int] = {}
     for part in text.split(","):
@@ -38,13 +39,13 @@ def parse(text: str) -> dict[str, int]:
 
 
 def make(text: str, batch_size: int) -> Mesh:
-    """The mesh of a `--mesh` option, of the first devices that there are.
+    """Makes the mesh of the option `--mesh` from the first devices.
 
     Raises:
-      UserError: if there are too few devices, or they cannot share a batch.
+      UserError: if there are too few devices, or the batch cannot be divided among them.
     """
     sizes = parse(text)
-    # A process's devices in a row, so that its rows of a batch are.
+    # Keeps the devices of a process together, so that its rows of a batch are contiguous.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     count = math.prod(sizes.values())
     if count > len(devices):
@@ -63,42 +64,43 @@ def make(text: str, batch_size: int) -> Mesh:
 
 
 class Layout:
-    """Places of a model's arrays; without a mesh everything stays where it is.
+    """The shardings of the arrays of a model; without a mesh, arrays are not changed.
 
     Args:
-      mesh: with the axes `AXES`.
-      num_tasks: T; an axis [T, ...] in front of a parameter's shape is not divided.
-      stacked: the parameters themselves have that axis.
+      mesh: a mesh with the axes `AXES`, or None.
+      num_tasks: number of tasks T; a leading axis T of arrays shaped [T, *parameter] is not
+        divided.
+      stacked: whether the parameters themselves have a leading axis T.
     """
 
     def __init__(self, mesh: Mesh | None, num_tasks: int, *, stacked: bool = False) -> None:
         self.mesh, self._num_tasks, self._stacked = mesh, num_tasks, stacked
 
     def divide(self, tree: Any, params: Any) -> Any:
-        """Says inside a program where a state of these parameters lies."""
+        """Constrains, inside of a program, the sharding of a state with these parameters."""
         return self._constrain(tree, self._spec_beside(params))
 
     def copy(self, tree: Any) -> Any:
-        """Says inside a program that every device has all of the tree."""
+        """Constrains, inside of a program, a tree to be copied to every device."""
         return self._constrain(tree, _nowhere)
 
     def places(self, tree: Any, params: Any) -> Any:
-        """The places of a state of these parameters, of which shapes are enough; on a mesh."""
+        """The shardings of a state with these parameters, given at least by their shapes."""
         if self.mesh is None:
             raise ValueError("mesh: expected one, found None")
         mesh, spec = self.mesh, self._spec_beside(params)
         return jax.tree.map(lambda leaf: NamedSharding(mesh, spec(leaf.shape)), tree)
 
     def put_state(self, tree: Any, params: Any) -> Any:
-        """Arrays that every process has, in the places of a state of these parameters."""
+        """Puts a state with these parameters, which every process has, on the devices."""
         return self._put(tree, self._spec_beside(params))
 
     def put_copies(self, tree: Any) -> Any:
-        """Arrays that every process has, on every device."""
+        """Copies arrays that every process has to every device."""
         return self._put(tree, _nowhere)
 
     def own_rows(self, batch: Any, axis: int) -> Any:
-        """This process's part of a batch that every process could have."""
+        """The part of a batch that belongs to this process."""
         count, index = jax.process_count(), jax.process_index()
         if self.mesh is None or count == 1:
             return batch
@@ -113,11 +115,11 @@ class Layout:
         return jax.tree.map(cut, batch)
 
     def put_batch(self, rows: Any, axis: int) -> Any:
-        """The whole batch, divided, out of each process's rows of it.
+        """Makes a batch that is divided over all devices from the rows of each process.
 
         Args:
-          rows: arrays with the batch's axis; those of fewer axes are copied to every device.
-          axis: the batch's.
+          rows: arrays with a batch axis; arrays with fewer axes are copied to every device.
+          axis: number of the batch axis.
         """
         mesh = self.mesh
         if mesh is None:
@@ -134,12 +136,12 @@ class Layout:
         return jax.tree.map(put, rows)
 
     def _spec_beside(self, params: Any) -> Spec:
-        """Which axis of an array of the state is divided: a parameter's largest that can be."""
+        """The sharding of an array of the state: the largest divisible axis is divided."""
         shapes = {leaf.shape[self._stacked :] for leaf in jax.tree.leaves(params)}
         parts = 1 if self.mesh is None else self.mesh.shape["fsdp"]
 
         def spec(shape: tuple[int, ...]) -> PartitionSpec:
-            # Tasks are few, and their rows must meet in every inner product.
+            # The axis of tasks is short, and inner products between tasks need all of it.
             if shape and shape[0] == self._num_tasks and shape[1:] in shapes:
                 rest = spec(shape[1:])
                 return PartitionSpec(None, *rest) if len(rest) else rest
@@ -147,7 +149,7 @@ class Layout:
             if parts == 1 or shape not in shapes or not possible:
                 return PartitionSpec()
             chosen = max(possible, key=lambda axis: shape[axis])
-            # Nothing behind it: JAX compiles again for an equal place in other words.
+            # No trailing None: JAX would compile again for an equal sharding written differently.
             return PartitionSpec(*[None] * chosen, "fsdp")
 
         return spec
@@ -165,7 +167,7 @@ class Layout:
             return tree
 
         def put(leaf: Any) -> jax.Array:
-            # A copy: the program that the array is donated to must not write into NumPy's.
+            # A copy, as a program to which the array is donated must not overwrite the NumPy array.
             host = np.array(leaf)
             place = NamedSharding(mesh, spec(host.shape))
             return jax.make_array_from_callback(host.shape, place, lambda index: host[index])

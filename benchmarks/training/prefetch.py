@@ -1,4 +1,4 @@
-"""Batches that are read in the background while the device computes."""
+"""Reads batches in the background while the device computes."""
 
 import collections
 import itertools
@@ -12,13 +12,13 @@ Batch = TypeVar("Batch")
 
 
 class Prefetch(Generic[Item, Batch]):
-    """Reads items ahead, in threads, and gives the results in their order.
+    """An iterator that reads batches ahead of time in threads, in the order of the items.
 
     Args:
       read: item -> batch; called from several threads.
-      items: finite or not.
-      workers: threads.
-      ahead: batches that are read or waiting at most.
+      items: finite or infinite items.
+      workers: number of threads.
+      ahead: maximum number of batches that are being read or waiting.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Prefetch(Generic[Item, Batch]):
             self.close()
             raise StopIteration
         batch = self._waiting.popleft().result()
-        # Its place is free at once: the next one is read while this one is used.
+        # Starts to read the next batch while this one is used.
         for item in itertools.islice(self._items, 1):
             self._waiting.append(self._pool.submit(self._read, item))
         return batch

@@ -1,4 +1,4 @@
-"""What is compiled for a method: its step, and what is asked of a network between steps."""
+"""The compiled functions of a method: the training step, evaluation and others."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,24 +18,25 @@ from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, make_update, per_model
 
 MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
-"""seed -> a method of `dbmtl_jax.METHODS`; the seed is of its own random numbers."""
+"""seed -> a method of `dbmtl_jax.METHODS`; the seed is for the random numbers of the method."""
 
 Batch = tuple[Any, Any]
-"""(static, arrays), as `Problem.load` takes them."""
+"""The arguments (static, arrays) of `Problem.load`."""
 
 
 class Programs:
     """The compiled functions of one method, for any number of seeds.
 
     Args:
-      problem: the data.
-      model: the network.
-      method: the method by its seed; None: the sum of the losses in one backward pass.
-      config: the protocol.
-      optimizer: what follows the method, without a learning rate; None: Adam.
-      stream: the method takes gradients that are not computed yet, where the model has them.
-      compiler_options: of all programs, see `jax.jit`.
-      mesh: the devices, see `benchmarks.training.mesh`; None: one.
+      problem: data set and tasks.
+      model: network with its losses.
+      method: seed -> method; None: the sum of the losses in one backward pass.
+      config: options of training.
+      optimizer: optimizer after the method, without a learning rate; None: Adam.
+      stream: whether the method gets gradients that are not computed yet, if the model supports
+        it.
+      compiler_options: options for all programs, see `jax.jit`.
+      mesh: devices, see `benchmarks.training.mesh`; None: one device.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class Programs:
             return make_update(model, None if method is None else method(seed), rest, stream)
 
         jit = functools.partial(jax.jit, compiler_options=compiler_options)
-        _, step = update(seed=0)  # a seed makes a difference to the initial state alone
+        _, step = update(seed=0)  # the seed only affects the initial state
 
         @functools.partial(jit, static_argnums=1)
         def init_state(variables, seed):
-            key = jax.random.fold_in(jax.random.key(seed), 1)  # `init` has the other one
+            key = jax.random.fold_in(jax.random.key(seed), 1)  # not the key of `init`
             return layout.divide(update(seed)[0](*variables, key), variables[0])
 
         @functools.partial(jit, static_argnums=2, donate_argnums=0)
@@ -107,30 +108,30 @@ class Programs:
         self._probe, self._predict, self._keep_best = probe, predict, keep_best
 
     def init(self, seed: int) -> Variables:
-        """The network before the first step."""
+        """The initial parameters and batch statistics."""
         variables = self.model.init(jax.random.key(seed))
         return self._layout.put_state(variables, variables[0])
 
     def init_state(self, variables: Variables, seed: int) -> TrainState:
-        """The state before the first step, which is a copy, as steps take it over."""
+        """The initial state; it copies the variables, as steps donate their state."""
         return self._init_state(jax.tree.map(jnp.copy, variables), seed)
 
     def train_step(self, state: TrainState, batch: Batch, rates: jax.Array) -> Any:
-        """One step, or one of several seeds: (state, losses [T] or [seeds, T]).
+        """Takes a training step for one or several seeds: (state, losses [T] or [seeds, T]).
 
         Args:
-          state: which is used up.
-          batch: see `read`.
+          state: the state, which is donated.
+          batch: a batch of `read` or `read_joined`.
           rates: learning rates [num_models] or [seeds, num_models], see `copies`.
         """
         return self._train_step(state, self._data, *batch, rates)
 
     def copies(self, values: Any) -> Any:
-        """The same values on all devices, as rates must be."""
+        """Copies values, such as learning rates, to all devices."""
         return self._layout.put_copies(values)
 
     def repeated_step(self, seed: int = 0) -> Callable[[], Any]:
-        """A function that takes a training step on one fixed batch, to be timed."""
+        """A function that takes a training step on a fixed batch, for timing."""
         (batch,) = self.read(self.problem.batches("train", seed=seed)[:1])
         rates = self.copies(jnp.full(self.model.num_models, self.config.learning_rate))
         states = [self.init_state(self.init(seed), seed)]
@@ -143,7 +144,7 @@ class Programs:
         return step
 
     def evaluate(self, variables: Variables, split: str) -> Metrics:
-        """All metrics of a split; NaN if it is empty."""
+        """All metrics of a split; NaN if the split is empty."""
         parts = [
             self._totals(variables, self._data, *batch)
             for batch in self.read(self.problem.batches(split))
@@ -155,23 +156,23 @@ class Programs:
         )
 
     def probe(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Norms [T] and cosines [T, T] of the raw task gradients on one batch."""
+        """The norms [T] and cosine similarities [T, T] of the task gradients on one batch."""
         return self._probe(variables, self._data, *batch)
 
     def predict(self, variables: Variables, batch: Batch) -> tuple[Any, Any]:
-        """Predictions for a batch, and the batch as the network saw it."""
+        """The predictions for a batch, and the batch as the input of the network."""
         return self._predict(variables, self._data, *batch)
 
     def keep_best(self, best: Variables, variables: Variables, improved: np.ndarray) -> Variables:
-        """Every model's best variables so far, given which models improved [num_models]."""
+        """Updates the best variables of the models where `improved` [num_models] is True."""
         return self._keep_best(best, variables, improved)
 
     def read(self, batches: list[Batch]) -> Iterator[Batch]:
-        """The batches with what lies on the host, which is read while the device computes."""
+        """Reads batches in the background while the device computes."""
         return self.read_joined([batches])
 
     def read_joined(self, plans: Sequence[list[Batch]]) -> Iterator[Batch]:
-        """The same for batches of several seeds, one list each, every step's as one."""
+        """Like `read`, for a list of batches per seed; the batches of each step are joined."""
 
         def read(batches: Iterable[Batch]) -> Batch:
             axis = self.problem.batch_axis

@@ -1,7 +1,7 @@
-"""One thing, or several of them side by side on a leading axis.
+"""Stacks the trees of several seeds along a leading axis.
 
-A run of one seed is the program that it would be without others: nothing has an axis more, and
-nothing is vmapped, which would make other programs of its conditions and convolutions.
+A single seed gets no additional axis and no vmap, which would change the compiled program (its
+conditions and convolutions).
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """The trees as one with a leading axis; a single one as it is."""
+    """Stacks trees along a new leading axis; a single tree is returned unchanged."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *rows: jnp.stack(rows), *trees)
 
 
 def unstack(tree: Any, count: int) -> list[Any]:
-    """The `count` trees that `stack` was given."""
+    """The inverse of `stack` for `count` trees."""
     if count == 1:
         return [tree]
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count)]

@@ -1,4 +1,4 @@
-"""The training loop: one for every method."""
+"""The training loop, the same for all methods."""
 
 import time
 from collections.abc import Sequence
@@ -19,27 +19,27 @@ from benchmarks.training.validation import Epoch, Result, Run, Standing, Validat
 
 
 class State(NamedTuple):
-    """All that the rest of a run depends on; a checkpoint holds it, and nothing else is needed."""
+    """The full state of a run, which a checkpoint contains."""
 
-    train: TrainState  # of several seeds: stacked
-    standings: list[Standing]  # of every seed
+    train: TrainState  # stacked for several seeds
+    standings: list[Standing]  # state of validation for every seed
     epoch: int
-    step: int  # within the epoch, of the batch that comes next
-    losses: Any  # of the epoch's steps so far, a list of [T] or [seeds, T]
-    steps_before: int  # in earlier epochs
-    seconds_before: float
-    seconds: float  # in this epoch
-    speeds: np.ndarray  # [epochs] steps per second; NaN where there were also programs to compile
+    step: int  # number of the next step within the epoch
+    losses: Any  # losses of the epoch so far, a list of [T] or [seeds, T]
+    steps_before: int  # number of steps in earlier epochs
+    seconds_before: float  # training time of earlier epochs
+    seconds: float  # training time of this epoch
+    speeds: np.ndarray  # [epochs] steps per second; NaN if programs were compiled, too
 
 
 class Trainer:
-    """Trains a method, one seed or several at a time.
+    """Trains a method with one seed, or with several seeds at a time.
 
     Args:
-      programs: of the method.
+      programs: compiled functions of the method.
 
     Raises:
-      UserError: if the learning rate is to follow a validation that there is not.
+      UserError: if the learning rate schedule needs a validation set, but there is none.
     """
 
     def __init__(self, programs: Programs) -> None:
@@ -52,16 +52,15 @@ class Trainer:
         progress: Progress,
         checkpoints: Checkpoints | None = None,
     ) -> list[Result | None]:
-        """Trains seeds and reports the test metrics of the epochs that validation chose.
+        """Trains runs and tests the best epoch of each, which validation chooses.
 
         Args:
           runs: the seeds; several of them are trained in the same steps.
-          progress: shows how far they are.
-          checkpoints: where the state is saved now and then, and where to go on from if there is
-            one; None: nowhere.
+          progress: display of the progress.
+          checkpoints: checkpoints to resume from and to save to; None: no checkpoints.
 
         Returns:
-          The results; None for a seed whose losses became non-finite, which its log tells.
+          The results; None for a run that failed as its losses became non-finite.
 
         Raises:
           UserError: for several seeds on a mesh.
@@ -89,7 +88,7 @@ class Trainer:
         return results
 
     def _initial(self, runs: Sequence[Run]) -> State:
-        """The state before the first step."""
+        """The initial state."""
         variables = [self.programs.init(run.seed) for run in runs]
         both = list(zip(runs, variables, strict=True))
         return State(
@@ -105,7 +104,7 @@ class Trainer:
         )
 
     def _begin(self, runs: Sequence[Run]) -> State:
-        """The state before the first step, and the first records."""
+        """Writes the first records and returns the initial state."""
         problem, state = self._problem, self._initial(runs)
         for run, standing in zip(runs, state.standings, strict=True):
             run.log.rewind(Mark())
@@ -124,7 +123,7 @@ class Trainer:
         return state
 
     def _save(self, state: State, runs: Sequence[Run], checkpoints: Checkpoints) -> None:
-        """Writes a checkpoint, which says how far the records were then."""
+        """Writes a checkpoint with the state and the current positions in the logs."""
         for run in runs:
             run.log.sync()
         state = state._replace(losses=self._table(state.losses, len(runs)))
@@ -133,7 +132,7 @@ class Trainer:
     def _resume(
         self, runs: Sequence[Run], progress: Progress, checkpoints: Checkpoints | None
     ) -> State | None:
-        """The state of the newest checkpoint that can be used, and the records as they were."""
+        """Restores the newest usable checkpoint, and resets the logs to its positions."""
         if checkpoints is None or not checkpoints.exist:
             return None
         like = self._initial(runs)._replace(losses=self._table([], len(runs)))
@@ -153,7 +152,7 @@ class Trainer:
         return None
 
     def _table(self, losses: Sequence[Any], num_seeds: int) -> np.ndarray:
-        """Losses as a table of the same size at every step of an epoch."""
+        """The losses as a table whose size is the same at every step of an epoch."""
         steps = len(self._problem.batches("train"))
         seeds = (num_seeds,) if num_seeds > 1 else ()
         table = np.full((steps, *seeds, len(self._problem.tasks)), np.nan, jnp.zeros(()).dtype)
@@ -164,7 +163,7 @@ class Trainer:
     def _train(
         self, state: State, runs: Sequence[Run], progress: Progress, checkpoints: Checkpoints | None
     ) -> State:
-        """Takes the steps of the epoch that are left."""
+        """Takes the remaining steps of the epoch."""
         epoch = state.epoch
         plans = [self._problem.batches("train", seed=run.seed, epoch=epoch) for run in runs]
         rates = [self._validation.learning_rate(own, epoch) for own in state.standings]
@@ -193,7 +192,7 @@ class Trainer:
         progress: Progress,
         compiles: bool,
     ) -> State:
-        """What follows an epoch that has been trained."""
+        """Validates all seeds after an epoch."""
         tables = [state.losses] if len(runs) == 1 else np.moveaxis(state.losses, 1, 0)
         variables = together.unstack(state.train.variables, len(runs))
         standings = []
@@ -222,8 +221,8 @@ class Trainer:
         )
 
     def _finish(self, state: State, runs: Sequence[Run]) -> list[Result | None]:
-        """The results, and the last records."""
-        # Where every epoch had programs to compile, as the only one has, there is nothing better.
+        """Tests the best epochs and writes the last records."""
+        # If programs were compiled in every epoch, their times are included.
         known = state.speeds[np.isfinite(state.speeds)]
         speed = np.median(known) if known.size else state.steps_before / state.seconds_before
         return [

@@ -1,4 +1,4 @@
-"""One step of training, whatever the network and the method."""
+"""A training step for any network and method."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,16 +11,16 @@ from benchmarks.problems.problem import Model, Variables
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes."""
+    """The state that a training step changes."""
 
     params: Any
     batch_stats: Any
     opt_state: Any
-    key: jax.Array  # of the next step's dropout
+    key: jax.Array  # PRNG key of the next step, for dropout
 
     @property
     def variables(self) -> Variables:
-        """The network as it is now."""
+        """The current parameters and batch statistics."""
         return self.params, self.batch_stats
 
 
@@ -30,14 +30,15 @@ def make_update(
     optimizer: optax.GradientTransformation,
     stream: bool = False,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The optimizer as (init, step).
+    """Makes the functions (init, step) of training.
 
     Args:
-      model: what is trained.
-      method: merges the task gradients, a member of `dbmtl_jax.METHODS`; None: the gradient of
+      model: network with its losses.
+      method: method of `dbmtl_jax.METHODS` that combines the task gradients; None: the gradient of
         the sum of the losses, in one backward pass.
-      optimizer: what follows, without a learning rate.
-      stream: the method takes gradients that are not computed yet, where the model has them.
+      optimizer: optimizer after the method, without a learning rate.
+      stream: whether the method gets gradients that are not computed yet, if the model supports
+        it.
 
     Returns:
       `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
@@ -71,7 +72,7 @@ def make_update(
 
 
 def per_model(model: Model, values: jax.Array, tree: Any) -> Any:
-    """Values [num_models] as a tree like `tree`, to multiply or select each model's arrays."""
+    """Expands values [num_models] to a tree like `tree`, with the value of each array's model."""
     if model.independent == "stacked":
         return jax.tree.map(lambda x: values.reshape(values.shape + (1,) * (x.ndim - 1)), tree)
     if model.independent == "listed":
@@ -80,7 +81,7 @@ def per_model(model: Model, values: jax.Array, tree: Any) -> Any:
 
 
 def adam(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam without a learning rate; weight decay is a part of the gradient, as in torch's."""
+    """Adam without a learning rate; as in PyTorch, weight decay is added to the gradient."""
     if not config.weight_decay:
         return optax.scale_by_adam()
     return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.scale_by_adam())

@@ -1,4 +1,4 @@
-"""What validation says of a run: the best epoch, the learning rate, and the records of both."""
+"""Validation after every epoch: the choice of the best epoch, the learning rate, and records."""
 
 from typing import Any, NamedTuple
 
@@ -17,53 +17,53 @@ from benchmarks.training.programs import Batch, Programs
 
 
 class Result(NamedTuple):
-    """The outcome of a run: metrics at the best epoch, which validation chose."""
+    """The result of a run: the metrics of the best epoch, which validation chooses."""
 
-    validation: Metrics  # NaN where nothing is held out
+    validation: Metrics  # NaN without a validation set
     test: Metrics
 
 
 class Run(NamedTuple):
-    """One seed that is to be trained."""
+    """A run: one seed of a method."""
 
     seed: int
-    """of initialisation and of the order of batches"""
+    """seed of the initial parameters and of the order of the batches"""
     baseline: Result | None
-    """the single-task results that Δp is relative to; None for these themselves"""
+    """result of single-task learning, to which Δp is relative; None for a run of it"""
     log: RunLog
-    """receives every figure"""
+    """log for the records of the run"""
 
 
 class Standing(NamedTuple):
-    """What validation has said about one seed."""
+    """The state of validation for one seed."""
 
-    best: Variables
-    scores: np.ndarray  # [num_models] of the best epochs
-    epochs: np.ndarray  # [num_models]
-    values: Metrics  # of the best epochs
-    reference: Metrics  # that scores are relative to
-    rate: Any  # the state of the learning rate
-    failed: bool  # its losses are not finite
+    best: Variables  # parameters and batch statistics of the best epochs
+    scores: np.ndarray  # [num_models] validation scores of the best epochs
+    epochs: np.ndarray  # [num_models] numbers of the best epochs
+    values: Metrics  # validation metrics of the best epochs
+    reference: Metrics  # validation metrics to which scores are relative
+    rate: Any  # state of the learning rate schedule
+    failed: bool  # whether losses were not finite
 
 
 class Epoch(NamedTuple):
-    """An epoch that has been trained, of one seed."""
+    """A trained epoch of one seed."""
 
     number: int
-    steps_before: int  # in earlier epochs
+    steps_before: int  # number of steps in earlier epochs
     losses: np.ndarray  # [steps, T]
     seconds: float
-    variables: Variables  # after its last step
+    variables: Variables  # parameters and batch statistics after the last step
 
 
 class Validation:
-    """Judges the epochs of runs of one method.
+    """Validates the runs of one method after every epoch.
 
     Args:
-      programs: of the method.
+      programs: compiled functions of the method.
 
     Raises:
-      UserError: if the learning rate is to follow a validation that there is not.
+      UserError: if the learning rate schedule needs a validation set, but there is none.
     """
 
     def __init__(self, programs: Programs) -> None:
@@ -74,7 +74,7 @@ class Validation:
             raise UserError("--train.schedule plateau: nothing is held out for validation")
 
     def first(self, run: Run, variables: Variables) -> Standing:
-        """A seed before its first epoch."""
+        """The state before the first epoch."""
         models, tasks = self._programs.model.num_models, self._programs.problem.higher_is_better
         unknown: Metrics = [[float("nan")] * len(metrics) for metrics in tasks]
         return Standing(
@@ -88,11 +88,11 @@ class Validation:
         )
 
     def learning_rate(self, standing: Standing, epoch: int) -> jax.Array:
-        """The rates [num_models] of the epoch that begins."""
+        """The learning rates [num_models] of an epoch."""
         return self._learning_rate.value(standing.rate, epoch)
 
     def scores(self, values: Metrics, reference: Metrics) -> np.ndarray:
-        """What is maximised, [num_models]: Δp, or each task's own where models are independent."""
+        """The scores to maximise, [num_models]: Δp, or that of each task for single-task models."""
         deltas = delta_p_per_task(values, reference, self._programs.problem.higher_is_better)
         chosen = deltas if self._programs.model.independent else deltas.mean(keepdims=True)
         return chosen.astype(np.float32)
@@ -100,14 +100,14 @@ class Validation:
     def judge(
         self, run: Run, before: Standing, epoch: Epoch, probe_batch: Batch, progress: Progress
     ) -> Standing:
-        """Records an epoch, and says how the seed stands after it.
+        """Validates an epoch, writes its records, and returns the new state.
 
         Args:
-          run: the seed.
-          before: how it stood.
-          epoch: what was trained.
-          probe_batch: always the same, so that its gradients are comparable over epochs.
-          progress: is told of a failure.
+          run: the run.
+          before: state before the epoch.
+          epoch: the trained epoch.
+          probe_batch: batch for norms and cosines of gradients, the same for all epochs.
+          progress: display for the message on a failure.
         """
         programs, log, table = self._programs, run.log, epoch.losses
         for k in range(0, len(table), programs.config.log_every):
@@ -128,7 +128,7 @@ class Validation:
         scores = self.scores(values, reference)
         norms: Any = np.full(programs.model.num_tasks, np.nan)
         cosines = None
-        if programs.model.independent != "listed":  # else a program as large as the step's, for T
+        if programs.model.independent != "listed":  # its program would be too large
             norms, cosines = programs.probe(epoch.variables, probe_batch)
         log.write(
             "epoch",
@@ -142,7 +142,7 @@ class Validation:
             cosine_similarity=None if programs.model.independent else cosines,
             seconds=epoch.seconds,
         )
-        # Without validation the last epoch counts. Any epoch is better than none.
+        # Without a validation set, the last epoch counts. The first epoch always counts.
         improved = (scores > before.scores) | (not self._held_out or epoch.number == 0)
         chosen = zip(values, before.values, np.broadcast_to(improved, len(values)), strict=True)
         return Standing(
@@ -158,9 +158,9 @@ class Validation:
     def finish(
         self, run: Run, standing: Standing, steps: int, seconds: float, steps_per_second: float
     ) -> Result | None:
-        """Tests the best variables and writes the last record; None for a seed that failed.
+        """Tests the best epoch and writes the last record; returns None for a failed run.
 
-        That record makes the run complete: what else it leaves behind must be written before.
+        The last record marks the run as complete, so all other files must be written before.
         """
         if standing.failed:
             return None
@@ -179,7 +179,7 @@ class Validation:
         return result
 
     def _keep_examples(self, variables: Variables, log: RunLog) -> None:
-        """Writes a few of the test set's inputs with their predictions beside the records."""
+        """Writes some test images with their targets and predictions to a file."""
         problem = self._programs.problem
         batch = next(self._programs.read(problem.batches("test")[:1]))
         predictions, seen = self._programs.predict(variables, batch)

@@ -217,14 +217,12 @@ def test_truncated_csv_is_named(csv_directory, where):
 
 def test_missing_csv_is_named(csv_directory):
     (csv_directory / "qm9_part2.csv").unlink()
-    with pytest.raises(
-        UserError, match=r'qm9_part2.csv is missing.*pip install "dbmtl_jax\[qm9\]"'
-    ):
+    with pytest.raises(UserError, match=r"qm9_part2.csv is missing.*pip install -e '.\[qm9\]'"):
         qm9.load("qm9pack", csv_directory)
 
 
 def test_missing_packages_are_named(monkeypatch):
-    install = r'not installed: pip install "dbmtl_jax\[qm9\]"'
+    install = r"not installed: run `pip install -e '.\[qm9\]'`"
     pytest.importorskip("pandas")
     with monkeypatch.context() as without:
         without.setattr(importlib.util, "find_spec", lambda name: None)

@@ -1,4 +1,5 @@
-"""NYUv2, Cityscapes, Office-31 and Office-Home: from the folders that users have to batches.
+"""NYUv2, Cityscapes, Office-31 and Office-Home: preparing and reading the data.
 
-`prepare` checks a folder and writes it in TFDS's array_record format, `load` reads that back.
+`prepare` checks a folder of images and writes them in the array_record format of TensorFlow
+Datasets (TFDS); `load` reads this format.
 """

@@ -1,7 +1,8 @@
-"""Random crops and flips of batches, on the device.
+"""Data augmentation on the device: random crops and flips.
 
-Off by default, as in the benchmark's protocol. A batch is a dict as `DenseSource.batch` gives it:
-`image` [B, H, W, 3], `label` [B, H, W], `depth` [B, H, W, 1] and maybe `normal` [B, H, W, 3].
+It is off by default, as in the protocol of the benchmark. A batch is a dict as `DenseSource.batch`
+gives it: `image` [B, H, W, 3], `label` [B, H, W], `depth` [B, H, W, 1] and, for NYUv2, `normal`
+[B, H, W, 3].
 """
 
 from typing import NamedTuple
@@ -10,17 +11,17 @@ import jax
 import jax.numpy as jnp
 
 SCALES = (1.0, 1.2, 1.5)
-"""A crop is the image's size divided by one of these, then enlarged to the whole."""
+"""The image is cropped to its size divided by one of these, then enlarged to its full size."""
 
 Batch = dict[str, jax.Array]
 
 
 def augment(key: jax.Array, batch: Batch) -> Batch:
-    """Crops, enlarges and flips every sample at random; each sample by itself.
+    """Crops, enlarges and flips each sample at random, independently of the others.
 
     Args:
-      key: PRNG key; the same one gives the same result.
-      batch: see above.
+      key: PRNG key; the same key gives the same result.
+      batch: a dict of arrays as described at the top of this file.
     """
     keys = jax.random.split(key, len(batch["image"]))
     return jax.vmap(_augment_one)(keys, batch)
@@ -37,16 +38,16 @@ def _augment_one(key: jax.Array, sample: Batch) -> Batch:
 
 
 def crop(sample: Batch, which: jax.Array, place: jax.Array) -> Batch:
-    """Enlarges a part of a sample (without batch axis) to its whole size.
+    """Crops a sample (without batch axis) and enlarges the crop to the full size.
 
-    What is nearer looks larger, so depth is divided by the scale.  Image and normals are
-    interpolated between the corners' centres, the normals to unit length again (out of those that
-    are known); label and depth are taken from the nearest pixel.
+    Depth is divided by the scale, as a nearer object looks larger. Image and normals are
+    interpolated linearly with aligned corners, and known normals get unit length again; label and
+    depth come from the nearest pixel.
 
     Args:
-      sample: [H, W, ...] each.
+      sample: arrays [H, W, ...].
       which: index into `SCALES`.
-      place: [2] in [0, 1), where the part begins, as a share of where it can.
+      place: [2] in [0, 1), position of the crop: 0 is the first possible row or column, 1 the last.
     """
     height, width = sample["label"].shape
     scale = jnp.asarray(SCALES, jnp.float32)[which]
@@ -61,14 +62,14 @@ def crop(sample: Batch, which: jax.Array, place: jax.Array) -> Batch:
     if "normal" in sample:
         normal = _interpolate(sample["normal"], rows, columns)
         length = jnp.linalg.norm(normal, axis=-1, keepdims=True)
-        # Opposite ones may cancel out: no direction is left then.
+        # Opposite normals may cancel; then the normal is unknown.
         known = length > 1e-3
         result["normal"] = jnp.where(known, normal / jnp.where(known, length, 1), 0)
     return result
 
 
 def flip(sample: Batch) -> Batch:
-    """Mirrors left and right; [..., H, W, ...] with or without batch axis."""
+    """Flips a sample or a batch horizontally."""
     result = {
         name: jnp.flip(array, axis=-1 if name == "label" else -2) for name, array in sample.items()
     }
@@ -78,19 +79,21 @@ def flip(sample: Batch) -> Batch:
 
 
 class _Places(NamedTuple):
-    """Where the pixels of the result lie in the sample, along one axis [N]."""
+    """The source pixels of each of the N pixels of the result, along one axis."""
 
     first: jax.Array
+    """[N], index of the first of two neighbouring source pixels"""
     share: jax.Array
-    """of the next pixel; the rest is that of `first`"""
+    """[N], interpolation weight of the second one; that of the first is 1 - `share`"""
     nearest: jax.Array
+    """[N], index of the nearest source pixel"""
 
 
 def _places(size: int, which: jax.Array, share: jax.Array) -> _Places:
     lengths = [int(size / scale) for scale in SCALES]
     length = jnp.asarray(lengths)[which]
     start = jnp.floor(share * (size - length + 1).astype(jnp.float32)).astype(jnp.int32)
-    # A product just below a whole number can be rounded up to it.
+    # Rounding can turn a product just below an integer into that integer.
     start = jnp.minimum(start, size - length)
     steps = jnp.arange(size)
     position = steps * (length - 1).astype(jnp.float32) / max(size - 1, 1)

@@ -1,4 +1,4 @@
-"""Which images make which batch: a function of (seed, epoch), so that a run resumes exactly."""
+"""Batches of images as a function of seed and epoch, so that a resumed run has the same batches."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from benchmarks.errors import UserError
 
 
 def epoch_batches(indices: Indices, batch_size: int, *, seed: int, epoch: int) -> Indices:
-    """The batches of an epoch in random order: [N] -> [S, B]; what fills no batch is left out."""
+    """Shuffles indices [N] into batches [S, B]; images that do not fill a batch are left out."""
     _check_size(indices, batch_size)
     order = np.random.default_rng([seed, epoch]).permutation(indices)
     return _cut(order, batch_size)
@@ -19,10 +19,10 @@ def epoch_batches(indices: Indices, batch_size: int, *, seed: int, epoch: int) -
 def per_task_epoch_batches(
     indices: Sequence[Indices], batch_size: int, *, seed: int, epoch: int
 ) -> Indices:
-    """One batch per task in each step: [N_t] per task -> [S, T, B].
+    """Shuffles the indices of each task, [N_t], into one batch per task and step, [S, T, B].
 
-    An epoch is one pass over the task with most batches; the others start over, in another order,
-    as often as they need to.
+    An epoch is one pass over the task with the most batches; the other tasks repeat their images,
+    each time in a new order.
     """
     for task in indices:
         _check_size(task, batch_size)
@@ -38,7 +38,7 @@ def per_task_epoch_batches(
 
 
 def evaluation_batches(indices: Indices, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
-    """Every image once, in order: [N] -> [S, B] and which of them count; filling is image 0."""
+    """Batches [S, B] of indices [N] in order, and a mask [S, B], False for padding with index 0."""
     steps = -(-len(indices) // batch_size)
     padded = np.zeros(steps * batch_size, np.int64)
     padded[: len(indices)] = indices
@@ -49,7 +49,7 @@ def evaluation_batches(indices: Indices, batch_size: int) -> tuple[Indices, NDAr
 def per_task_evaluation_batches(
     indices: Sequence[Indices], batch_size: int
 ) -> tuple[Indices, NDArray[np.bool_]]:
-    """Every image once, in a batch of its task: -> [S, T, B] and which of them count."""
+    """Like `evaluation_batches`, but with a batch of each task in every step: [S, T, B]."""
     parts = [evaluation_batches(task, batch_size) for task in indices]
     shape = (max(len(index) for index, _ in parts), len(parts), batch_size)
     padded, valid = np.zeros(shape, np.int64), np.zeros(shape, bool)

@@ -1,7 +1,7 @@
-"""TFDS builders of the four data sets, without TensorFlow.
+"""Builders of the four data sets for TensorFlow Datasets (TFDS), without TensorFlow.
 
-Arrays are stored as raw bytes: TFDS's default, a list of numbers, takes several times as long to
-read. The prepared order is that of the files.
+Arrays are stored as raw bytes, as the default of TFDS, a list of numbers, takes several times as
+long to read. The samples keep the order of the files.
 """
 
 import math
@@ -14,21 +14,21 @@ import tensorflow_datasets as tfds
 from benchmarks.data.vision import image_folder, npy_folder, specs
 
 FILE_FORMAT = "array_record"
-"""The only format with random access that can be written and read without TensorFlow."""
+"""The only format with random access that TFDS writes and reads without TensorFlow."""
 
 PART_BYTES = 400_000_000
-"""At most so much is one split of TFDS: those of a data set are "train_00", "train_01" and so on.
-TFDS sorts what exceeds its buffer of 1 GB with the help of TensorFlow, which is not there."""
+"""Maximal size of a TFDS split. A split of a data set is divided into "train_00", "train_01" and so
+on, as TFDS needs TensorFlow to sort splits that exceed its buffer of 1 GB."""
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder):
-    """What the four have in common: the user's folder is TFDS's `manual_dir`.
+    """The base class of the four builders; the user's folder is the `manual_dir` of TFDS.
 
     Args:
-      folder: the user's folder where it is checked already; None: checks `manual_dir`, which must
-        then hold the real data, as samples have sizes of their own.
+      folder: the user's folder, already checked; None: checks `manual_dir`, which must contain the
+        real data, as the image sizes of sample data differ.
       tick: called after each sample.
-      kwargs: TFDS's own.
+      kwargs: arguments of the TFDS builder.
     """
 
     VERSION = tfds.core.Version(specs.VERSION)
@@ -40,7 +40,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
         super().__init__(file_format=FILE_FORMAT, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # Else TFDS's own Cityscapes could not be imported beside this one.
+        # Otherwise the Cityscapes builder of TFDS could not be imported as well.
         super().__init_subclass__(skip_registration=True, **kwargs)
 
     def _dataset_info(self, features: dict[str, Any]) -> tfds.core.DatasetInfo:
@@ -52,7 +52,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder):
         )
 
     def _parts(self, split: str, count: int) -> Iterator[tuple[str, range]]:
-        """Names of TFDS splits, with the indices of the samples in each."""
+        """The names of the TFDS splits, each with the indices of its samples."""
         size = sum(
             math.prod(feature.shape) * np.dtype(feature.np_dtype).itemsize
             for feature in self.info.features.values()
@@ -88,7 +88,7 @@ class _DenseBuilder(_Builder):
 
 
 class _OfficeBuilder(_Builder):
-    """Every domain is a split of TFDS: which images train and which test is decided on reading."""
+    """Each domain is a split of TFDS; reading the data splits it into train and test."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self._folder.size if self._folder else specs.OFFICE[self.name].size
@@ -96,7 +96,7 @@ class _OfficeBuilder(_Builder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         folder = self._folder or image_folder.check(dl_manager.manual_dir, self.name)
-        # Labels and paths here, not in the records: splitting needs those of all images at once.
+        # Labels and paths are metadata, as splitting needs those of all images at once.
         self.info.metadata.update(
             is_sample=folder.is_sample,
             classes=folder.classes,
@@ -118,28 +118,28 @@ class _OfficeBuilder(_Builder):
 
 
 class NYUv2(_DenseBuilder):
-    """Indoor scenes: segmentation, depth and surface normals."""
+    """NYUv2: indoor scenes with segmentation, depth and surface normals."""
 
     name = "nyuv2"
     MANUAL_DOWNLOAD_INSTRUCTIONS = specs.DENSE[name].where
 
 
 class Cityscapes(_DenseBuilder):
-    """Street scenes: segmentation and disparity."""
+    """Cityscapes: street scenes with segmentation and disparity."""
 
     name = "cityscapes"
     MANUAL_DOWNLOAD_INSTRUCTIONS = specs.DENSE[name].where
 
 
 class Office31(_OfficeBuilder):
-    """Office objects in three domains."""
+    """Office-31: office objects in three domains."""
 
     name = "office31"
     MANUAL_DOWNLOAD_INSTRUCTIONS = specs.OFFICE[name].where
 
 
 class OfficeHome(_OfficeBuilder):
-    """Objects of office and home in four domains."""
+    """Office-Home: objects of office and home in four domains."""
 
     name = "officehome"
     MANUAL_DOWNLOAD_INSTRUCTIONS = specs.OFFICE[name].where

@@ -1,4 +1,4 @@
-"""The commands that make image data: `prepare`, `convert-cityscapes` and `make-sample`."""
+"""The commands for image data: `prepare`, `convert-cityscapes` and `make-sample`."""
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from benchmarks.errors import UserError
 
 
 def run(config: Prepare | ConvertCityscapes | MakeSample, console: Console) -> None:
-    """Runs one of them."""
+    """Runs one of the commands."""
     try:
         if isinstance(config, Prepare):
             from benchmarks.data.vision.prepare import prepare

@@ -1,7 +1,8 @@
-"""`python -m benchmarks convert-cityscapes`: the official images as the community's npy files.
+"""`python -m benchmarks convert-cityscapes`: converts the official images to .npy files.
 
-The community's own files come without the program that made them. That depth is the 16-bit
-disparity divided by 65,535, and the seven classes the categories of the official list, is inferred.
+The result imitates the pre-processed files that MTAN and later work use. The program that made
+those is not published; two choices are inferred: depth is the 16-bit disparity divided by 65,535,
+and the seven classes are the official categories.
 """
 
 import pathlib
@@ -22,7 +23,7 @@ _FIRST_IDS = (7, 11, 17, 21, 23, 24, 26)  # flat, construction, object, nature, 
 _NUM_IDS = 34
 
 LABEL_OF_ID = np.full(256, -1, np.int8)
-"""Official label id -> class 0..6; -1 for what is not scored (0 to 6, and 255 for id -1)."""
+"""The class (0 to 6) of each official label id; -1 for the ids that are not scored."""
 for _label, (_first, _end) in enumerate(zip(_FIRST_IDS, (*_FIRST_IDS[1:], _NUM_IDS), strict=True)):
     LABEL_OF_ID[_first:_end] = _label
 
@@ -34,7 +35,7 @@ class _Official(NamedTuple):
 
 
 def convert(config: ConvertCityscapes, console: Console) -> None:
-    """Converts train and val; the official test set has no public labels."""
+    """Converts the sets train and val, as the labels of the official test set are not public."""
     splits = {split: _find(config.source, split) for split in ("train", "val")}
     total = sum(map(len, splits.values()))
     with new_folder(config.out) as temporary, counting(console, "Cityscapes", total) as tick:
@@ -77,7 +78,7 @@ def _read(sample: _Official) -> dict[str, NDArray[Any]]:
     image = _open(sample.image, "RGB")
     label = _open(sample.label, "L")
     disparity = _open(sample.disparity, "I;16")
-    # Averages over the area where it shrinks: official images are eight times as large.
+    # Averages over pixels when shrinking; the official images are eight times as large.
     small = image.resize((width, height), Image.Resampling.BOX)
     ids = np.asarray(label.resize((width, height), Image.Resampling.NEAREST))
     if (bad := (ids >= _NUM_IDS) & (ids != 255)).any():
@@ -102,12 +103,12 @@ def _open(path: pathlib.Path, mode: str) -> Image.Image:
         raise UserError(f"{path}: damaged ({error})") from error
     if mode == "RGB":
         return image.convert("RGB")
-    # Pillow's name for 16-bit grey depends on its version.
+    # The name of 16-bit greyscale depends on the version of Pillow.
     if image.mode not in ((mode,) if mode == "L" else ("I;16", "I;16B", "I")):
         raise UserError(f"{path}: an image of mode {image.mode}, expected {mode}")
     return image
 
 
 def _nearest(length: int, wanted: int) -> NDArray[np.intp]:
-    """Where the centres of `wanted` pixels lie among `length`."""
+    """The indices of `wanted` pixels that are evenly spaced among `length`."""
     return ((np.arange(wanted) + 0.5) * length / wanted).astype(np.intp)

@@ -14,32 +14,35 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class OfficeFolder(NamedTuple):
-    """A folder whose domains and classes are all there."""
+    """A checked folder of images, in which no domain or class is missing."""
 
     name: str
+    """name of the data set"""
     size: tuple[int, int]
+    """height and width to which images are resized"""
     is_sample: bool
+    """whether the images are rendered sample data"""
     root: pathlib.Path
     classes: list[str]
-    """in the order of their labels, which is that of the alphabet"""
+    """names of the classes in alphabetical order, which is the order of the labels"""
     files: dict[str, list[pathlib.Path]]
-    """domain -> images, ordered by class and name"""
+    """domain -> image files, ordered by class and name"""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Images by domain."""
+        """The number of images of each domain."""
         return {domain: len(files) for domain, files in self.files.items()}
 
     def label(self, path: pathlib.Path) -> int:
-        """The class of an image."""
+        """The label of an image, given by the folder that it is in."""
         return self.classes.index(path.parent.name)
 
     def relative(self, path: pathlib.Path) -> str:
-        """An image's path as list files name it."""
+        """The path of an image relative to the root, as list files name it."""
         return path.relative_to(self.root).as_posix()
 
     def read(self, path: pathlib.Path) -> NDArray[np.uint8]:
-        """An image [height, width, 3], resized as the protocol does, without keeping its aspect."""
+        """Reads an image and resizes it to [height, width, 3] without keeping its aspect ratio."""
         height, width = self.size
         try:
             with Image.open(path) as image:
@@ -52,7 +55,7 @@ class OfficeFolder(NamedTuple):
 def check(root: pathlib.Path, name: str) -> OfficeFolder:
     """Finds all images and checks that each domain has the same classes.
 
-    Only the heads of the images are read.
+    Only the headers of the images are read.
     """
     spec = specs.OFFICE[name]
     found = mark.read(root, name)
@@ -84,7 +87,7 @@ def check(root: pathlib.Path, name: str) -> OfficeFolder:
 
 
 def _domain_folder(root: pathlib.Path, domain: str, spec: specs.Office) -> pathlib.Path:
-    # The official archive says "Real World", the community's list files "Real_World".
+    # The folder in the official archive is "Real World"; list files say "Real_World".
     for name in (domain, domain.replace("_", " ")):
         if (root / name / spec.images_folder).is_dir():
             return root / name / spec.images_folder

@@ -1,7 +1,7 @@
-"""The file that tells sample data from real data.
+"""The file that marks a folder as sample data.
 
-It lies in the folder of the sample; the prepared data carry it on in their metadata, so that
-results can say what they were made from.
+`prepare` copies the mark into the metadata of the prepared data, so that results can say that they
+are based on sample data.
 """
 
 import json
@@ -15,11 +15,11 @@ FILE = "SAMPLE_DATA.json"
 
 
 class SampleMark(NamedTuple):
-    """What a sample says about itself."""
+    """The content of the file."""
 
     dataset: str
     size: tuple[int, int]
-    """height and width of its images"""
+    """height and width of the images"""
     seed: int
 
 
@@ -30,7 +30,7 @@ def write(folder: pathlib.Path, mark: SampleMark) -> None:
 
 
 def read(folder: pathlib.Path, dataset: str) -> SampleMark | None:
-    """The mark of a folder; None for real data."""
+    """Reads the mark of a folder; None for real data."""
     path = folder / FILE
     if not path.exists():
         return None

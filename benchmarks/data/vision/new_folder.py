@@ -1,4 +1,4 @@
-"""Folders that are there whole or not at all."""
+"""Folders that are written completely or not at all."""
 
 import contextlib
 import pathlib
@@ -11,18 +11,18 @@ from benchmarks.errors import UserError
 
 @contextlib.contextmanager
 def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a temporary folder, whose `done` becomes `target` at the end.
+    """Yields a temporary folder, whose subfolder `done` becomes `target` at the end.
 
-    What fails or is interrupted leaves nothing behind.
+    After an error or an interruption, nothing is left.
 
     Raises:
-      UserError: `target` is there already, or cannot be written.
+      UserError: if `target` exists already and is not empty, or cannot be written.
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} is there already: remove it, or choose another --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target: a rename does not cross file systems.
+        # In the same folder as the target, as files cannot be renamed across file systems.
         temporary = pathlib.Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         try:
             yield temporary

@@ -1,4 +1,4 @@
-"""The community's pre-processed folders of NYUv2 and Cityscapes: `{train,val}/{field}/{i}.npy`."""
+"""The pre-processed folders of NYUv2 and Cityscapes: `{train,val}/{field}/{i}.npy`."""
 
 import pathlib
 from typing import NamedTuple
@@ -11,29 +11,32 @@ from benchmarks.errors import UserError
 
 
 class DenseFolder(NamedTuple):
-    """A folder whose files are all there and have the right shapes."""
+    """A checked folder, in which no file is missing and all arrays have the right shapes."""
 
     name: str
+    """name of the data set"""
     size: tuple[int, int]
+    """height and width of the images"""
     is_sample: bool
+    """whether the images are rendered sample data"""
     files: dict[str, dict[str, list[pathlib.Path]]]
-    """split -> field -> files in their order"""
+    """split -> field -> files in the order of their numbers"""
 
     @property
     def counts(self) -> dict[str, int]:
-        """Samples by split."""
+        """The number of samples of each split."""
         return {split: len(fields["image"]) for split, fields in self.files.items()}
 
     def read(self, split: str, index: int) -> dict[str, NDArray[np.generic]]:
-        """All fields of a sample, checked and in the prepared dtypes."""
+        """Reads and checks all fields of a sample, in the dtypes of the prepared data."""
         fields = specs.DENSE[self.name].fields
         return {f.name: _read(self.files[split][f.name][index], f, self.size) for f in fields}
 
 
 def check(root: pathlib.Path, name: str) -> DenseFolder:
-    """Finds the files of all samples and checks that none is missing, cut off or misshapen.
+    """Finds the files of all samples; none may be missing, truncated or of a wrong shape.
 
-    Only the heads of the files are read; what they hold is checked when a sample is read.
+    Only the headers of the files are read; their values are checked when a sample is read.
     """
     spec = specs.DENSE[name]
     found = mark.read(root, name)
@@ -73,7 +76,7 @@ def _files(folder: pathlib.Path, spec: specs.Dense, root: pathlib.Path) -> dict[
 
 
 def _open(path: pathlib.Path, field: specs.Field, size: tuple[int, int]) -> NDArray[np.generic]:
-    """Maps a file without reading its values."""
+    """Memory-maps a file and checks its dtype and shape, without reading its values."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -90,7 +93,7 @@ def _read(path: pathlib.Path, field: specs.Field, size: tuple[int, int]) -> NDAr
     array = np.asarray(_open(path, field, size))
     if field.name == "image" and array.dtype == np.uint8:
         array = array.astype(np.float32) / 255
-    low, high = array.min(), array.max()  # NaN if any value is
+    low, high = array.min(), array.max()  # NaN if any value is NaN
     if not (np.isfinite(low) and np.isfinite(high)):
         raise UserError(f"{path}: values that are not finite")
     if low < field.low or high > field.high:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks prepare`: from a user's folder to TFDS's format."""
+"""`python -m benchmarks prepare`: writes a folder of images in the format of TFDS."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from benchmarks.progress import counting
 
 
 def prepare(config: Prepare, console: Console) -> None:
-    """Checks the folder, then prepares it; nothing is left of what does not succeed."""
+    """Checks a folder and prepares its data; after an error, no output is left."""
     name, source = config.dataset, config.source
     is_dense = name in specs.DENSE
     spec: Any = specs.DENSE[name] if is_dense else specs.OFFICE[name]
@@ -45,13 +45,13 @@ def prepare(config: Prepare, console: Console) -> None:
 
 
 def prepared_path(data_dir: pathlib.Path, name: str) -> pathlib.Path:
-    """Where a prepared data set is."""
+    """The folder of a prepared data set."""
     return data_dir / name / specs.VERSION
 
 
 def _run(builder: tfds.core.DatasetBuilder, source: pathlib.Path, console: Console) -> None:
     tfds.disable_progress_bar()
-    console.file = console.file  # The bar stays on it when TFDS's own lines are swallowed.
+    console.file = console.file  # Keeps the progress bar while the output of TFDS is hidden.
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(
@@ -59,6 +59,6 @@ def _run(builder: tfds.core.DatasetBuilder, source: pathlib.Path, console: Conso
             )
     except (UserError, ModuleNotFoundError):
         raise
-    except Exception as error:  # of the disk, or TFDS; which ones it raises is not documented
+    except Exception as error:  # disk errors, and errors of TFDS, which are not documented
         line = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"could not prepare {builder.name} from {source}: {line}") from error

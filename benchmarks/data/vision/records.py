@@ -12,14 +12,14 @@ from benchmarks.errors import UserError
 
 
 class Records:
-    """The splits of a prepared data set, laid end to end.
+    """The splits of a prepared data set as one sequence of records.
 
-    Reading is safe from several threads.
+    Several threads may read at the same time.
 
     Args:
       data_dir: folder of the prepared data sets.
-      name: which of them.
-      parts: its splits, each of one or more of TFDS's (see `builders.PART_BYTES`).
+      name: name of the data set.
+      parts: splits of the data set; each consists of TFDS splits (see `builders.PART_BYTES`).
     """
 
     def __init__(self, data_dir: pathlib.Path, name: str, parts: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ class Records:
                 f"`python -m benchmarks prepare {name} --source FOLDER --out {data_dir}` first"
             )
         try:
-            import tensorflow_datasets as tfds  # here, so that other data sets do without it
+            import tensorflow_datasets as tfds  # imported late, as QM9 does not need it
 
             raw = tfds.decode.DeserializeMethod.RAW_BYTES
             builder = tfds.builder_from_directory(self._folder)
@@ -50,7 +50,7 @@ class Records:
             raise UserError(
                 f"{name} needs the package {error.name}, which is not installed: {specs.INSTALL}"
             ) from error
-        except Exception as error:  # which ones TFDS raises for damaged data is not documented
+        except Exception as error:  # TFDS does not document its errors for damaged data
             raise self._damaged(error) from error
         self._features = builder.info.features
         self.shapes = {key: feature.shape for key, feature in self._features.items()}
@@ -60,7 +60,7 @@ class Records:
         return int(self._starts[-1])
 
     def read(self, indices: ArrayLike) -> dict[str, NDArray[Any]]:
-        """The fields of records; the shape of `indices` leads that of every array."""
+        """Reads records; the shape of every array begins with that of `indices`."""
         indices = np.asarray(indices)
         if indices.size and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"indices must be from 0 to {len(self) - 1}")

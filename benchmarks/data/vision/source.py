@@ -1,4 +1,4 @@
-"""Prepared data sets, read by index."""
+"""Prepared data sets of images, with random access by index."""
 
 import pathlib
 from collections.abc import Sequence
@@ -19,38 +19,46 @@ _OFFSET = -specs.IMAGENET_MEAN / specs.IMAGENET_STD
 
 
 def undo_normalisation(image: ArrayLike) -> NDArray[Any]:
-    """Office's images as people see them: without ImageNet's mean and standard deviation."""
+    """Turns normalised images of Office back into images in [0, 1], for display."""
     shown: NDArray[Any] = np.asarray(image) * specs.IMAGENET_STD + specs.IMAGENET_MEAN
     return np.clip(shown, 0, 1)
 
 
 class Source(Protocol):
-    """A data set with its splits; an image's index is the same in all of them."""
+    """A data set with its splits; every image has one index, whatever its split."""
 
     name: str
+    """name of the data set"""
     is_sample: bool
-    """rendered by `make-sample`: results must say so"""
+    """whether the data are rendered by `make-sample`, which results must say"""
     num_classes: int
+    """number of classes"""
     size: tuple[int, int]
+    """height and width of the images"""
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: ArrayLike, valid: ArrayLike | None = None) -> Arrays:
-        """Reads images and what is known about them.
+        """Reads images and their targets.
 
         Args:
-          indices: of any shape, which leads that of every array.
-          valid: bool of the same shape; what does not count has no labels (-1, or 0 for depth and
-            normals).
+          indices: indices of any shape; the shape of every array begins with it.
+          valid: bool of the same shape; where False, the targets are set to unknown (-1, or 0 for
+            depth and normals).
         """
         ...
 
     def train_batches(self, batch_size: int, *, seed: int, epoch: int) -> Indices:
-        """The indices of all batches of an epoch, [S, ...]."""
+        """The indices of all training batches of an epoch, [S, ...]."""
         ...
 
     def evaluation_batches(self, split: str, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
-        """Indices of "train", "validation" or "test", and which of them count, [S, ...]."""
+        """The indices of a split, and a mask, False for padding, [S, ...].
+
+        Args:
+          split: "train", "validation" or "test".
+          batch_size: number of images in a batch.
+        """
         ...
 
 
@@ -62,18 +70,18 @@ def load(
     validation_size: int | None = None,
     lists: str | pathlib.Path | None = None,
 ) -> "DenseSource | OfficeSource":
-    """Opens what `python -m benchmarks prepare` made.
+    """Opens a data set that `python -m benchmarks prepare` has written.
 
     Args:
       name: "nyuv2", "cityscapes", "office31" or "officehome".
-      data_dir: its `--out`.
-      split_seed: of the hold-out (NYUv2, Cityscapes) or the 60/20/20 split (Office).
-      validation_size: images to hold out of the training set; None: a tenth; 0: none, for the rule
-        that the last epoch counts. NYUv2 and Cityscapes only.
-      lists: folder of list files that divide the images instead. Office only.
+      data_dir: the `--out` of `prepare`.
+      split_seed: seed of the validation set (NYUv2, Cityscapes) or the 60/20/20 split (Office).
+      validation_size: number of training images to hold out for validation; None: a tenth; 0:
+        none, so that the last epoch counts. For NYUv2 and Cityscapes only.
+      lists: folder of list files that define the split. For Office only.
 
     Raises:
-      UserError: it is not there, damaged, or cannot be divided so.
+      UserError: if the data are missing or damaged, or cannot be split in this way.
     """
     if name not in specs.NAMES:
         raise ValueError(f"name must be one of {', '.join(specs.NAMES)}, not {name!r}")
@@ -90,9 +98,9 @@ def load(
 class DenseSource:
     """NYUv2 or Cityscapes.
 
-    A batch has `image` [..., H, W, 3] float32 in [0, 1], `label` [..., H, W] int32, -1 where void,
-    `depth` [..., H, W, 1] float32, 0 where invalid, and for NYUv2 `normal` [..., H, W, 3] float32,
-    zero where invalid.
+    A batch has `image` [..., H, W, 3] float32 in [0, 1], `label` [..., H, W] int32, -1 where
+    unknown, `depth` [..., H, W, 1] float32, 0 where unknown, and for NYUv2 `normal` [..., H, W, 3]
+    float32, zero where unknown.
     """
 
     def __init__(
@@ -115,7 +123,7 @@ class DenseSource:
         return len(self._records)
 
     def batch(self, indices: ArrayLike, valid: ArrayLike | None = None) -> Arrays:
-        """See `Source`."""
+        """Reads images and their targets, see `Source.batch`."""
         arrays = self._records.read(indices)
         arrays["label"] = arrays["label"].astype(np.int32)
         if valid is not None and (filling := ~np.asarray(valid, bool)).any():
@@ -125,19 +133,19 @@ class DenseSource:
         return arrays
 
     def train_batches(self, batch_size: int, *, seed: int, epoch: int) -> Indices:
-        """[S, B]."""
+        """The indices of all training batches of an epoch, [S, B]."""
         return batching.epoch_batches(self.splits["train"], batch_size, seed=seed, epoch=epoch)
 
     def evaluation_batches(self, split: str, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
-        """[S, B] both."""
+        """The indices of a split, and a mask, False for padding, [S, B]."""
         return batching.evaluation_batches(self.splits[split], batch_size)
 
 
 class OfficeSource:
-    """Office-31 or Office-Home, whose domains are tasks with images of their own.
+    """Office-31 or Office-Home; each domain is a task with its own images.
 
-    A batch has `image` [..., H, W, 3] float32, normalised by ImageNet's mean and standard
-    deviation, and `label` [...] int32.
+    A batch has `image` [..., H, W, 3] float32, normalised by the mean and standard deviation of
+    ImageNet, and `label` [...] int32.
     """
 
     def __init__(
@@ -156,7 +164,7 @@ class OfficeSource:
         parts, given = [], {}
         for t, domain in enumerate(self.domains):
             if lists is None:
-                # A seed of its own: domains of equal size would else be divided alike.
+                # With the same seed, domains of equal size would be split alike.
                 part = splits.sixty_twenty_twenty(classes[domain], [split_seed, t])
             else:
                 paths = self._records.metadata["paths"][domain]
@@ -176,7 +184,7 @@ class OfficeSource:
         return len(self._records)
 
     def batch(self, indices: ArrayLike, valid: ArrayLike | None = None) -> Arrays:
-        """See `Source`."""
+        """Reads images and their targets, see `Source.batch`."""
         indices = np.asarray(indices)
         image = self._records.read(indices)["image"].astype(np.float32)
         image *= _SCALE
@@ -187,11 +195,11 @@ class OfficeSource:
         return {"image": image, "label": label}
 
     def train_batches(self, batch_size: int, *, seed: int, epoch: int) -> Indices:
-        """[S, T, B]: a batch for each domain in every step."""
+        """The indices of all training batches of an epoch, [S, T, B]: one batch per domain."""
         return batching.per_task_epoch_batches(
             self.splits["train"], batch_size, seed=seed, epoch=epoch
         )
 
     def evaluation_batches(self, split: str, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
-        """[S, T, B] both."""
+        """The indices of a split, and a mask, False for padding, [S, T, B]."""
         return batching.per_task_evaluation_batches(self.splits[split], batch_size)

@@ -1,49 +1,53 @@
-"""What the four data sets look like on disk."""
+"""The formats of the four data sets of images on disk."""
 
 import math
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from benchmarks.errors import how_to_install
+
 DenseName = Literal["nyuv2", "cityscapes"]
 OfficeName = Literal["office31", "officehome"]
 Name = Literal["nyuv2", "cityscapes", "office31", "officehome"]
 
-INSTALL = 'pip install "dbmtl_jax[vision]"'
+INSTALL = how_to_install("vision")
+"""What error messages say if a package for reading images is missing."""
 VERSION = "1.0.0"
-"""Of the prepared format."""
+"""The version of the format that `prepare` writes."""
 
 
 class Field(NamedTuple):
-    """One kind of file of a sample, `{folder}/{i}.npy`."""
+    """One array of a sample, in the file `{folder}/{i}.npy`."""
 
     name: str
     folders: tuple[str, ...]
-    """the folder's possible names; the first one there is used"""
+    """possible names of the folder; the first that exists is used"""
     channels: tuple[int, ...]
-    """what follows (height, width) in the shape"""
+    """the shape after (height, width)"""
     dtype: type[np.generic]
-    """of the prepared array; files may have any numeric one"""
+    """dtype of the prepared array; files may have any numeric dtype"""
     low: float
+    """smallest allowed value, with a tolerance for resizing that overshoots"""
     high: float
-    """range of its values, with some room for resizing that overshoots"""
+    """largest allowed value, with the same tolerance"""
 
 
 class Dense(NamedTuple):
-    """A data set with labels for every pixel, in folders of npy files."""
+    """A data set with labels for every pixel, in folders of .npy files."""
 
     title: str
     size: tuple[int, int]
     counts: dict[str, int]
-    """samples of the official set, by prepared split"""
+    """number of samples of each split of the official data set"""
     classes: tuple[str, ...]
     fields: tuple[Field, ...]
     where: str
-    """where a user gets the folder"""
+    """where to get the folder, for error messages"""
 
     @property
     def num_classes(self) -> int:
-        """Their number."""
+        """The number of classes."""
         return len(self.classes)
 
 
@@ -53,15 +57,16 @@ class Office(NamedTuple):
     title: str
     size: tuple[int, int]
     counts: dict[str, int]
-    """images of the official set, by domain; the domains are the tasks"""
+    """number of images of each domain of the official data set; the domains are the tasks"""
     num_classes: int
     images_folder: str
-    """between the domain's folder and those of the classes"""
+    """folder between that of the domain and those of the classes; empty if there is none"""
     where: str
+    """where to get the folder, for error messages"""
 
 
 SOURCE_FOLDERS = {"train": "train", "test": "val"}
-"""Prepared split -> folder. The community's `val` is the official test set of both."""
+"""The folder of each prepared split; the folder `val` holds what is used as the test set."""
 
 
 def _fields(num_classes: int, lowest_depth: float) -> tuple[Field, ...]:
@@ -93,7 +98,7 @@ DENSE: dict[str, Dense] = {
         size=(128, 256),
         counts={"train": 2975, "test": 500},
         classes=("flat", "construction", "object", "nature", "sky", "human", "vehicle"),
-        # Only zero means invalid there; whether negative ones occur is not known.
+        # Only zero means invalid; whether negative values occur is not known.
         fields=_fields(7, -math.inf),
         where="the pre-processed Cityscapes that github.com/lorenmt/mtan links to, or "
         "`python -m benchmarks convert-cityscapes` on the official files",

@@ -1,4 +1,4 @@
-"""Which images train, which choose the epoch and which are tested on."""
+"""Splits of images into training, validation and test set."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ _LIST_NAMES = {"train": "train", "validation": "val", "test": "test"}
 
 
 def hold_out(num_train: int, validation_size: int | None, seed: int) -> tuple[Indices, Indices]:
-    """Training images, and those held out of them to choose the epoch, both ascending.
+    """Splits the training images into those for training and for validation, both ascending.
 
     Args:
-      num_train: the number of images to choose from.
-      validation_size: how many to hold out; None: a tenth; 0: none, for the rule that the last
+      num_train: number of images to choose from.
+      validation_size: number of images for validation; None: a tenth; 0: none, so that the last
         epoch counts.
-      seed: which ones.
+      seed: seed of the random choice.
     """
     size = num_train // 10 if validation_size is None else validation_size
     if not 0 <= size < num_train:
@@ -32,15 +32,15 @@ def hold_out(num_train: int, validation_size: int | None, seed: int) -> tuple[In
 
 
 def sixty_twenty_twenty(labels: ArrayLike, seed: int | Sequence[int]) -> dict[str, Indices]:
-    """Divides images at random, every class in about the same proportions.
+    """Splits images at random 60/20/20, each class in about the same proportions.
 
     Args:
       labels: [N], the class of each image.
-      seed: the division.
+      seed: seed of the random split.
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
-    # Every image gets a place in (0, 1) that is spread evenly within its class.
+    # Each image gets a position in (0, 1); the positions of each class are spread evenly.
     place = np.empty(len(labels))
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -54,13 +54,13 @@ def sixty_twenty_twenty(labels: ArrayLike, seed: int | Sequence[int]) -> dict[st
 def read_lists(
     folder: pathlib.Path, domain: str, paths: Sequence[str], num_classes: int
 ) -> tuple[dict[str, Indices], dict[int, int]]:
-    """The user's own division: `{domain}_{train,val,test}.txt`, with `path.jpg label` in each line.
+    """Reads a split from `{domain}_{train,val,test}.txt`, whose lines are `path.jpg label`.
 
     Args:
-      folder: of the three files.
-      domain: which domain.
-      paths: of the domain's images, in the order of their indices.
-      num_classes: labels are 0 to one less.
+      folder: folder of the three files.
+      domain: name of the domain.
+      paths: paths of the images of the domain, in the order of their indices.
+      num_classes: number of classes; labels are smaller than this.
 
     Returns:
       The indices of each split in the order of its file, and the label of each index.
@@ -92,11 +92,11 @@ def read_lists(
 def check_same_classes(
     labels: Mapping[str, Mapping[int, int]], classes: Mapping[str, Sequence[int]]
 ) -> None:
-    """Checks that lists give one label to each class, in all domains.
+    """Checks that the lists give each class the same label in all domains.
 
     Args:
-      labels: domain -> index -> label of the lists.
-      classes: domain -> the class of each index, by its folder.
+      labels: domain -> index -> label in the lists.
+      classes: domain -> class of each index, given by its folder.
     """
     label_of: dict[int, int] = {}
     for domain, given in labels.items():
@@ -117,5 +117,5 @@ def _lines(file: pathlib.Path) -> list[str]:
 
 
 def _normal(path: str) -> str:
-    # Lists say Real_World where the official archive has "Real World".
+    # List files say "Real_World"; the folder in the official archive is "Real World".
     return path.strip().replace(" ", "_")

@@ -80,9 +80,9 @@ def test_new_folder(tmp_path):
 def test_missing_packages_are_named(sample, prepared, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "benchmarks.data.vision.prepare")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    with pytest.raises(UserError, match=r"tensorflow_datasets.*pip install"):
+    with pytest.raises(UserError, match=r"tensorflow_datasets.*pip install -e '.\[vision\]'"):
         run(Prepare("nyuv2", sample / "nyuv2", tmp_path))
-    with pytest.raises(UserError, match=r"nyuv2 needs .*tensorflow_datasets.*pip install"):
+    with pytest.raises(UserError, match=r"nyuv2 needs .*tensorflow_datasets.*pip install -e"):
         source.load("nyuv2", prepared)
 
 

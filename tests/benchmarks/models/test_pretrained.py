@@ -181,4 +181,4 @@ def test_safetensors_says_what_to_install(resnet, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     (tmp_path / "weights.safetensors").write_bytes(b"")
     message = _refusal(resnet, tmp_path / "weights.safetensors")
-    assert "pip install 'dbmtl_jax[vision]'" in message
+    assert "pip install -e '.[vision]'" in message

@@ -1,7 +1,7 @@
-"""`python -m benchmarks make-sample`: small rendered data sets in the real ones' formats on disk.
+"""`python -m benchmarks make-sample`: renders small data sets in the file formats of the real ones.
 
-They show that everything works, from the files to the table of results; they are no substitute for
-the real data.
+They are for trying out the whole pipeline, from the files to the table of results; they do not
+replace the real data.
 """
 
 import pathlib
@@ -29,7 +29,7 @@ _SMALLEST = 8
 
 
 def make_sample(config: MakeSample, console: Console) -> None:
-    """Renders a sample into a new folder, marked as one."""
+    """Renders sample data into a new folder and marks the folder as sample data."""
     name = config.dataset
     spec: Any = specs.DENSE[name] if name in specs.DENSE else specs.OFFICE[name]
     size = (config.height or spec.size[0], config.width or spec.size[1])
@@ -69,7 +69,7 @@ def _write_dense(
     counts = {"train": config.train, "test": config.test}
     for part, (split, folder) in enumerate(specs.SOURCE_FOLDERS.items()):
         for i in range(counts[split]):
-            # Every image has a seed of its own: more of them do not change the first ones.
+            # Each image has its own seed, so that more images do not change the first ones.
             fields = scene(np.random.default_rng([config.seed, part, i]), *size)
             for field, array in fields.items():
                 path = root / folder / field / f"{i}.npy"
@@ -88,7 +88,7 @@ def _write_office(
             name = names[i % len(names)]
             rng = np.random.default_rng([config.seed, part, i])
             image = domains.picture_of(domain, name, rng, *size)
-            # As in the official archive, which says "Real World".
+            # The folder in the official archive is "Real World", not "Real_World".
             folder = root / domain.replace("_", " ") / spec.images_folder / name
             folder.mkdir(parents=True, exist_ok=True)
             pixels = np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The domains of Office: the same classes of objects, pictured in visibly different ways."""
+"""The domains of Office: pictures of the same classes of objects in different styles."""
 
 from collections.abc import Callable
 
@@ -21,19 +21,19 @@ from benchmarks.data.vision.sample.render import (
 )
 from benchmarks.data.vision.sample.textures import Texture
 
-_GROUND = 1  # the label of all that is not the object
+_GROUND = 1  # the label of everything but the object
 _CLUTTER: tuple[Shape, ...] = ("box", "cylinder")
 
 
 def picture_of(domain: str, name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """An image [H, W, 3] in [0, 1] of an object of class `name`."""
+    """Renders an object of class `name` in the style of a domain, [H, W, 3] in [0, 1]."""
     return _STYLES[domain](name, rng, height, width)
 
 
 def _view(
     name: str, rng: np.random.Generator, height: int, width: int, surroundings: list[Solid]
 ) -> Picture:
-    """The object from a random side."""
+    """Renders the object, seen from a random side."""
     thing = place(objects.make(name, rng), (0, 0, 0), rng.uniform(0, 2 * np.pi))
     distance, pitch = rng.uniform(2.0, 2.6), rng.uniform(-0.55, -0.2)
     aim = np.array([rng.uniform(-0.12, 0.12), 0.45, 0])
@@ -45,7 +45,7 @@ def _view(
 
 
 def _room(rng: np.random.Generator) -> list[Solid]:
-    """A desk in front of a wall, with things that lie about."""
+    """A desk in front of a wall, with other things on it."""
     wood = Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.7)
     wall = Texture(chance.light(chance.any_colour(rng)), rough=0.05)
     solids = [
@@ -63,7 +63,7 @@ def _room(rng: np.random.Generator) -> list[Solid]:
 
 
 def _product(name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """A shop's picture: on white, with a soft shadow."""
+    """A picture as in a shop: on a white background, with a soft shadow."""
     paper = [Solid("box", (0, -0.05, 0), (20, 0.05, 20), _GROUND, Texture((1, 1, 1), rough=0))]
     picture = _view(name, rng, height, width, paper)
     ground = (picture.label == _GROUND)[..., None]
@@ -73,12 +73,12 @@ def _product(name: str, rng: np.random.Generator, height: int, width: int) -> Fl
 
 
 def _photo(name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """A good camera's picture on a desk."""
+    """A picture of a good camera, on a desk."""
     return photograph(_view(name, rng, height, width, _room(rng)), rng, noise=0.008)
 
 
 def _webcam(name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """A poor camera's: coarse, noisy, pale and tinted."""
+    """A picture of a poor camera: coarse, noisy, pale and tinted."""
     small_height, small_width = max(2, height * 2 // 5), max(2, width * 2 // 5)
     picture = _view(name, rng, small_height, small_width, _room(rng))
     image = photograph(picture, rng, noise=0.05)
@@ -88,7 +88,7 @@ def _webcam(name: str, rng: np.random.Generator, height: int, width: int) -> Flo
 
 
 def _clip_art(name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """Flat colours in three shades with black outlines, on white or one colour."""
+    """A picture in flat colours with black outlines, on white or on one colour."""
     picture = _view(name, rng, height, width, [])
     shade = 0.72 + 0.14 * np.digitize(picture.light.mean(-1, keepdims=True), [0.6, 0.95])
     image = np.clip(picture.colour * 1.1, 0, 1) * shade
@@ -100,7 +100,7 @@ def _clip_art(name: str, rng: np.random.Generator, height: int, width: int) -> F
 
 
 def _art(name: str, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """Half of them pencil drawings on paper, half paintings in blots of colour."""
+    """A pencil drawing on paper or a painting in blots of colour, with equal probability."""
     if rng.random() < 0.5:
         picture = _view(name, rng, height, width, [])
         tone = np.where(picture.solid < 0, 1.0, (picture.colour * picture.light).mean(-1))
@@ -127,7 +127,7 @@ def _art(name: str, rng: np.random.Generator, height: int, width: int) -> Floats
 
 
 def _outline(picture: Picture, thickness: int) -> NDArray[np.bool_]:
-    """Where one solid ends and another begins, or its surface has an edge."""
+    """A mask of the borders between solids and the edges of their surfaces."""
     height, width = picture.solid.shape
     edge = np.zeros((height, width), bool)
     for axis in (0, 1):

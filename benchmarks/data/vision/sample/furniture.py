@@ -1,4 +1,4 @@
-"""Things made of a few solids, each standing on y = 0 at the origin, facing +z."""
+"""Furniture made of a few solids; each piece stands on y = 0 at the origin and faces +z."""
 
 from typing import NamedTuple
 
@@ -9,8 +9,8 @@ from benchmarks.data.vision.sample.chance import choose
 from benchmarks.data.vision.sample.render import Solid
 from benchmarks.data.vision.sample.textures import Pattern, Texture
 
-# NYUv2's 13 classes in their usual order; which is which is inferred, the community's files do not
-# say.
+# The 13 classes of NYUv2 in their usual order. The pre-processed files do not name the classes; the
+# names are inferred.
 BED, BOOKS, CEILING, CHAIR, FLOOR, FURNITURE, OBJECTS, PICTURE, SOFA, TABLE, TV, WALL, WINDOW = (
     range(13)
 )
@@ -22,7 +22,7 @@ Thing = list[Solid]
 
 
 class Size(NamedTuple):
-    """Of a thing's footprint, with its height."""
+    """The width, height and depth of a thing in metres."""
 
     width: float
     height: float
@@ -30,7 +30,7 @@ class Size(NamedTuple):
 
 
 def _box(label: int, texture: Texture, x, y, z, w, h, d) -> Solid:
-    """Width, height and depth in metres; y is the bottom."""
+    """A box of width w, height h and depth d in metres; y is its bottom."""
     return Solid("box", (x, y + h / 2, z), (w / 2, h / 2, d / 2), label, texture)
 
 
@@ -44,7 +44,7 @@ def _legs(label: int, texture: Texture, size: Size, height: float, thick: float)
 
 
 def table(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """Square or oblong, sometimes round with a single foot."""
+    """A table with four legs, or sometimes a round one with a single foot."""
     size = Size(rng.uniform(0.9, 1.6), rng.uniform(0.55, 0.75), rng.uniform(0.7, 0.95))
     wood = Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.35)
     if rng.random() < 0.3:
@@ -60,7 +60,7 @@ def table(rng: np.random.Generator) -> tuple[Thing, Size]:
 
 
 def chair(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """A seat on four legs with a back."""
+    """A chair with four legs and a back."""
     size = Size(0.45, 0.9, 0.45)
     texture = Texture(chance.any_colour(rng), "cloth", rough=0.1)
     seat = _box(CHAIR, texture, 0, 0.43, 0, 0.45, 0.05, 0.45)
@@ -69,7 +69,7 @@ def chair(rng: np.random.Generator) -> tuple[Thing, Size]:
 
 
 def sofa(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """A seat with a back, two arms and cushions."""
+    """A sofa with a back, two arms and cushions."""
     w = rng.uniform(1.4, 2.0)
     colour = chance.any_colour(rng)
     cloth, cushion = (
@@ -89,7 +89,7 @@ def sofa(rng: np.random.Generator) -> tuple[Thing, Size]:
 
 
 def bed(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """A frame with mattress, blanket, pillows and headboard; the head is at the back."""
+    """A bed with mattress, blanket, pillows and headboard; the head is at the back."""
     w, colour = rng.uniform(1.2, 1.8), chance.any_colour(rng)
     wood = Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.4)
     cloth = Texture(colour, choose(rng, _BEDDING), chance.light(colour), 0.3)
@@ -108,7 +108,7 @@ def bed(rng: np.random.Generator) -> tuple[Thing, Size]:
 
 
 def cupboard(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """Closed, with doors and knobs; things can stand on it."""
+    """A closed cupboard with doors and knobs; things can stand on it."""
     size = Size(rng.uniform(0.7, 1.3), rng.uniform(0.7, 1.9), 0.45)
     wood = Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.5)
     door = wood._replace(colour=chance.light(wood.colour))
@@ -125,7 +125,7 @@ def cupboard(rng: np.random.Generator) -> tuple[Thing, Size]:
 
 
 def bookshelf(rng: np.random.Generator) -> tuple[Thing, Size]:
-    """An open shelf full of books."""
+    """An open bookshelf full of books."""
     size = Size(rng.uniform(0.8, 1.1), 1.75, 0.32)
     wood = Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.5)
     parts = [_box(FURNITURE, wood, 0, 0, -0.14, size.width, size.height, 0.04)]
@@ -172,6 +172,6 @@ def small_object(rng: np.random.Generator) -> Thing:
             parts.append(part._replace(yaw=rng.uniform(-0.3, 0.3)))
             y += h
         return parts
-    # Real scenes have things that nobody labelled.
+    # Real scenes contain objects without a label.
     label = VOID if kind == "void" else OBJECTS
     return [_box(label, paint, 0, 0, 0, rng.uniform(0.12, 0.25), rng.uniform(0.1, 0.25), 0.2)]

@@ -1,4 +1,4 @@
-"""Objects to tell apart: a class is a shape with a pattern, whatever its colours."""
+"""Objects for classification: a class is a shape with a pattern, in any colours."""
 
 from collections.abc import Callable
 
@@ -19,13 +19,13 @@ _PATTERNS: dict[str, Pattern] = {
 
 
 def class_names(count: int) -> list[str]:
-    """The first `count` classes, such as "striped_chair": up to 65."""
+    """The names of the first `count` classes, such as "striped_chair"; there are 65."""
     names = [f"{pattern}_{shape}" for pattern in _PATTERNS for shape in _SHAPES]
     return names[:count]
 
 
 def make(name: str, rng: np.random.Generator) -> Object:
-    """An object of a class in two random colours, about a metre in size, standing on y = 0."""
+    """An object of a class in two random colours, about a metre in size; it stands on y = 0."""
     pattern, _, shape = name.partition("_")
     first, second = _two_colours(rng)
     texture = Texture(first, _PATTERNS[pattern], second, 0.34, 0.03)
@@ -96,7 +96,7 @@ _SHAPES: dict[str, Callable[[Texture], Object]] = {
 
 
 def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Different in hue and in brightness: the pattern shows in grey, too."""
+    """Two random colours that differ in hue and brightness, so that the pattern shows in grey."""
     hue = rng.uniform(0, 6)
     dark, light = _hue(hue, 0.55), _hue(hue + rng.uniform(1.5, 4.5), 0.95)
     light = tuple(0.45 + 0.55 * c for c in light)  # type: ignore[assignment]

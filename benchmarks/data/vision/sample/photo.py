@@ -1,4 +1,4 @@
-"""From a rendered picture to what a camera would have taken."""
+"""Makes a rendered picture look like a photograph."""
 
 import numpy as np
 
@@ -12,13 +12,13 @@ def photograph(
     background: Floats | None = None,
     noise: float = 0.015,
 ) -> Floats:
-    """Surfaces in their light, softly focused, with noise: [H, W, 3] in [0, 1].
+    """Multiplies surfaces by their light and adds blur and noise: [H, W, 3] in [0, 1].
 
     Args:
-      picture: what was rendered.
-      rng: of the noise and the exposure.
-      background: [H, W, 3], seen where there is nothing.
-      noise: standard deviation.
+      picture: the rendered picture.
+      rng: generator of the noise and the exposure.
+      background: [H, W, 3], shown where there is no surface.
+      noise: standard deviation of the noise.
     """
     image: Floats = picture.colour * picture.light * rng.uniform(0.9, 1.1)
     if background is not None:
@@ -29,7 +29,7 @@ def photograph(
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Floats:
-    """Values between 0 and 1 [H, W] that change over a `cells`-th of the image."""
+    """Random values in [0, 1], [H, W], interpolated from a grid of `cells` × `cells` cells."""
     grid = rng.random((cells + 2, cells + 2), np.float32)
     return _lerp(_lerp(grid, height, cells).T, width, cells).T
 

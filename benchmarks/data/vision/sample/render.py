@@ -1,4 +1,4 @@
-"""A small ray caster: pictures of simple solids whose depth, normals and classes are exact.
+"""A small ray caster: pictures of simple solids with exact depth, normals and classes.
 
 World coordinates are in metres with y up.  Camera coordinates have x to the right, y up and z
 towards the viewer, so that every visible surface's normal points to the viewer.
@@ -18,13 +18,13 @@ Window = tuple[slice, slice]
 
 NOTHING = -1
 _NEAR = 1e-3
-# Where a ray is parallel to a face: finite, and farther away than anything.
+# Replaces zeros in divisions: a ray parallel to a face meets it very far away.
 _PARALLEL = 1e-9
 _SHADOW_STEP = 2
 
 
 class Solid(NamedTuple):
-    """A box, sphere, cylinder or cone; stretched to `half` its size along each axis."""
+    """A box, sphere, cylinder or cone; `half` is half of its size along each axis."""
 
     shape: Shape
     centre: tuple[float, float, float]
@@ -32,53 +32,57 @@ class Solid(NamedTuple):
     label: int
     texture: Texture
     yaw: float = 0.0
-    """turn about the vertical axis, radians"""
+    """rotation about the vertical axis in radians"""
 
 
 class Camera(NamedTuple):
-    """Where the picture is taken from."""
+    """The position, direction and focal length of the camera."""
 
     position: tuple[float, float, float]
     yaw: float
-    """0 looks along -z of the world, positive turns left"""
+    """horizontal angle in radians: 0 looks along -z of the world, positive to the left"""
     pitch: float
-    """positive looks up"""
+    """vertical angle in radians: positive looks up"""
     focal: float
-    """in widths of the image"""
+    """focal length relative to the width of the image"""
 
 
 class Light(NamedTuple):
-    """Daylight from all sides, and the sun or a lamp."""
+    """Ambient light, and the sun or a lamp."""
 
     ambient: float
+    """strength of the ambient light"""
     strength: float
+    """strength of the sun or lamp"""
     source: tuple[float, float, float]
-    """where the lamp is, or the direction to the sun"""
+    """position of the lamp, or direction to the sun"""
     is_sun: bool
+    """whether the source is the sun"""
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """colour of the sun or lamp"""
 
 
 class Picture(NamedTuple):
-    """What the camera sees, per pixel [H, W]."""
+    """What the camera sees in each pixel, as arrays [H, W]."""
 
     depth: Floats
-    """metres along the camera's axis; 0 where there is nothing"""
+    """depth in metres along the axis of the camera; 0 where there is no solid"""
     normal: Floats
-    """[H, W, 3] unit vectors in camera coordinates; 0 where there is nothing"""
+    """[H, W, 3] unit vectors in camera coordinates; 0 where there is no solid"""
     label: NDArray[np.int32]
-    """of the solid; -1 where there is nothing"""
+    """label of the solid; -1 where there is none"""
     solid: NDArray[np.int32]
-    """which solid; -1 where there is nothing"""
+    """index of the solid; -1 where there is none"""
     colour: Floats
-    """[H, W, 3] of the surfaces, without light"""
+    """[H, W, 3] colour of the surface without light"""
     light: Floats
-    """[H, W, 3] that falls on them; 1 where there is nothing"""
+    """[H, W, 3] light that falls on the surface; 1 where there is no solid"""
 
 
 def place(
     parts: Sequence[Solid], position: ArrayLike, yaw: float = 0.0, scale: float = 1.0
 ) -> list[Solid]:
-    """Moves, turns and scales solids together."""
+    """Scales, rotates and moves several solids together."""
     turn = _turn(yaw)
     position = np.asarray(position, float)
     return [
@@ -94,7 +98,7 @@ def place(
 def render(
     solids: Sequence[Solid], camera: Camera, light: Light, height: int, width: int
 ) -> Picture:
-    """Takes a picture, with shadows."""
+    """Renders a picture of the solids, with shadows."""
     rays, rotation = _rays(camera, height, width)
     origin = np.asarray(camera.position, np.float32)
     depth = np.full((height, width), np.inf, np.float32)
@@ -126,7 +130,7 @@ def render(
 def _light(
     solids: Sequence[Solid], light: Light, points: Floats, normal: Floats, seen: NDArray[np.bool_]
 ) -> Floats:
-    """Lambert's law, and shadows at half the resolution, which also softens them."""
+    """Light by Lambert's law; half the resolution makes shadows fast to compute and soft."""
     source = np.asarray(light.source, np.float32)
     towards = np.broadcast_to(source, points.shape) if light.is_sun else source - points
     length = np.sqrt(_dot(towards, towards))[..., None]
@@ -136,7 +140,7 @@ def _light(
     directions = towards[coarse, coarse]
     free = np.ones(starts.shape[:2], np.float32)
     for solid in solids:
-        # A lamp is at distance 1 in units of `directions`; the sun is beyond everything.
+        # A lamp is at distance 1 in units of `directions`; the sun is at infinity.
         distance = _distance(solid, starts, directions)
         free[distance < (np.inf if light.is_sun else 0.98)] = 0
     free = free.repeat(_SHADOW_STEP, 0).repeat(_SHADOW_STEP, 1)[: seen.shape[0], : seen.shape[1]]
@@ -144,14 +148,14 @@ def _light(
     direct = light.strength * cosine * free
     if not light.is_sun:
         direct = direct * 9 / (4 + length**2)
-    # A little more from above, so that unlit faces differ too.
+    # More ambient light from above, so that faces without direct light differ.
     sky = light.ambient * (0.85 + 0.15 * normal[..., 1:2])
     shine = sky + direct * np.asarray(light.colour, np.float32)
     return np.where(seen[..., None], shine, 1).astype(np.float32)
 
 
 def blur(image: Floats) -> Floats:
-    """Averages with the neighbours, weights 1 2 1, along both axes of [H, W, ...]."""
+    """Averages neighbouring pixels with weights 1, 2, 1 along both axes of [H, W, ...]."""
     for axis in (0, 1):
         padding = [(1, 1) if a == axis else (0, 0) for a in range(image.ndim)]
         padded = np.pad(image, padding, mode="edge")
@@ -162,7 +166,7 @@ def blur(image: Floats) -> Floats:
 
 
 def _rays(camera: Camera, height: int, width: int) -> tuple[Floats, Floats]:
-    """World directions [H, W, 3] whose length counts depth, and camera -> world [3, 3]."""
+    """Rays [H, W, 3] in world coordinates with depth 1, and the camera-to-world rotation [3, 3]."""
     focal = camera.focal * width
     x = (np.arange(width) + 0.5 - width / 2) / focal
     y = -(np.arange(height) + 0.5 - height / 2) / focal
@@ -180,13 +184,13 @@ def _turn(yaw: float) -> NDArray[np.float64]:
 def _window(
     solid: Solid, camera: Camera, rotation: Floats, height: int, width: int
 ) -> Window | None:
-    """The part of the image that a solid can cover; None: it is out of sight."""
+    """The part of the image that a solid can cover; None if it is out of sight."""
     signs = np.stack(np.meshgrid(*[[-1, 1]] * 3, indexing="ij"), -1).reshape(-1, 3)
     corners = (signs * np.asarray(solid.half)) @ _turn(solid.yaw).T + np.asarray(solid.centre)
     seen = (corners - np.asarray(camera.position)) @ rotation
     if (seen[:, 2] > -_NEAR).all():
         return None
-    if (seen[:, 2] > -0.05).any():  # around the camera: it may be anywhere
+    if (seen[:, 2] > -0.05).any():  # close to the camera: it may cover the whole image
         return slice(0, height), slice(0, width)
     focal = camera.focal * width
     columns = width / 2 + focal * seen[:, 0] / -seen[:, 2]
@@ -201,25 +205,25 @@ def _window(
 
 
 def _to_local(solid: Solid, vectors: Floats) -> Floats:
-    """World vectors in the coordinates in which the solid spans -1 to 1."""
+    """Converts world vectors to coordinates in which the solid spans -1 to 1."""
     turn, half = _turn(solid.yaw).astype(np.float32), np.asarray(solid.half, np.float32)
     local: Floats = (vectors @ turn) / half
     return local
 
 
 def _distance(solid: Solid, origin: Floats, rays: Floats) -> Floats:
-    """Along each ray, in units of its length; infinite where it misses."""
+    """The distance to a solid along each ray, in units of the ray; infinite if it misses."""
     o = _to_local(solid, origin - np.asarray(solid.centre, np.float32))
     d = _to_local(solid, rays)
     if solid.shape in ("box", "sphere"):
-        # A ray that starts inside does not meet them.
+        # A ray that starts inside of the solid counts as a miss.
         near = (
             _slab(o, d)
             if solid.shape == "box"
             else _roots(_dot(d, d), _dot(o, d), _dot(o, o) - 1)[0]
         )
         return np.where(near > _NEAR, near, np.inf)
-    # The radius is a - b·y: 1 for a cylinder, falling from 1 to 0 for a cone.
+    # The radius is a - b·y: 1 for a cylinder; for a cone it falls from 1 to 0.
     a, b = (1.0, 0.0) if solid.shape == "cylinder" else (0.5, 0.5)
     radius = a - b * o[..., 1]
     near, far = _roots(
@@ -242,10 +246,10 @@ def _distance(solid: Solid, origin: Floats, rays: Floats) -> Floats:
 
 
 def _slab(o: Floats, d: Floats) -> Floats:
-    """Where rays enter the cube from -1 to 1."""
+    """The distance at which each ray enters the cube from -1 to 1."""
     inverse = 1 / _not_zero(d)
     first, second = (-1 - o) * inverse, (1 - o) * inverse
-    # NumPy reduces an axis of length 3 several times slower than it compares three arrays.
+    # Comparing three arrays is several times faster than reducing an axis of length 3.
     low, high = np.minimum(first, second), np.maximum(first, second)
     near = np.maximum(np.maximum(low[..., 0], low[..., 1]), low[..., 2])
     far = np.minimum(np.minimum(high[..., 0], high[..., 1]), high[..., 2])
@@ -253,7 +257,7 @@ def _slab(o: Floats, d: Floats) -> Floats:
 
 
 def _roots(a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
-    """Of a t² + 2 b t + c = 0, ascending for a > 0; infinite where there are none."""
+    """The roots of a t² + 2 b t + c = 0, ascending for a > 0; infinite where there are none."""
     square = b * b - a * c
     root = np.sqrt(np.maximum(square, 0))
     a = _not_zero(a)
@@ -270,7 +274,7 @@ def _not_zero(x: Floats) -> Floats:
 
 
 def _normal(solid: Solid, local: Floats) -> Floats:
-    """Unit world normals [N, 3] at points [N, 3] of the surface, in local coordinates."""
+    """Unit normals [N, 3] in world coordinates at surface points [N, 3] in local coordinates."""
     if solid.shape == "box":
         axis = np.abs(local).argmax(-1)[:, None]
         normal = np.zeros_like(local)
@@ -281,11 +285,11 @@ def _normal(solid: Solid, local: Floats) -> Floats:
         a, b = (1.0, 0.0) if solid.shape == "cylinder" else (0.5, 0.5)
         y = local[:, 1]
         radius = np.hypot(local[:, 0], local[:, 2])
-        # The cap is nearer than the mantle.
+        # The point is closer to the cap than to the side.
         on_cap = 1 - np.abs(y) < np.abs(a - b * y - radius)
         normal = np.stack([local[:, 0], b * (a - b * y), local[:, 2]], -1)
         normal[on_cap] = np.stack([0 * y, np.sign(y), 0 * y], -1)[on_cap]
-    # Normals stretch inversely to the surface.
+    # Scaling a surface scales its normals inversely.
     normal /= np.asarray(solid.half, np.float32)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
     return (normal @ _turn(solid.yaw).T).astype(np.float32)

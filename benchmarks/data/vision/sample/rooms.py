@@ -1,4 +1,4 @@
-"""Furnished rooms in the form of NYUv2."""
+"""Furnished rooms as sample data for NYUv2."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from benchmarks.data.vision.sample.render import Camera, Light, Picture, Solid, 
 from benchmarks.data.vision.sample.textures import Pattern, Texture
 
 _FOCAL = 0.81
-"""Of the Kinect: 519 pixels at a width of 640."""
+"""The focal length of the Kinect: 519 pixels at an image width of 640."""
 _THICK = 0.1
 _ART: tuple[Pattern, ...] = ("checks", "stripes", "dots", "rings")
 
 
 def room(rng: np.random.Generator, height: int, width: int) -> dict[str, NDArray[Any]]:
-    """One sample with all of NYUv2's fields."""
+    """Renders one sample with all fields of NYUv2."""
     solids, camera, light = scene(rng)
     picture = render(solids, camera, light, height, width)
     missing = _missing(picture, solids, rng)
@@ -33,7 +33,7 @@ def room(rng: np.random.Generator, height: int, width: int) -> dict[str, NDArray
 
 
 def scene(rng: np.random.Generator) -> tuple[list[Solid], Camera, Light]:
-    """A room with a bed or sofa, cupboards, a table with chairs, and what lies about."""
+    """A random room with large furniture, a table with chairs, and small objects."""
     w, h, d = rng.uniform(3.6, 5.5), rng.uniform(2.4, 2.8), rng.uniform(4.0, 6.0)
     solids = [*_shell(rng, w, h, d), *_on_the_wall(rng, w, h, d), *_along_the_walls(rng, w, d)]
     solids += _in_the_middle(rng, w, d)
@@ -46,7 +46,7 @@ def scene(rng: np.random.Generator) -> tuple[list[Solid], Camera, Light]:
 
 
 def _shell(rng: np.random.Generator, w: float, h: float, d: float) -> list[Solid]:
-    """Floor, ceiling and four walls."""
+    """The floor, the ceiling and four walls."""
     wall = chance.light(chance.any_colour(rng)) if rng.random() < 0.7 else chance.any_colour(rng)
     floor = (
         Texture(chance.wood(rng), "planks", chance.dark(chance.wood(rng)), 0.25)
@@ -68,7 +68,7 @@ def _shell(rng: np.random.Generator, w: float, h: float, d: float) -> list[Solid
 
 
 def _on_the_wall(rng: np.random.Generator, w: float, h: float, d: float) -> list[Solid]:
-    """Pictures, a window or a television: on the back wall and the side walls."""
+    """A picture, window, television or nothing on the back wall and on each side wall."""
     solids = []
     for wall in ("back", "left", "right"):
         kind = rng.choice(["picture", "window", "tv", "nothing"], p=[0.4, 0.3, 0.2, 0.1])
@@ -122,7 +122,7 @@ def _on_the_wall(rng: np.random.Generator, w: float, h: float, d: float) -> list
 
 
 def _along_the_walls(rng: np.random.Generator, w: float, d: float) -> list[Solid]:
-    """Large furniture with its back to a wall, and small things on what is low enough."""
+    """Large furniture with its back to a wall, and small objects on the lower pieces."""
     solids: list[Solid] = []
     makers = [f.bed, f.sofa, f.cupboard, f.bookshelf, f.table]
     order = rng.choice(len(makers), 4, replace=False)
@@ -147,7 +147,7 @@ def _along_the_walls(rng: np.random.Generator, w: float, d: float) -> list[Solid
 
 
 def _in_the_middle(rng: np.random.Generator, w: float, d: float) -> list[Solid]:
-    """A table with chairs around it, and a thing on the floor."""
+    """A table with chairs around it, and small objects on the floor."""
     thing, size = f.table(rng)
     for x in (-0.3, 0.0, 0.3):
         if rng.random() < 0.7:
@@ -156,7 +156,7 @@ def _in_the_middle(rng: np.random.Generator, w: float, d: float) -> list[Solid]:
         chair, _ = f.chair(rng)
         reach = (size.width if side % 2 else size.depth) / 2 + 0.2
         yaw = side * np.pi / 2
-        # It faces the table, so it turns half around from the way it is moved.
+        # The half turn makes the chair face the table.
         away = (reach * np.sin(yaw), 0, reach * np.cos(yaw))
         thing = thing + place(chair, away, yaw + np.pi + rng.uniform(-0.3, 0.3))
     centre = (rng.uniform(-0.1, 0.1) * w, 0, rng.uniform(-0.08, 0.02) * d)
@@ -168,7 +168,7 @@ def _in_the_middle(rng: np.random.Generator, w: float, d: float) -> list[Solid]:
 
 
 def _missing(picture: Picture, solids: list[Solid], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Where the depth camera saw nothing: at the image's border, in patches, and much on glass."""
+    """A mask of pixels without depth: the border, random patches, and much of glossy surfaces."""
     height, width = picture.depth.shape
     missing = smooth_noise(rng, height, width, cells=12) > 0.87
     glossy = np.isin(picture.label, (f.WINDOW, f.TV))

@@ -1,4 +1,4 @@
-"""Streets in the form of Cityscapes."""
+"""Streets as sample data for Cityscapes."""
 
 from typing import Any
 
@@ -22,19 +22,20 @@ FLAT, CONSTRUCTION, OBJECT, NATURE, SKY, HUMAN, VEHICLE = range(7)
 VOID = -1
 
 _FOCAL = 1.1
-"""Of the official camera: 2,262 pixels at a width of 2,048."""
+"""The focal length of the official camera: 2,262 pixels at an image width of 2,048."""
 _DISPARITY_AT_1M = 2262 * 0.22
-"""Pixels of the official images, whose two cameras are 22 cm apart."""
+"""Disparity in pixels of the official images at 1 m; the two cameras are 22 cm apart."""
 _STEPS_PER_PIXEL = 256
-"""Of the official 16-bit files, which hold 256 × disparity + 1, and 0 where there is none."""
+"""The official 16-bit files contain 256 × disparity + 1, or 0 where there is none."""
 _FAR = 180.0
+"""Distance in metres over which haze hides a share 1 - 1/e of the light."""
 
-# Of the car that takes the pictures, relative to the camera; not scored, as in the official labels.
+# The bonnet of the car with the camera, relative to the camera; it has no class, as in Cityscapes.
 _BONNET = [Solid("sphere", (0, -0.62, -1.7), (1.0, 0.34, 0.9), VOID, Texture((0.16, 0.17, 0.19)))]
 
 
 def street(rng: np.random.Generator, height: int, width: int) -> dict[str, NDArray[Any]]:
-    """One sample with all of Cityscapes' fields; depth is the official disparity / 65,535."""
+    """Renders one sample with all fields of Cityscapes; depth is the 16-bit disparity / 65,535."""
     solids, camera, light = scene(rng)
     picture = render(solids, camera, light, height, width)
     nothing = picture.solid < 0
@@ -51,7 +52,7 @@ def street(rng: np.random.Generator, height: int, width: int) -> dict[str, NDArr
 
 
 def scene(rng: np.random.Generator) -> tuple[list[Solid], Camera, Light]:
-    """A road between houses, with what stands and moves there, seen from a car."""
+    """A random road between houses, with cars, people, trees and signs, seen from a car."""
     half_road = rng.uniform(4.0, 5.5)
     position = (half_road * 0.3, 1.25, 0.0)
     solids = [*_ground(rng, half_road), *place(_BONNET, position)]
@@ -73,7 +74,7 @@ def scene(rng: np.random.Generator) -> tuple[list[Solid], Camera, Light]:
 
 
 def _box(label: int, texture: Texture, x, y, z, w, h, d) -> Solid:
-    """Width, height and depth in metres; y is the bottom."""
+    """A box of width w, height h and depth d in metres; y is its bottom."""
     return Solid("box", (x, y + h / 2, z), (w / 2, h / 2, d / 2), label, texture)
 
 
@@ -85,7 +86,7 @@ def _ground(rng: np.random.Generator, half_road: float) -> list[Solid]:
         _box(FLAT, asphalt, 0, -1, -90, 2 * half_road, 1, 400),
         _box(FLAT, verge, 0, -1.05, -90, 200, 1, 400),
     ]
-    # The dashes are as good as flat, but must lie above the road.
+    # The dashes on the road are nearly flat, but must lie above it to be visible.
     solids += [_box(FLAT, paint, 0, 0, -z, 0.15, 0.004, 3) for z in range(4, 70, 8)]
     return solids
 
@@ -129,7 +130,7 @@ def _houses(rng: np.random.Generator, side: int, front: float) -> list[Solid]:
             _box(CONSTRUCTION, roof, x, tall, -z - length / 2, depth + 0.5, 0.5, length - 0.05)
         )
         z += length
-    # The street ends somewhere.
+    # A house at the end of the street.
     end = Texture(chance.light(chance.any_colour(rng)), "panes", (0.25, 0.3, 0.35), 3.0)
     solids.append(_box(CONSTRUCTION, end, side * 18, 0, -125, 30, rng.uniform(8, 16), 8))
     return solids
@@ -146,7 +147,7 @@ def _parked_cars(rng: np.random.Generator, side: int, half_road: float) -> list[
 
 
 def _car(rng: np.random.Generator) -> list[Solid]:
-    """Pointing along -z."""
+    """A car that points along -z."""
     paint = Texture(
         chance.any_colour(rng)
         if rng.random() < 0.6
@@ -212,7 +213,7 @@ def _bush(rng: np.random.Generator) -> list[Solid]:
 
 
 def _lamp(rng: np.random.Generator) -> list[Solid]:
-    """A street lamp whose arm reaches over the road, towards +x."""
+    """A street lamp with an arm towards +x, over the road."""
     grey, tall = Texture((0.4, 0.42, 0.43)), rng.uniform(4.5, 6.0)
     return [
         Solid("cylinder", (0, tall / 2, 0), (0.08, tall / 2, 0.08), OBJECT, grey),
@@ -222,7 +223,7 @@ def _lamp(rng: np.random.Generator) -> list[Solid]:
 
 
 def _sign(rng: np.random.Generator) -> list[Solid]:
-    """A round or square sign, or traffic lights, facing the camera."""
+    """A round or square sign or a traffic light, facing the camera."""
     pole = Solid("cylinder", (0, 1.3, 0), (0.05, 1.3, 0.05), OBJECT, Texture((0.5, 0.5, 0.52)))
     if rng.random() < 0.4:
         case = _box(OBJECT, Texture((0.1, 0.12, 0.1)), 0, 2.4, 0, 0.3, 0.9, 0.25)
@@ -255,7 +256,7 @@ def _sign(rng: np.random.Generator) -> list[Solid]:
 
 
 def _haze(picture: Picture) -> Picture:
-    """Far things fade into the sky."""
+    """Adds haze, which lets distant things fade into the sky."""
     share = np.exp(-picture.depth / _FAR)[..., None]
     haze = np.array([0.75, 0.8, 0.86], np.float32)
     colour = picture.colour * picture.light * share + haze * (1 - share)
@@ -271,7 +272,7 @@ def _sky(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 
 def _missing(picture: Picture, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Where the two cameras found no match: in patches, at the left border, on the bonnet."""
+    """A mask of pixels without disparity: random patches, the left border and the bonnet."""
     height, width = picture.depth.shape
     missing = smooth_noise(rng, height, width, cells=14) > 0.88
     missing[:, : max(1, width // 32)] = True

@@ -1,4 +1,4 @@
-"""What surfaces look like: colours that follow from where on a solid a point is."""
+"""Textures of surfaces: the colour of each point of a solid."""
 
 from typing import Literal, NamedTuple
 
@@ -12,19 +12,22 @@ Pattern = Literal[
 
 
 class Texture(NamedTuple):
-    """One colour, or two in a pattern."""
+    """One colour, or a pattern of two colours."""
 
     colour: Colour
+    """first colour"""
     pattern: Pattern = "plain"
+    """how the colours are mixed"""
     second: Colour = (0.9, 0.9, 0.9)
+    """second colour of the pattern"""
     period: float = 0.2
-    """metres from one repetition to the next"""
+    """period of the pattern in metres"""
     rough: float = 0.05
-    """how much brightness varies from place to place"""
+    """how much the brightness varies"""
 
 
 def paint(texture: Texture, points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Colours [N, 3] in [0, 1] of points [N, 3], in metres from the solid's centre."""
+    """Colours [N, 3] in [0, 1] of points [N, 3], given in metres from the centre of the solid."""
     first, second = (np.asarray(c, np.float32) for c in (texture.colour, texture.second))
     share = _share(texture.pattern, points / texture.period)[:, None]
     mixed = first + share * (second - first)
@@ -33,7 +36,7 @@ def paint(texture: Texture, points: NDArray[np.floating]) -> NDArray[np.floating
 
 
 def _share(pattern: Pattern, p: NDArray[np.floating]) -> NDArray[np.floating]:
-    """How much of the second colour there is, [N]."""
+    """The share of the second colour at each point, [N]."""
     x, y, z = (p + 0.25).T
     if pattern == "stripes":
         return _half(y + 0.35 * (x + z))
@@ -42,7 +45,7 @@ def _share(pattern: Pattern, p: NDArray[np.floating]) -> NDArray[np.floating]:
         return (cells % 2).astype(np.float32)
     if pattern == "dots":
         cell = (p % 1 - 0.5) ** 2
-        # The surface cuts the balls: those are dots on all but the steepest parts.
+        # A grid of balls: the surface cuts them in dots.
         return (cell.sum(-1) < 0.14).astype(np.float32)
     if pattern == "rings":
         return _half(np.sqrt(x * x + z * z) * 1.5)
@@ -69,7 +72,7 @@ def _half(x: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _cloud(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Uneven brightness, about -1 to 1."""
+    """Smooth variations of the brightness, about -1 to 1, [N]."""
     total = np.zeros(len(points), np.float32)
     for k, (fx, fy, fz) in enumerate(((3.1, 2.3, 4.7), (7.9, 11.3, 6.1), (23.0, 19.0, 29.0))):
         total += np.sin(points @ np.array([fx, fy, fz], np.float32) + k + np.sin(fy * points[:, 0]))
