@@ -54,7 +54,8 @@ def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
-      >>> print(dbmtl.imtl_g_weights(jnp.diag(jnp.array([1.0, 9.0]))).round(3))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(dbmtl.imtl_g_weights(jnp.diag(jnp.array([1.0, 9.0]))))
       [0.75 0.25]
     """
     gramian = as_gramian(gramian)

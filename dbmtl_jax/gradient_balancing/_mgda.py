@@ -88,7 +88,8 @@ def mgda_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]:
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
-      >>> print(dbmtl.mgda_weights(jnp.diag(jnp.array([1.0, 3.0]))).round(3))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(dbmtl.mgda_weights(jnp.diag(jnp.array([1.0, 3.0]))))
       [0.75 0.25]
     """
     return min_norm_weights(as_gramian(gramian))

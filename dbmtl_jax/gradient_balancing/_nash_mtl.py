@@ -112,7 +112,8 @@ def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
-      >>> print(dbmtl.nash_mtl_weights(jnp.diag(jnp.array([4.0, 16.0]))).round(3))
+      >>> with jnp.printoptions(precision=3):
+      ...     print(dbmtl.nash_mtl_weights(jnp.diag(jnp.array([4.0, 16.0]))))
       [0.5  0.25]
     """
     norms, cosines, _ = as_gramian(gramian)

@@ -70,7 +70,8 @@ def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> Float[
     Example:
       >>> import jax, jax.numpy as jnp, dbmtl_jax as dbmtl
       >>> gramian = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
-      >>> print(dbmtl.pcgrad_weights(gramian, jax.random.key(0)).round(2))
+      >>> with jnp.printoptions(precision=2):
+      ...     print(dbmtl.pcgrad_weights(gramian, jax.random.key(0)))
       [2.22 1.58]
     """
     gramian = as_gramian(gramian)
