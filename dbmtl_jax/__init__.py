@@ -12,14 +12,16 @@ from dbmtl_jax.engine import *
 from dbmtl_jax.gradient_balancing import *
 from dbmtl_jax.hybrid_balancing import *
 from dbmtl_jax.loss_balancing import *
-from dbmtl_jax.methods import METHODS, scale_by_mtadam
+from dbmtl_jax.methods import METHODS, PROPERTIES, Properties, scale_by_mtadam
 from dbmtl_jax.metrics import delta_p
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "PROPERTIES",
     "Diagnostics",
+    "Properties",
     "delta_p",
     "diagnostics",
     "scale_by_mtadam",

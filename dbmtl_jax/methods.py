@@ -2,6 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 from dbmtl_jax.core import TaskTransformation
 from dbmtl_jax.gradient_balancing import (
@@ -55,35 +57,63 @@ class _Methods(Mapping[str, Factory]):
         return f"METHODS({', '.join(self)})"
 
 
-METHODS: Mapping[str, Factory] = _Methods(
+class Properties(NamedTuple):
+    """What a method promises; the tests assert it with `dbmtl_jax.testing`.
+
+    Of a first step, when all that a method learns or averages is where it starts, and with the
+    options that are the default.
+    """
+
+    family: Literal["baseline", "loss", "gradient", "hybrid"]
+    permutation_equivariant: bool = True
+    """The order of the tasks does not matter."""
+    linear_under_scaling: bool = False
+    """A(diag(c) G) is linear in c > 0."""
+    scale_invariant: bool = False
+    """The unit of no loss matters."""
+    non_conflicting: bool = False
+    """No task's loss grows along the update, unless all gradients cancel."""
+    degree: float | None = 1.0
+    """d where A(s G) = s^d A(G); None where there is no such d."""
+
+
+_TABLE: tuple[tuple[Factory, Properties], ...] = (
+    # in the paper's order
+    (ew, Properties("baseline", linear_under_scaling=True)),
+    (gls, Properties("loss", linear_under_scaling=True)),
+    (rlw, Properties("loss", permutation_equivariant=False, linear_under_scaling=True)),
+    (uw, Properties("loss", linear_under_scaling=True)),
+    (dwa, Properties("loss", linear_under_scaling=True)),
+    (imtl_l, Properties("loss", linear_under_scaling=True)),
     (
-        # in the paper's order
-        ew,
-        gls,
-        rlw,
-        # loss balancing
-        uw,
-        dwa,
-        imtl_l,
         igbv2,
-        # gradient balancing
-        mgda,
-        grad_norm,
-        pcgrad,
-        grad_drop,
-        grad_vac,
-        imtl_g,
-        cagrad,
-        mtadam,
-        nash_mtl,
-        meta_balance,
-        moco,
-        aligned_mtl,
-        # both
-        imtl,
-        db_mtl,
+        Properties(
+            "loss", permutation_equivariant=False, linear_under_scaling=True, scale_invariant=True
+        ),
     ),
-    former_names={"scale_by_mtadam": scale_by_mtadam},
+    (mgda, Properties("gradient", non_conflicting=True)),
+    (grad_norm, Properties("gradient", linear_under_scaling=True)),
+    (pcgrad, Properties("gradient", permutation_equivariant=False, linear_under_scaling=True)),
+    (grad_drop, Properties("gradient", permutation_equivariant=False)),
+    (grad_vac, Properties("gradient", permutation_equivariant=False, linear_under_scaling=True)),
+    (imtl_g, Properties("gradient")),
+    (cagrad, Properties("gradient")),
+    (mtadam, Properties("gradient", permutation_equivariant=False, degree=0.0)),
+    (nash_mtl, Properties("gradient", scale_invariant=True, non_conflicting=True, degree=0.0)),
+    (meta_balance, Properties("gradient", permutation_equivariant=False)),
+    (moco, Properties("gradient", degree=None)),
+    (aligned_mtl, Properties("gradient")),
+    (imtl, Properties("hybrid")),
+    (db_mtl, Properties("hybrid", scale_invariant=True)),
+)
+
+METHODS: Mapping[str, Factory] = _Methods(
+    tuple(factory for factory, _ in _TABLE), former_names={"scale_by_mtadam": scale_by_mtadam}
 )
 """Name to factory `name(num_tasks, *, ..., labels=None)`, read-only: the methods that merge
 stacked task gradients [T, *shape] into updates [*shape]."""
+
+PROPERTIES: Mapping[str, Properties] = MappingProxyType(
+    {factory.__name__: properties for factory, properties in _TABLE}
+)
+"""Name to what the method of that name promises."""

@@ -1,12 +1,19 @@
-"""Strict settings for every test: no silent broadcasting of ranks, warnings are errors."""
+"""Strict settings for every test: no silent broadcasting of ranks, warnings are errors.
+
+Annotations are checked, too.
+"""
 
 import os
 import pathlib
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Before anything imports the library.
+jaxtyping.install_import_hook("dbmtl_jax", "tests.helpers.typechecker.check")
 
 # Compilation is most of the suite's time; a second run reads it from here, in any clone.
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")

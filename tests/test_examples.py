@@ -22,6 +22,17 @@ def test_examples_learn(path):
     assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
 
 
+def test_the_page_on_methods_of_ones_own_runs(capsys):
+    text = (ROOT / "docs" / "own_methods.md").read_text("utf-8")
+    names: dict = {}
+    for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(code, names)
+    printed = capsys.readouterr().out
+    # The two properties and the clause that the page says do not hold.
+    for line in ("losses in other units", "the update conflicts with a task", "bad tasks: "):
+        assert line in printed
+
+
 def test_the_readmes_example_runs():
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     assert code is not None

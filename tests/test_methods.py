@@ -10,3 +10,30 @@ def test_methods_are_named_after_their_factories_and_read_only():
         assert name in dbmtl.__all__
     with pytest.raises(TypeError):
         dbmtl.METHODS["mine"] = dbmtl.ew
+
+
+def test_every_method_has_properties_and_the_papers_families():
+    assert list(dbmtl.PROPERTIES) == list(dbmtl.METHODS)
+    for name, properties in dbmtl.PROPERTIES.items():
+        package = dbmtl.METHODS[name].__module__.split(".")[1]
+        family = "gradient" if properties.family == "baseline" else properties.family
+        assert package == f"{family}_balancing"
+
+
+def test_a_former_name_is_understood_and_not_listed():
+    assert dbmtl.METHODS["scale_by_mtadam"] is dbmtl.mtadam is dbmtl.scale_by_mtadam
+    assert "scale_by_mtadam" not in list(dbmtl.METHODS)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("DB-MTL", "db_mtl"), ("PCGrad", "pcgrad")])
+def test_an_unknown_name_is_answered_by_the_nearest(name, hint):
+    with pytest.raises(
+        KeyError, match=f"did you mean '{hint}'.*expected one of"
+    ):
+        dbmtl.METHODS[name]
+
+
+def test_a_name_like_no_other_is_answered_by_the_list():
+    with pytest.raises(KeyError, match=r"no method 'qqq' \(expected one of ew, gls"):
+        dbmtl.METHODS["qqq"]
+    assert "qqq" not in dbmtl.METHODS

@@ -1,7 +1,7 @@
 """Gradient balancing: the end of a method, which merges the tasks' gradients."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def gradient_balancer(
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_option("reads", reads, READS)
     if weigh is not None and merge is None:
-        aggregator = _weighted_sum(num_tasks, weigh, init, reads, own_weights)
+        aggregator = _weighted_sum(weigh, init, reads, own_weights)
     elif merge is not None and weigh is None:
         aggregator = _merger(merge, init)
     else:
@@ -96,17 +96,16 @@ def gradient_balancer(
     return transformation(num_tasks, (), aggregator, labels, name)
 
 
-def sum_of_tasks(num_tasks: int) -> Aggregator:
+def sum_of_tasks() -> Aggregator:
     """Σ_t g_t."""
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
         return jnp.ones_like(tasks.scales), memory
 
-    return _weighted_sum(num_tasks, weigh, reads="sum")
+    return _weighted_sum(weigh, reads="sum")
 
 
 def _weighted_sum(
-    num_tasks: int,
     weigh: Weigh,
     init: Callable[[PyTree], Memory] = no_memory,
     reads: Reads = "norms",
@@ -115,8 +114,7 @@ def _weighted_sum(
     """Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
 
     def update(tasks: Tasks, memory: Memory) -> Merged:
-        weights, memory = weigh(tasks, memory)
-        _check_weights(weights, num_tasks)
+        weights, memory = weighed(weigh, tasks, memory)
         updates = tasks.sum(weights)
         weights = jnp.where(tasks.present, weights, 0)
         own = None if own_weights is None else own_weights(weights, memory)
@@ -125,11 +123,14 @@ def _weighted_sum(
     return Aggregator(init, update, reads, weighs=True)
 
 
-def _check_weights(weights: Any, num_tasks: int) -> None:
-    if jnp.shape(weights) != (num_tasks,):
+def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    """What `weigh` returns; ValueError for weights of another shape than [T]."""
+    weights, memory = weigh(tasks, memory)
+    if jnp.shape(weights) != (tasks.num_tasks,):
         raise ValueError(
-            f"weigh: expected weights of shape ({num_tasks},), found {jnp.shape(weights)}"
+            f"weigh: expected weights of shape ({tasks.num_tasks},), found {jnp.shape(weights)}"
         )
+    return jnp.asarray(weights), memory
 
 
 def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:

@@ -7,7 +7,7 @@ from typing import NamedTuple, ParamSpec
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks
+from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks, weighed
 from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
@@ -89,7 +89,7 @@ def loss_balancer(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     part = _scaling(num_tasks, weigh, init, above)
-    method = transformation(num_tasks, (part,), sum_of_tasks(num_tasks), labels, name)
+    method = transformation(num_tasks, (part,), sum_of_tasks(), labels, name)
     return LossBalancer(method.init, method.update, **vars(method))
 
 
@@ -126,7 +126,7 @@ def _scaling(
         present = tasks.present & valid
         losses = jnp.where(present, tasks.losses, 1)
         usable = tasks._replace(given_losses=losses, present=present)
-        weights, memory = weigh(usable, state.memory)
+        weights, memory = weighed(weigh, usable, state.memory)
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
         # NaN only for a task that nobody masked: a masked one's loss may be anything.
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))

@@ -11,7 +11,7 @@ from dbmtl_jax.core._types import Array, Seed
 class RandomState(NamedTuple):
     """The key of the next step's draw, an array like all other state."""
 
-    key: Array  # uint32 [2], or a typed key []
+    key: Array  # uint32 [2]
 
     @classmethod
     def from_seed(cls, seed: Seed) -> Self:
@@ -31,10 +31,13 @@ def key_of(seed: Any) -> Array:
       TypeError: for anything that is neither an int nor a single key.
     """
     if isinstance(seed, jax.Array):
-        is_key = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) and seed.shape == ()
-        if is_key or (seed.dtype == jnp.uint32 and seed.shape == (2,)):
+        if jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) and seed.shape == ():
+            data = jax.random.key_data(seed)
+            # Plain numbers, which every checkpoint can hold; other generators have longer keys.
+            return data if data.shape == (2,) else jax.random.bits(seed, (2,), jnp.uint32)
+        if seed.dtype == jnp.uint32 and seed.shape == (2,):
             # A copy: the state may be donated, and the user's key must survive that.
-            return jnp.copy(seed) if not is_key else jax.random.clone(seed)
+            return jnp.copy(seed)
         if not (jnp.issubdtype(seed.dtype, jnp.integer) and seed.shape == ()):
             raise TypeError(
                 f"seed: expected an int or a key, found {seed.dtype} of shape {seed.shape}"

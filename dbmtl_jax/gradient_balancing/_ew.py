@@ -23,7 +23,7 @@ def sum_tasks(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
       [3. 5.]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    return transformation(num_tasks, (), sum_of_tasks(num_tasks), labels, "sum_tasks")
+    return transformation(num_tasks, (), sum_of_tasks(), labels, "sum_tasks")
 
 
 def ew(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:

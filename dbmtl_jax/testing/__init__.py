@@ -23,6 +23,7 @@ from dbmtl_jax.testing._properties import (
     first_update,
 )
 from dbmtl_jax.testing._samplers import (
+    SHAPES,
     hard_gradients,
     sample_losses,
     sample_params,
@@ -31,6 +32,7 @@ from dbmtl_jax.testing._samplers import (
 
 __all__ = [
     "CONTRACT",
+    "SHAPES",
     "assert_contract",
     "assert_equal_projections",
     "assert_homogeneous",

@@ -105,8 +105,9 @@ def check_checkpoints(subject: Subject) -> None:
     grads, losses, mask = batch(subject.num_tasks, STEPS)
     _, state = run(subject)
     leaves, structure = jax.tree.flatten(state)
-    restored = [jnp.asarray(x) for x in pickle.loads(pickle.dumps(list(map(np.asarray, leaves))))]
-    found = subject.update(grads, jax.tree.unflatten(structure, restored), losses, mask)
+    read = pickle.loads(pickle.dumps([np.asarray(leaf) for leaf in leaves]))
+    restored = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in read])
+    found = subject.update(grads, restored, losses, mask)
     expected = subject.update(grads, state, losses, mask)
     chex.assert_trees_all_equal(found, expected)
 

@@ -8,7 +8,7 @@ import pytest
 import dbmtl_jax as dbmtl
 from benchmarks import methods
 from benchmarks.errors import UserError
-from tests.helpers import samplers
+from dbmtl_jax import testing
 
 
 def test_every_method_has_the_papers_name():
@@ -52,8 +52,8 @@ def test_chains_stand_after_their_last_method():
 
 
 def test_a_chain_is_the_optax_chain_of_its_names():
-    params = samplers.params_like()
-    grads, losses = samplers.task_grads(3), samplers.losses(3)
+    params = testing.sample_params()
+    grads, losses = testing.sample_task_grads(3), testing.sample_losses(3)
     got, expected = (
         tx.update(grads, tx.init(params), params, losses=losses)[0]
         for tx in (
@@ -67,7 +67,7 @@ def test_a_chain_is_the_optax_chain_of_its_names():
 def test_options_reach_the_factories_that_have_them():
     tx = methods.build("pcgrad", 3, seed=5, steps_per_epoch=7)
     other = dbmtl.pcgrad(3, seed=5)
-    keys = [optax.tree.get(t.init(samplers.params_like()), "key") for t in (tx, other)]
+    keys = [optax.tree.get(t.init(testing.sample_params()), "key") for t in (tx, other)]
     np.testing.assert_array_equal(*keys)
 
 
@@ -85,13 +85,16 @@ def test_options_reach_the_factories_that_have_them():
     ],
 )
 def test_options_in_a_name_reach_its_method(name, expected):
-    params = samplers.params_like()
+    params = testing.sample_params()
     updates = []
     for tx in (methods.build(name, 3, seed=1), expected()):
         state = tx.init(params)
         for seed in (0, 1, 2):  # a schedule shows from the second step
             update, state = tx.update(
-                samplers.task_grads(3, seed=seed), state, params, losses=samplers.losses(3)
+                testing.sample_task_grads(3, seed=seed),
+                state,
+                params,
+                losses=testing.sample_losses(3),
             )
         updates.append(update)
     jax.tree.map(np.testing.assert_array_equal, *updates)

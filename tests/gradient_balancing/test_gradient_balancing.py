@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax import testing
 from dbmtl_jax.core import _simplex
 from dbmtl_jax.gradient_balancing._grad_drop import keep_signs
 from dbmtl_jax.gradient_balancing._grad_vac import vaccinate
@@ -211,7 +212,7 @@ def test_golden_values(tx, weights):
 def test_mgda_finds_the_point_of_smallest_norm(num_tasks):
     """By SciPy's non-negative least squares: min ‖Gᵀw‖² + (1 - Σ w)² over w >= 0, then Σ w = 1."""
     update = jax.jit(lambda g: dbmtl.mgda(num_tasks).update(g, dbmtl.mgda(num_tasks).init(g[0]))[0])
-    for kind, gradients in samplers.matrices(num_tasks).items():
+    for kind, gradients in testing.hard_gradients(num_tasks).items():
         size = np.linalg.norm(gradients, axis=1).max()
         if size == 0:
             continue
@@ -231,7 +232,7 @@ def test_cagrad_finds_the_best_direction_for_the_worst_task(num_tasks, c):
     tx = dbmtl.cagrad(num_tasks, c=c, rescale=0)
     rng = np.random.default_rng(0)
     for kind in ("full rank", "rank deficient", "one scale each"):
-        gradients = samplers.matrices(num_tasks)[kind]
+        gradients = testing.hard_gradients(num_tasks)[kind]
         g = jnp.asarray(gradients)
         d = np.asarray(tx.update(g, tx.init(g[0]))[0])
         mean = gradients.mean(axis=0)
@@ -263,12 +264,12 @@ def test_simplex_projection_is_the_nearest_point(values, mask):
 
 def steps(tx, count=4, num_tasks=3, **kwargs):
     """Updates of one instance over different gradients, with these."""
-    params = samplers.params_like()
+    params = testing.sample_params()
     state = tx.init(params)
     update = jax.jit(tx.update)
     seen = []
     for k in range(count):
-        grads, losses = samplers.task_grads(num_tasks, k), samplers.losses(num_tasks, k)
+        grads, losses = testing.sample_task_grads(num_tasks, k), testing.sample_losses(num_tasks, k)
         merged, state = update(grads, state, params, losses=losses, **kwargs)
         seen.append((grads, losses, merged))
     return seen, state
@@ -314,10 +315,10 @@ def test_mtadam_of_one_task_is_adam():
     options = {"b1": 0.8, "b2": 0.9}
     labels = {"dense": "shared", "scale": 0}
     tx, adam = dbmtl.scale_by_mtadam(1, labels=labels, **options), optax.scale_by_adam(**options)
-    params = samplers.params_like()
+    params = testing.sample_params()
     state, adam_state = tx.init(params), adam.init(params)
     for k in range(3):
-        stacked = samplers.task_grads(1, k)
+        stacked = testing.sample_task_grads(1, k)
         single = jax.tree.map(lambda g: g[0], stacked)
         merged, state = tx.update(stacked | {"scale": single["scale"]}, state, params)
         expected, adam_state = adam.update(single, adam_state)
@@ -353,10 +354,10 @@ def test_moco_projects_onto_the_simplex():
 
 def test_nash_mtl_keeps_its_weights_between_solutions():
     tx = dbmtl.nash_mtl(3, update_every=2, max_norm=0)
-    params = samplers.params_like()
+    params = testing.sample_params()
     state, seen = tx.init(params), []
     for k in range(4):
-        _, state = tx.update(samplers.task_grads(3, k), state, params)
+        _, state = tx.update(testing.sample_task_grads(3, k), state, params)
         seen.append(np.asarray(optax.tree.get(state, "alpha")))
     np.testing.assert_array_equal(seen[0], seen[1])
     np.testing.assert_array_equal(seen[2], seen[3])
@@ -364,8 +365,8 @@ def test_nash_mtl_keeps_its_weights_between_solutions():
 
 
 def test_grad_vac_per_leaf_is_grad_vac_on_every_leaf():
-    grads = samplers.task_grads(2)  # of two tasks: the order does not matter
-    params = samplers.params_like()
+    grads = testing.sample_task_grads(2)  # of two tasks: the order does not matter
+    params = testing.sample_params()
     tx = dbmtl.grad_vac(2, per_leaf=True)
     merged, _ = tx.update(grads, tx.init(params), params)
     alone = dbmtl.grad_vac(2)
@@ -448,8 +449,8 @@ def test_heads_may_be_left_unweighted(name):
 
 def test_a_chain_with_the_logarithm_is_the_method_on_the_logarithms():
     """Figure 1: log before PCGrad, GradVac, IMTL-G, CAGrad, Nash-MTL, Aligned-MTL."""
-    params = samplers.params_like()
-    grads, losses = samplers.task_grads(2, 4), samplers.losses(2, 4)
+    params = testing.sample_params()
+    grads, losses = testing.sample_task_grads(2, 4), testing.sample_losses(2, 4)
     logs = jax.tree.map(lambda g: g / losses.reshape(-1, *[1] * (g.ndim - 1)), grads)
     for name in ("pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl"):
         method = dbmtl.METHODS[name](2)

@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax import testing
 from tests.helpers import oracles, samplers
 
 SGD = optax.sgd(0.1)  # how the recorded runs update the learnt parameters
@@ -136,8 +137,8 @@ def test_dwa_compares_the_means_of_the_last_two_epochs():
 
 @pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"])
 def test_the_method_is_its_scaling_and_a_sum(name):
-    params = samplers.params_like()
-    grads, losses = samplers.task_grads(3), samplers.losses(3)
+    params = testing.sample_params()
+    grads, losses = testing.sample_task_grads(3), testing.sample_losses(3)
     method = getattr(dbmtl, name)(3)
     chain = optax.chain(getattr(dbmtl, f"scale_by_{name}")(3), dbmtl.sum_tasks(3))
     outcomes = [

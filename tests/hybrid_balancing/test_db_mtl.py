@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax import testing
 from tests.helpers import oracles, samplers
 
 BETAS = {
@@ -167,7 +168,7 @@ def test_debiased_average_of_a_constant_is_the_constant():
 
 
 def test_without_beta_there_is_no_stacked_state():
-    params = samplers.params_like()
+    params = testing.sample_params()
     state = dbmtl.db_mtl(3, beta=0.0).init(params)
     assert all(leaf.size <= 3 for leaf in jax.tree.leaves(state))
     state = dbmtl.db_mtl(3, beta=0.5).init(params)
@@ -176,7 +177,7 @@ def test_without_beta_there_is_no_stacked_state():
 
 def test_ablation_rows_are_chains():
     """Table 5: the four combinations of the two balancings, against their closed forms."""
-    grads, losses = samplers.task_grads(3), samplers.losses(3)
+    grads, losses = testing.sample_task_grads(3), testing.sample_losses(3)
     g, loss = samplers.flat(grads), np.asarray(losses, np.float64)
     logs = g / loss[:, None]
 
@@ -193,7 +194,7 @@ def test_ablation_rows_are_chains():
             balanced(logs),
         ),
     }
-    params = samplers.params_like()
+    params = testing.sample_params()
     for name, (tx, expected) in rows.items():
         update, _ = tx.update(grads, tx.init(params), params, losses=losses)
         np.testing.assert_allclose(samplers.flat_update(update), expected, rtol=1e-5, err_msg=name)
@@ -204,10 +205,10 @@ def test_db_mtl_is_its_chain():
         dbmtl.scale_by_log_loss(3), dbmtl.task_ema(3, 0.9), dbmtl.balance_magnitudes(3)
     )
     whole = dbmtl.db_mtl(3, 0.9)
-    params = samplers.params_like()
+    params = testing.sample_params()
     states = chain.init(params), whole.init(params)
     for seed in range(3):
-        grads, losses = samplers.task_grads(3, seed), samplers.losses(3, seed)
+        grads, losses = testing.sample_task_grads(3, seed), testing.sample_losses(3, seed)
         a, b = (
             tx.update(grads, state, params, losses=losses)
             for tx, state in zip((chain, whole), states, strict=True)
@@ -226,8 +227,8 @@ def test_db_mtl_is_its_chain():
 def test_scaling_a_loss_changes_nothing(task, factor, beta, seed):
     """ℓ_t -> c ℓ_t scales its gradient by c as well; the logarithm takes both out."""
     tx = dbmtl.db_mtl(3, beta)
-    params = samplers.params_like()
-    grads, losses = samplers.task_grads(3, seed), samplers.losses(3, seed)
+    params = testing.sample_params()
+    grads, losses = testing.sample_task_grads(3, seed), testing.sample_losses(3, seed)
     scaled = jax.tree.map(lambda g: g.at[task].multiply(factor), grads)
     update, _ = tx.update(grads, tx.init(params), params, losses=losses)
     other, _ = tx.update(scaled, tx.init(params), params, losses=losses.at[task].multiply(factor))
@@ -239,11 +240,11 @@ def test_scaling_a_loss_changes_nothing(task, factor, beta, seed):
 @given(order=st.permutations(range(4)), seed=st.integers(0, 100))
 def test_permuting_tasks_permutes_only_the_state(order, seed):
     tx = dbmtl.db_mtl(4, 0.9)
-    params = samplers.params_like()
+    params = testing.sample_params()
     order = jnp.array(order)
     state, permuted_state = tx.init(params), tx.init(params)
     for k in range(2):
-        grads, losses = samplers.task_grads(4, seed + k), samplers.losses(4, seed + k)
+        grads, losses = testing.sample_task_grads(4, seed + k), testing.sample_losses(4, seed + k)
         update, state = tx.update(grads, state, params, losses=losses)
         permuted, permuted_state = tx.update(
             jax.tree.map(lambda g: g[order], grads), permuted_state, params, losses=losses[order]
@@ -259,8 +260,8 @@ def test_permuting_tasks_permutes_only_the_state(order, seed):
 @given(seed=st.integers(0, 1000), num_tasks=st.sampled_from([2, 3]))
 def test_every_normalised_row_has_norm_alpha(seed, num_tasks):
     tx = dbmtl.balance_magnitudes(num_tasks)
-    grads = samplers.task_grads(num_tasks, seed)
-    _, state = tx.update(grads, tx.init(samplers.params_like()))
+    grads = testing.sample_task_grads(num_tasks, seed)
+    _, state = tx.update(grads, tx.init(testing.sample_params()))
     norms = np.linalg.norm(samplers.flat(grads), axis=1)
     np.testing.assert_allclose(optax.tree.get(state, "norms"), norms, rtol=1e-5)
     magnitudes = optax.tree.get(state, "weights") * norms
@@ -270,10 +271,10 @@ def test_every_normalised_row_has_norm_alpha(seed, num_tasks):
 def test_one_task_is_log_gradient_descent_with_an_average():
     tx = dbmtl.db_mtl(1, 0.9)
     plain = optax.ema(0.9, debias=False)
-    params = samplers.params_like()
+    params = testing.sample_params()
     state, plain_state = tx.init(params), plain.init(params)
     for seed in range(3):
-        grads, losses = samplers.task_grads(1, seed), samplers.losses(1, seed)
+        grads, losses = testing.sample_task_grads(1, seed), testing.sample_losses(1, seed)
         update, state = tx.update(grads, state, params, losses=losses)
         logs = jax.tree.map(lambda g, loss=losses: g[0] / loss[0], grads)
         expected, plain_state = plain.update(logs, plain_state)
