@@ -8,21 +8,21 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import LossBalancingState, MultiTaskState
-from dbmtl_jax.core._types import Array, Bool, Float, Int
+from dbmtl_jax.core._types import Array, Int, Mask, PerTask
 
 
 class Diagnostics(NamedTuple):
     """What a method saw and did in the last step; each field is [T], or None."""
 
-    norms: Float[Array, " T"] | None
+    norms: PerTask | None
     """The norms of the gradients that were merged; NaN where nobody has seen them yet."""
-    weights: Float[Array, " T"] | None
+    weights: PerTask | None
     """w_t of the update Σ_t w_t g_t; None for a method whose update is no such sum."""
-    loss_weights: Float[Array, " T"] | None
+    loss_weights: PerTask | None
     """What the loss balancers multiplied the gradients by; None where there is none."""
     skipped: Int[Array, " T"]
     """In how many steps so far an unmasked task was not usable."""
-    present: Bool[Array, " T"]
+    present: Mask
     """Which tasks took part."""
 
 

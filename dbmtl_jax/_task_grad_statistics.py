@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core._gramian import cosines_of
 from dbmtl_jax.core._task_linalg import gramian, squared_norms
-from dbmtl_jax.core._types import Array, Float, PyTree
+from dbmtl_jax.core._types import Array, Float, PerTask, PyTree
 
 
 def _stack(task_grads: PyTree) -> tuple[list[Array], int]:
@@ -19,7 +19,7 @@ def _stack(task_grads: PyTree) -> tuple[list[Array], int]:
     return leaves, leaves[0].shape[0]
 
 
-def task_norms(task_grads: PyTree) -> Float[Array, " T"]:
+def task_norms(task_grads: PyTree) -> PerTask:
     r"""The norms :math:`\|g_t\|` of stacked task gradients, over all leaves together.
 
     Args:

@@ -42,7 +42,7 @@ def main(steps=300):
     for k in range(steps):
         params, opt_state, losses = step(params, opt_state, jax.random.key(k))
         if k % 100 == 0 or k == steps - 1:
-            print(f"step {k}: losses {losses}, weights {optax.tree.get(opt_state, 'weights')}")
+            print(f"step {k}: losses {losses}, weights {dbmtl.diagnostics(opt_state).weights}")
     return losses
 
 

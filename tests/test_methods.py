@@ -27,9 +27,7 @@ def test_a_former_name_is_understood_and_not_listed():
 
 @pytest.mark.parametrize(("name", "hint"), [("DB-MTL", "db_mtl"), ("PCGrad", "pcgrad")])
 def test_an_unknown_name_is_answered_by_the_nearest(name, hint):
-    with pytest.raises(
-        KeyError, match=f"did you mean '{hint}'.*expected one of"
-    ):
+    with pytest.raises(KeyError, match=f"did you mean '{hint}'.*expected one of"):
         dbmtl.METHODS[name]
 
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._labels import SHARED
-from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree
+from dbmtl_jax.core._types import Labels, Mask, PerTask, PyTree
 
 
 class Step(NamedTuple):
     """The checked input of one step."""
 
     labels: PyTree  # one label per leaf
-    losses: Float[Array, " T"] | None  # float32 at least
-    mask: Bool[Array, " T"]
+    losses: PerTask | None  # float32 at least
+    mask: Mask
 
 
 def check_update(
@@ -75,7 +75,7 @@ def check_option(name: str, value: Any, options: Sequence[Any]) -> None:
         )
 
 
-def check_losses(losses: Any, num_tasks: int) -> Float[Array, " T"] | None:
+def check_losses(losses: Any, num_tasks: int) -> PerTask | None:
     """Returns the raw losses as a [T] array of float32 at least, or None where none were given.
 
     Raises ValueError for a wrong shape.  float16 and bfloat16 losses are widened: log(0 + 1e-8) is
@@ -89,7 +89,7 @@ def check_losses(losses: Any, num_tasks: int) -> Float[Array, " T"] | None:
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def check_task_mask(task_mask: Any, num_tasks: int) -> Bool[Array, " T"]:
+def check_task_mask(task_mask: Any, num_tasks: int) -> Mask:
     """Returns the mask of the tasks that take part as a [T] bool array; None means all of them."""
     if task_mask is None:
         return jnp.ones((num_tasks,), bool)

@@ -11,9 +11,9 @@ from dbmtl_jax.core._parts import READS, Aggregator, Merged, Reads
 from dbmtl_jax.core._rows import StackedRows
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PyTree
+from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, PyTree
 
-Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[Float[Array, " T"], Memory]]
+Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[PerTask, Memory]]
 Merge: TypeAlias = Callable[[Tasks, Memory], tuple[PyTree, Memory]]
 
 
@@ -29,7 +29,7 @@ def gradient_balancer(
     merge: Merge | None = None,
     init: Callable[[PyTree], Memory] = no_memory,
     reads: Reads = "norms",
-    own_weights: Callable[[Float[Array, " T"], Memory], Float[Array, " T"]] | None = None,
+    own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
     per_leaf: bool = False,
     labels: Labels = None,
     name: str = "this method",
@@ -99,7 +99,7 @@ def gradient_balancer(
 def sum_of_tasks() -> Aggregator:
     """Σ_t g_t."""
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return jnp.ones_like(tasks.scales), memory
 
     return _weighted_sum(weigh, reads="sum")
@@ -109,7 +109,7 @@ def _weighted_sum(
     weigh: Weigh,
     init: Callable[[PyTree], Memory] = no_memory,
     reads: Reads = "norms",
-    own_weights: Callable[[Float[Array, " T"], Memory], Float[Array, " T"]] | None = None,
+    own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
 ) -> Aggregator:
     """Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
 
@@ -123,7 +123,7 @@ def _weighted_sum(
     return Aggregator(init, update, reads, weighs=True)
 
 
-def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
     """What `weigh` returns; ValueError for weights of another shape than [T]."""
     weights, memory = weigh(tasks, memory)
     if jnp.shape(weights) != (tasks.num_tasks,):

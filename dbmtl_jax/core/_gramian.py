@@ -4,7 +4,7 @@ from typing import NamedTuple, Self
 
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Bool, Float
+from dbmtl_jax.core._types import Array, Float, Mask, PerTask
 
 
 class Gramian(NamedTuple):
@@ -20,14 +20,12 @@ class Gramian(NamedTuple):
       [2. 3.] 0.5 3.0
     """
 
-    norms: Float[Array, " T"]  # d; 0 for absent tasks
+    norms: PerTask  # d; 0 for absent tasks
     cosines: Float[Array, "T T"]  # C; rows and columns of 0 for absent tasks and zero gradients
-    present: Bool[Array, " T"]  # a gradient of zero is present, a task without one is not
+    present: Mask  # a gradient of zero is present, a task without one is not
 
     @classmethod
-    def from_matrix(
-        cls, matrix: Float[Array, "T T"], present: Bool[Array, " T"] | None = None
-    ) -> Self:
+    def from_matrix(cls, matrix: Float[Array, "T T"], present: Mask | None = None) -> Self:
         """Splits a matrix [T, T] of inner products; all tasks are present by default.
 
         Raises:
@@ -61,8 +59,8 @@ class Gramian(NamedTuple):
 
 def cosines_of(
     products: Float[Array, "T T"],
-    norms: Float[Array, " T"],
-    signs: Float[Array, " T"] | None = None,
+    norms: PerTask,
+    signs: PerTask | None = None,
 ) -> Float[Array, "T T"]:
     """Inner products over the norms of both: 0 where a norm is 0, and 1 on the diagonal.
 

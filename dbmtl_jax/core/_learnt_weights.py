@@ -1,19 +1,19 @@
 """Weights that a method learns beside the model's parameters."""
 
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core._task_linalg import task_vector
-from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+from dbmtl_jax.core._types import Mask, PerTask, PyTree
 
 
 class LearntState(NamedTuple):
     """The values that a method learns, one for each task."""
 
-    values: Float[Array, " T"]
-    opt_state: Any
+    values: PerTask
+    opt_state: optax.OptState
 
 
 class LearntWeights(NamedTuple):
@@ -35,9 +35,7 @@ class LearntWeights(NamedTuple):
         values = task_vector(self.num_tasks, self.initial, shared)
         return LearntState(values, self.optimizer.init(values))
 
-    def descend(
-        self, state: LearntState, slope: Float[Array, " T"], present: Bool[Array, " T"]
-    ) -> LearntState:
+    def descend(self, state: LearntState, slope: PerTask, present: Mask) -> LearntState:
         """A step of the optimizer; the value of an absent task stands still."""
         values, opt_state = state
         slope = jnp.where(present, slope, 0).astype(values.dtype)

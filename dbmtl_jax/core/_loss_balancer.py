@@ -13,7 +13,7 @@ from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, like, transformation
-from dbmtl_jax.core._types import Array, Bool, Float, Labels, Memory, PyTree
+from dbmtl_jax.core._types import Labels, Mask, Memory, PerTask, PyTree
 
 Options = ParamSpec("Options")
 
@@ -21,7 +21,7 @@ Options = ParamSpec("Options")
 class LossBalancingState(NamedTuple):
     """The weights of the last step, and what the method keeps between steps."""
 
-    loss_weights: Float[Array, " T"]  # 0 for an absent task
+    loss_weights: PerTask  # 0 for an absent task
     memory: Memory
 
 
@@ -134,7 +134,7 @@ def _scaling(
             scaled = scaled._replace(present=present)
         return scaled, LossBalancingState(recorded, like(memory, state.memory))
 
-    def settle(state: LossBalancingState, present: Bool[Array, " T"]) -> LossBalancingState:
+    def settle(state: LossBalancingState, present: Mask) -> LossBalancingState:
         return state._replace(loss_weights=jnp.where(present, state.loss_weights, 0))
 
     return Part(first, update, settle=settle)

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core._gramian import Gramian
 from dbmtl_jax.core._interior_point import minimize
-from dbmtl_jax.core._types import Array, Float
+from dbmtl_jax.core._types import PerTask
 
 
-def min_norm_weights(gramian: Gramian) -> Float[Array, " T"]:
+def min_norm_weights(gramian: Gramian) -> PerTask:
     """The convex weights w [T] with the smallest ‖Σ_t w_t g_t‖.
 
     Solved for β_t = w_t ‖g_t‖ / min_s ‖g_s‖, which turns the Gramian into the cosines: tasks whose

@@ -1,10 +1,10 @@
 """What methods are composed of: parts, and an aggregator at the end."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Float, Memory, PyTree
+from dbmtl_jax.core._types import Mask, Memory, PerTask, PyTree
 
 Reads = Literal["sum", "norms", "gramian", "rows"]
 """What a method reads of the gradients.  Each includes those before it."""
@@ -20,11 +20,11 @@ class Part(NamedTuple):
     were found absent later in the step.
     """
 
-    init: Callable[[PyTree], Any]
-    update: Callable[[Tasks, Any], tuple[Tasks, Any]]
+    init: Callable[[PyTree], Memory]
+    update: Callable[[Tasks, Memory], tuple[Tasks, Memory]]
     reads: Reads = "sum"
     averages: bool = False  # whether it sees every row, and leaves averages in their place
-    settle: Callable[[Any, Array], Any] = lambda state, present: state
+    settle: Callable[[Memory, Mask], Memory] = lambda state, present: state
 
 
 class Merged(NamedTuple):
@@ -32,8 +32,8 @@ class Merged(NamedTuple):
 
     updates: PyTree  # leaves [*shape] for the shared parameters
     memory: Memory
-    weights: Float[Array, " T"] | None = None  # w of Σ_t w_t g_t, if the update is such a sum
-    own_weights: Float[Array, " T"] | None = None  # of own parameters; None leaves them alone
+    weights: PerTask | None = None  # w of Σ_t w_t g_t, if the update is such a sum
+    own_weights: PerTask | None = None  # of own parameters; None leaves them alone
 
 
 class Aggregator(NamedTuple):

@@ -5,7 +5,7 @@ arrays.  Gradients that are not computed yet implement them in `dbmtl_jax.engine
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,25 @@ from dbmtl_jax.core._task_linalg import (
     squared_norms,
     weighted_sum,
 )
-from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+from dbmtl_jax.core._types import Array, Float, Label, Mask, PerTask, PyTree
 
 Blend = Callable[[Array, Array], Array]
 """(scaled gradient, old average) -> new average, entry by entry."""
+
+
+@runtime_checkable
+class TaskGrads(Protocol):
+    """Task gradients that are no tree of arrays but know how to become one."""
+
+    @property
+    def template(self) -> PyTree:
+        """The tree: `jax.ShapeDtypeStruct` [T, *shape] for shared leaves, arrays for the others."""
+
+    def rows(self) -> "Rows":
+        """The shared leaves."""
+
+    def stacked(self) -> PyTree:
+        """The tree with arrays [T, *shape] as its shared leaves."""
 
 
 class Rows(Protocol):
@@ -42,25 +57,21 @@ class Rows(Protocol):
     def tree(self) -> PyTree:
         """All rows as arrays [T, *shape]."""
 
-    def squared_sources(self) -> Float[Array, " T"]:
+    def squared_sources(self) -> PerTask:
         """Squared norms of what the rows are computed from; not finite where row t cannot be."""
 
-    def squared_norms(self) -> Float[Array, " T"]:
+    def squared_norms(self) -> PerTask:
         """‖row t‖² over all leaves together."""
 
     def gramian(self) -> Float[Array, "T T"]:
         """The inner products of the rows."""
 
-    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+    def sum(self, weights: PerTask, present: Mask) -> PyTree:
         """Σ_t w_t row_t over the present tasks."""
 
     def averaged(
-        self,
-        averages: PyTree,
-        scales: Float[Array, " T"],
-        present: Bool[Array, " T"],
-        blend: Blend,
-    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
+    ) -> tuple[PyTree, PerTask, Mask]:
         """Every present row, times its scale, blended into its average.
 
         Returns:
@@ -68,12 +79,8 @@ class Rows(Protocol):
         """
 
     def task_grads(
-        self,
-        labels: PyTree,
-        template: PyTree,
-        scales: Float[Array, " T"],
-        own_scales: Float[Array, " T"],
-    ) -> Any:
+        self, labels: PyTree, template: PyTree, scales: PerTask, own_scales: PerTask
+    ) -> TaskGrads | PyTree:
         """Task gradients for the next transformation, row t times its scale.
 
         Args:
@@ -84,34 +91,19 @@ class Rows(Protocol):
         """
 
 
-@runtime_checkable
-class TaskGrads(Protocol):
-    """Task gradients that are no tree of arrays but know how to become one."""
-
-    @property
-    def template(self) -> PyTree:
-        """The tree: `jax.ShapeDtypeStruct` [T, *shape] for shared leaves, arrays for the others."""
-
-    def rows(self) -> Rows:
-        """The shared leaves."""
-
-    def stacked(self) -> PyTree:
-        """The tree with arrays [T, *shape] as its shared leaves."""
-
-
-def template_of(updates: Any) -> PyTree:
+def template_of(updates: TaskGrads | PyTree) -> PyTree:
     """The tree of task gradients, of which only shapes and the tasks' own leaves may be read."""
     return updates.template if isinstance(updates, TaskGrads) else updates
 
 
-def rows_of(updates: Any, labels: PyTree, num_tasks: int) -> Rows:
+def rows_of(updates: TaskGrads | PyTree, labels: PyTree, num_tasks: int) -> Rows:
     """The rows of task gradients, whatever they are."""
     if isinstance(updates, TaskGrads):
         return updates.rows()
     return StackedRows(_labels.shared(labels, updates), num_tasks)
 
 
-def scaled_own_leaf(task: int, leaf: Array, own_scales: Float[Array, " T"]) -> Array:
+def scaled_own_leaf(task: Label, leaf: Array, own_scales: PerTask) -> Array:
     """The gradient of a task's own parameter times its scale, in the gradient's dtype."""
     return (own_scales[task] * leaf).astype(leaf.dtype)
 
@@ -136,25 +128,21 @@ class StackedRows(NamedTuple):
     def tree(self) -> PyTree:
         return self.stacked
 
-    def squared_sources(self) -> Float[Array, " T"]:
+    def squared_sources(self) -> PerTask:
         return jnp.zeros((self.num_tasks,))
 
-    def squared_norms(self) -> Float[Array, " T"]:
+    def squared_norms(self) -> PerTask:
         return squared_norms(jax.tree.leaves(self.stacked), self.num_tasks)
 
     def gramian(self) -> Float[Array, "T T"]:
         return gramian(jax.tree.leaves(self.stacked), self.num_tasks)
 
-    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+    def sum(self, weights: PerTask, present: Mask) -> PyTree:
         return jax.tree.map(lambda leaf: weighted_sum(weights, present, leaf), self.stacked)
 
     def averaged(
-        self,
-        averages: PyTree,
-        scales: Float[Array, " T"],
-        present: Bool[Array, " T"],
-        blend: Blend,
-    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
+    ) -> tuple[PyTree, PerTask, Mask]:
         def average(leaf: Array, old: Array) -> Array:
             gradient = per_task(scales, old) * leaf.astype(accumulation_dtype(leaf, old))
             return jnp.where(per_task(present, old), blend(gradient, old).astype(old.dtype), old)
@@ -163,13 +151,9 @@ class StackedRows(NamedTuple):
         return averages, squared_norms(jax.tree.leaves(averages), self.num_tasks), present
 
     def task_grads(
-        self,
-        labels: PyTree,
-        template: PyTree,
-        scales: Float[Array, " T"],
-        own_scales: Float[Array, " T"],
+        self, labels: PyTree, template: PyTree, scales: PerTask, own_scales: PerTask
     ) -> PyTree:
-        def place(label: Any, leaf: Any, row: Any) -> Array:
+        def place(label: Label, leaf: PyTree, row: PyTree) -> Array:
             if label == _labels.SHARED:
                 return scale_tasks(scales, row).astype(leaf.dtype)
             return scaled_own_leaf(label, leaf, own_scales)

@@ -2,15 +2,15 @@
 
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Bool, Float
+from dbmtl_jax.core._types import Mask, PerTask
 
 
-def mean_weights(present: Bool[Array, " T"]) -> Float[Array, " T"]:
+def mean_weights(present: Mask) -> PerTask:
     """1/n for the n present tasks, [T]."""
     return present / jnp.maximum(jnp.sum(present), 1)
 
 
-def project(vector: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, " T"]:
+def project(vector: PerTask, present: Mask) -> PerTask:
     """The point of the simplex nearest to a vector [T]; zero where not present.
 
     Sorted from the largest entry down, the entries that stay positive are those that exceed the

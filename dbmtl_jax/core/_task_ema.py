@@ -1,7 +1,7 @@
 """The moving average of every task's gradient (DB-MTL, Eq. 1)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._task_linalg import stacked_zeros, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree, ScalarOrSchedule
+from dbmtl_jax.core._types import Array, DTypeLike, Int, Labels, PerTask, PyTree, ScalarOrSchedule
 
 
 class TaskEmaState(NamedTuple):
@@ -20,7 +20,7 @@ class TaskEmaState(NamedTuple):
 
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
     ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None where β is 0
-    decay_product: Float[Array, " T"] | None  # Π β_k over a task's steps; None without debias
+    decay_product: PerTask | None  # Π β_k over a task's steps; None without debias
 
 
 def task_ema(
@@ -28,7 +28,7 @@ def task_ema(
     beta: ScalarOrSchedule = 0.9,
     *,
     debias: bool = False,
-    ema_dtype: Any = None,
+    ema_dtype: DTypeLike | None = None,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Exponential moving average of each task's gradient over the steps it takes part in.

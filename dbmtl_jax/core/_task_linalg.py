@@ -7,12 +7,11 @@ float32 at least.
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Bool, Float, PyTree, Shaped
+from dbmtl_jax.core._types import Array, DTypeLike, Float, Mask, PerTask, PyTree, Shaped
 
 
 def accumulation_dtype(*arrays: Array) -> jnp.dtype:
@@ -20,7 +19,7 @@ def accumulation_dtype(*arrays: Array) -> jnp.dtype:
     return functools.reduce(jnp.promote_types, (x.dtype for x in arrays), jnp.dtype(jnp.float32))
 
 
-def stacked_zeros(num_tasks: int, params: PyTree, dtype: Any = None) -> PyTree:
+def stacked_zeros(num_tasks: int, params: PyTree, dtype: DTypeLike | None = None) -> PyTree:
     """Zeros [T, *shape] for every parameter [*shape], in its dtype and float32 at least."""
 
     def zeros(param: Array) -> Array:
@@ -29,7 +28,7 @@ def stacked_zeros(num_tasks: int, params: PyTree, dtype: Any = None) -> PyTree:
     return jax.tree.map(zeros, params)
 
 
-def task_vector(num_tasks: int, value: Any, params: PyTree) -> Float[Array, " T"]:
+def task_vector(num_tasks: int, value: float, params: PyTree) -> PerTask:
     """A value for every task, in the dtype in which norms over these parameters accumulate."""
     return jnp.full((num_tasks,), value, accumulation_dtype(*jax.tree.leaves(params)))
 
@@ -39,7 +38,7 @@ def squared_norm(leaves: Sequence[Array]) -> Float[Array, ""]:
     return squared_norms([leaf[None] for leaf in leaves], 1)[0]
 
 
-def squared_norms(stack: Sequence[Array], num_tasks: int) -> Float[Array, " T"]:
+def squared_norms(stack: Sequence[Array], num_tasks: int) -> PerTask:
     """‖g_t‖² over all leaves together, [T].
 
     Reductions of the whole stacked leaf: XLA's CPU backend threads and vectorises them, where
@@ -113,12 +112,12 @@ def per_task(vector: Shaped[Array, " T"], leaf: Array) -> Array:
     return vector.reshape(vector.shape + (1,) * (leaf.ndim - 1))
 
 
-def scale_tasks(weights: Float[Array, " T"], leaf: Array) -> Array:
+def scale_tasks(weights: PerTask, leaf: Array) -> Array:
     """w_t g_t for every row of a stacked leaf [T, *shape], in the leaf's dtype."""
     return (per_task(weights, leaf) * leaf).astype(leaf.dtype)
 
 
-def weighted_sum(weights: Float[Array, " T"], present: Bool[Array, " T"], leaf: Array) -> Array:
+def weighted_sum(weights: PerTask, present: Mask, leaf: Array) -> Array:
     """Σ_t w_t g_t over the present tasks of a stacked leaf [T, *shape], in the leaf's dtype.
 
     Written out as a sum over tasks: one fusion that runs at memory speed and merges into the

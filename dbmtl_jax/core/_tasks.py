@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core._gramian import Gramian, cosines_of
 from dbmtl_jax.core._rows import Blend, Rows, StackedRows
 from dbmtl_jax.core._task_linalg import per_task
-from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 
 
 class Tasks(NamedTuple):
@@ -24,12 +24,12 @@ class Tasks(NamedTuple):
     """
 
     rows: Rows
-    squares: Float[Array, " T"] | None  # ‖row t‖²; None where nobody asked for it
+    squares: PerTask | None  # ‖row t‖²; None where nobody asked for it
     products: Float[Array, "T T"] | None  # the rows' inner products, if asked for
-    scales: Float[Array, " T"]
-    own_scales: Float[Array, " T"]  # of the tasks' own parameters
-    present: Bool[Array, " T"]  # the tasks that take part in this step
-    given_losses: Float[Array, " T"] | None  # as passed to `update`, float32 at least
+    scales: PerTask
+    own_scales: PerTask  # of the tasks' own parameters
+    present: Mask  # the tasks that take part in this step
+    given_losses: PerTask | None  # as passed to `update`, float32 at least
     extra_args: Mapping[str, Any]  # the other keywords of `update`
     method: str  # its name, for errors
 
@@ -39,7 +39,7 @@ class Tasks(NamedTuple):
         return self.present.shape[0]
 
     @property
-    def losses(self) -> Float[Array, " T"]:
+    def losses(self) -> PerTask:
         """The raw losses at which the gradients were taken, float32 at least.
 
         Raises:
@@ -53,7 +53,7 @@ class Tasks(NamedTuple):
         return self.given_losses
 
     @property
-    def norms(self) -> Float[Array, " T"]:
+    def norms(self) -> PerTask:
         """The norms of the gradients over all shared parameters together; 0 for absent tasks."""
         return self._lengths * jnp.where(self.present, jnp.abs(self.scales), 0)
 
@@ -79,16 +79,16 @@ class Tasks(NamedTuple):
         return jax.tree.map(scaled, self.rows.tree())
 
     @property
-    def _lengths(self) -> Float[Array, " T"]:
+    def _lengths(self) -> PerTask:
         """‖row t‖ without its scale; 0 for absent tasks."""
         squares = self.rows.squared_norms() if self.squares is None else self.squares
         return jnp.sqrt(jnp.where(self.present, squares, 0))
 
-    def scaled(self, weights: Float[Array, " T"]) -> Self:
+    def scaled(self, weights: PerTask) -> Self:
         """Every gradient, and those of the tasks' own parameters, times a weight."""
         return self._replace(scales=self.scales * weights, own_scales=self.own_scales * weights)
 
-    def sum(self, weights: Float[Array, " T"]) -> PyTree:
+    def sum(self, weights: PerTask) -> PyTree:
         """Σ_t w_t g_t over the present tasks: the tree of updates [*shape]."""
         combined = jnp.where(self.present, self.scales * weights, 0)
         return self.rows.sum(combined, self.present)

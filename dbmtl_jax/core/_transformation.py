@@ -9,7 +9,7 @@ other elementwise transformations stand between them.  Gradients that are not co
 (`_rows.TaskGrads`) travel as such, until somebody computes them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +18,11 @@ import optax
 
 from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
-from dbmtl_jax.core._rows import rows_of, scaled_own_leaf, template_of
+from dbmtl_jax.core._rows import TaskGrads, rows_of, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import squared_norm, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, Memory, PyTree
+from dbmtl_jax.core._types import Array, Int, Label, Labels, Mask, Memory, PerTask, PyTree
 
 
 class MultiTaskState(NamedTuple):
@@ -30,10 +30,10 @@ class MultiTaskState(NamedTuple):
 
     skipped: Int[Array, " T"]  # steps in which an unmasked task was not usable
     steps: Int[Array, " T"]  # steps in which the task took part
-    present: Bool[Array, " T"]  # whether it took part in the last step
-    norms: Float[Array, " T"]  # ‖g_t‖ there; 0 for an absent task, -1 where nobody looked
-    weights: Float[Array, " T"] | None  # w_t there, 0 for an absent task; None without weights
-    parts: tuple[Any, ...]
+    present: Mask  # whether it took part in the last step
+    norms: PerTask  # ‖g_t‖ there; 0 for an absent task, -1 where nobody looked
+    weights: PerTask | None  # w_t there, 0 for an absent task; None without weights
+    parts: tuple[Memory, ...]
     aggregator: Memory
 
 
@@ -92,7 +92,7 @@ def fused(
 
 def _merging(
     num_tasks: int, parts: Sequence[Part], aggregator: Aggregator, labels: Labels, name: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[optax.TransformInitFn, optax.TransformUpdateExtraArgsFn]:
     """`init` and `update` of a method, [T, *shape] → [*shape]."""
     reads = _reads(parts, aggregator)
 
@@ -123,7 +123,7 @@ def _merging(
         if merged.own_weights is not None:
             own_scales = own_scales * merged.own_weights
 
-        def place(label: Any, leaf: Any, update: Any) -> Array:
+        def place(label: Label, leaf: PyTree, update: PyTree) -> Array:
             if label == _labels.SHARED:
                 return update.astype(leaf.dtype)
             return jnp.where(present[label], scaled_own_leaf(label, leaf, own_scales), 0)
@@ -147,10 +147,10 @@ def _merging(
 
 def _scaling(
     num_tasks: int, part: Part, labels: Labels, name: str
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
+) -> tuple[optax.TransformInitFn, optax.TransformUpdateExtraArgsFn]:
     """`init` and `update` of a single part, [T, *shape] → [T, *shape]."""
 
-    def init(params: PyTree) -> Any:
+    def init(params: PyTree) -> Memory:
         return part.init(_labels.shared(_labels.resolve(labels, params, num_tasks), params))
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
@@ -181,7 +181,7 @@ def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
 
 
 def _tasks(
-    updates: Any,
+    updates: TaskGrads | PyTree,
     step: _checks.Step,
     num_tasks: int,
     reads: Reads,
@@ -220,7 +220,7 @@ def _tasks(
     return Tasks(rows, squares, products, ones, ones, present, step.losses, extra_args, method)
 
 
-def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Bool[Array, " T"]]:
+def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
     """The updates, and which tasks took part.
 
     Where nobody saw a single row and the sum is not finite, any task may be to blame: none is
@@ -232,21 +232,19 @@ def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Bool[Arra
     return jax.tree.map(lambda x: jnp.where(finite, x, 0), updates), tasks.present & finite
 
 
-def _counted(counts: Int[Array, " T"], here: Bool[Array, " T"]) -> Int[Array, " T"]:
+def _counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
     """Counts one more, up to the largest int."""
     return jnp.where(here, optax.safe_increment(counts), counts)
 
 
-def _seen_norms(tasks: Tasks, present: Bool[Array, " T"]) -> Float[Array, " T"]:
+def _seen_norms(tasks: Tasks, present: Mask) -> PerTask:
     """The norms to record; -1 where nobody looked."""
     if tasks.squares is None:
         return jnp.where(present, -1.0, 0.0)
     return jnp.where(present, tasks.norms, 0)
 
 
-def _recorded(
-    weights: Float[Array, " T"] | None, present: Bool[Array, " T"], old: Array | None
-) -> Float[Array, " T"] | None:
+def _recorded(weights: PerTask | None, present: Mask, old: Array | None) -> PerTask | None:
     """The weights to record, 0 for an absent task."""
     if weights is None or old is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
+from jax.typing import DTypeLike
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
     from jaxtyping import Array, Bool, Float, Int, Shaped
@@ -24,8 +25,17 @@ else:
 
     Bool = Int = Shaped = Float
 
+PerTask: TypeAlias = Float[Array, " T"]
+"""A number for each task."""
+
+Mask: TypeAlias = Bool[Array, " T"]
+"""A yes or no for each task."""
+
 PyTree: TypeAlias = Any
 """A tree of arrays: parameters [*shape], or task gradients, whose shared leaves are [T, *shape]."""
+
+Label: TypeAlias = str | int
+"""Of a parameter: "shared" or a task index."""
 
 Labels: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
 """Which parameters are shared and which belong to one task; see `dbmtl_jax.core`."""
@@ -42,10 +52,14 @@ Seed: TypeAlias = int | Array
 __all__ = [
     "Array",
     "Bool",
+    "DTypeLike",
     "Float",
     "Int",
+    "Label",
     "Labels",
+    "Mask",
     "Memory",
+    "PerTask",
     "PyTree",
     "ScalarOrSchedule",
     "Seed",

@@ -1,12 +1,12 @@
 """Task gradients of a shared encoder with a head for every task."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._types import PyTree
 from dbmtl_jax.engine._jacobian import jacobian_of
 from dbmtl_jax.engine._losses import scalar_loss, stack_losses, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
@@ -15,14 +15,14 @@ from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
 def encoder_value_and_task_grads(
-    encoder: Callable[..., Any],
-    heads: Sequence[Callable[..., Any]],
+    encoder: Callable[..., PyTree],
+    heads: Sequence[Callable[..., PyTree]],
     *,
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
     stream: bool = False,
-) -> Callable[..., tuple[Any, Any]]:
+) -> Callable[..., tuple[PyTree, PyTree]]:
     r"""Per-task gradients under hard parameter sharing, each head differentiated only once.
 
     With z = encoder(θ) and ℓ_t = head_t(ψ_t, z), every head gives its own ∇_ψ ℓ_t and the
@@ -107,7 +107,7 @@ def encoder_value_and_task_grads(
                 unroll=chosen[0] == "unroll",
             )
             encoder_template = template(shared, encoder_params, encoder_params, num_tasks)
-            grads: Any = PendingTaskGrads(labels, (encoder_template, own), jacobian)
+            grads: PyTree = PendingTaskGrads(labels, (encoder_template, own), jacobian)
         else:
             grads = (task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
         values = stack_losses(losses)

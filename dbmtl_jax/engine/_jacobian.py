@@ -6,7 +6,7 @@ Gramian J Jᵀ is made of columns J J_tᵀ, each a row pushed forward again.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +18,16 @@ from dbmtl_jax.core._types import Array, PyTree
 class Jacobian(NamedTuple):
     """T gradients with regard to the shared leaves, as functions."""
 
-    pull: Callable[[Any], list[Array]]  # a cotangent to the shared leaves
+    pull: Callable[[PyTree], list[Array]]  # a cotangent to the shared leaves
     cotangents: PyTree  # leaves [T, ...]: row t of the Jacobian is pull(cotangents[t])
-    linearize: Callable[[], Callable[[list[Array]], Any]]  # () -> (shared leaves -> tangent)
+    linearize: Callable[[], Callable[[list[Array]], PyTree]]  # () -> (shared leaves -> tangent)
     unroll: bool  # whether tasks follow each other in the program; else they run in a loop
 
 
 def jacobian_of(
-    fun: Callable[[Any], Any],
+    fun: Callable[[PyTree], PyTree],
     params: PyTree,
-    pullback: Callable[[Any], Any],
+    pullback: Callable[[PyTree], PyTree],
     cotangents: PyTree,
     labels: PyTree,
     *,
@@ -46,14 +46,14 @@ def jacobian_of(
     leaves, structure = jax.tree.flatten(params)
     is_shared = [label == _labels.SHARED for label in jax.tree.leaves(labels)]
 
-    def pull(cotangent: Any) -> list[Array]:
+    def pull(cotangent: PyTree) -> list[Array]:
         pulled = zip(jax.tree.leaves(pullback(cotangent)), is_shared, strict=True)
         return [leaf for leaf, here in pulled if here]
 
-    def linearize() -> Callable[[list[Array]], Any]:
+    def linearize() -> Callable[[list[Array]], PyTree]:
         push = jax.linearize(fun, params)[1]
 
-        def push_shared(row: list[Array]) -> Any:
+        def push_shared(row: list[Array]) -> PyTree:
             rest = iter(row)
             tangents = [
                 next(rest) if here else jnp.zeros_like(leaf)

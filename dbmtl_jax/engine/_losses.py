@@ -5,10 +5,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Float
+from dbmtl_jax.core._types import PerTask
 
 
-def stack_losses(losses: Any) -> Float[Array, " T"]:
+def stack_losses(losses: Any) -> PerTask:
     """The losses of T tasks as one array; ValueError for anything but T scalars."""
     if isinstance(losses, list | tuple):
         shapes = [jnp.shape(loss) for loss in losses]

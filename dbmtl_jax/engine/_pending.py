@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._rows import TaskGrads, scaled_own_leaf
 from dbmtl_jax.core._task_linalg import scale_tasks
-from dbmtl_jax.core._types import Array, Float, PyTree
+from dbmtl_jax.core._types import PerTask, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._pending_rows import PendingRows
 
@@ -66,9 +66,7 @@ class PendingTaskGrads(TaskGrads):
             self._template,
         )
 
-    def _scaled(
-        self, scales: Float[Array, " T"], own_scales: Float[Array, " T"]
-    ) -> "PendingTaskGrads":
+    def _scaled(self, scales: PerTask, own_scales: PerTask) -> "PendingTaskGrads":
         """Row t and task t's own leaves times a scale each: still pending."""
         cotangents = jax.tree.map(lambda c: scale_tasks(scales, c), self._jacobian.cotangents)
         template = jax.tree.map(

@@ -1,12 +1,12 @@
 """The rows of gradients that are not computed yet, one after the other."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._rows import Blend, StackedRows
+from dbmtl_jax.core._rows import Blend, StackedRows, TaskGrads
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
@@ -14,7 +14,7 @@ from dbmtl_jax.core._task_linalg import (
     squared_norms,
     weighted_sum,
 )
-from dbmtl_jax.core._types import Array, Bool, Float, PyTree
+from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._jaxpr import contains
 
@@ -24,7 +24,9 @@ class PendingRows(NamedTuple):
 
     jacobian: Jacobian
     shapes: PyTree  # leaves `jax.ShapeDtypeStruct` [T, *shape]
-    scaled: Callable[[Array, Array], Any]  # (scales, own scales) -> task grads, still pending
+    scaled: Callable[
+        [PerTask, PerTask], TaskGrads
+    ]  # (scales, own scales) -> task grads, still pending
 
     @property
     def are_computed(self) -> bool:
@@ -37,16 +39,16 @@ class PendingRows(NamedTuple):
         structs = jax.tree.leaves(self.shapes)
         empty = [jnp.zeros(struct.shape, struct.dtype) for struct in structs]
 
-        def write(task: Any, row: list[Array], stacked: Any) -> tuple[Any, Array]:
+        def write(task: int | Array, row: list[Array], stacked: PyTree) -> tuple[PyTree, Array]:
             return _write(stacked, row, task), squared_norm(row)
 
         return self._unflatten(self._fold(write, empty))
 
-    def squared_sources(self) -> Float[Array, " T"]:
+    def squared_sources(self) -> PerTask:
         return squared_norms(jax.tree.leaves(self.jacobian.cotangents), self._num_tasks)
 
-    def squared_norms(self) -> Float[Array, " T"]:
-        def square(task: Any, row: list[Array], squares: Array) -> tuple[Any, Array]:
+    def squared_norms(self) -> PerTask:
+        def square(task: int | Array, row: list[Array], squares: Array) -> tuple[PyTree, Array]:
             value = _square(row)
             return squares.at[task].set(value), value
 
@@ -58,7 +60,7 @@ class PendingRows(NamedTuple):
         push = self.jacobian.linearize()
         cotangents = jax.tree.leaves(self.jacobian.cotangents)
 
-        def column(task: Any, row: list[Array], matrix: Array) -> tuple[Any, Array]:
+        def column(task: int | Array, row: list[Array], matrix: Array) -> tuple[PyTree, Array]:
             # (J J_tᵀ)_s = ⟨c_s, tangent⟩.
             tangents = jax.tree.leaves(push(row))
             values = jnp.zeros((self._num_tasks,), matrix.dtype)
@@ -74,7 +76,7 @@ class PendingRows(NamedTuple):
         matrix = self._fold(column, jnp.zeros((size, size), self._dtype))
         return (matrix + matrix.T) / 2
 
-    def sum(self, weights: Float[Array, " T"], present: Bool[Array, " T"]) -> PyTree:
+    def sum(self, weights: PerTask, present: Mask) -> PyTree:
         return self._unflatten(
             self.jacobian.pull(
                 jax.tree.map(lambda c: weighted_sum(weights, present, c), self.jacobian.cotangents)
@@ -82,15 +84,11 @@ class PendingRows(NamedTuple):
         )
 
     def averaged(
-        self,
-        averages: PyTree,
-        scales: Float[Array, " T"],
-        present: Bool[Array, " T"],
-        blend: Blend,
-    ) -> tuple[PyTree, Float[Array, " T"], Bool[Array, " T"]]:
+        self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
+    ) -> tuple[PyTree, PerTask, Mask]:
         leaves, structure = jax.tree.flatten(averages)
 
-        def average(task: Any, row: list[Array], carry: Any) -> tuple[Any, Array]:
+        def average(task: int | Array, row: list[Array], carry: PyTree) -> tuple[PyTree, Array]:
             leaves, squares = carry
             new = []
             for gradient, leaf in zip(row, leaves, strict=True):
@@ -115,12 +113,8 @@ class PendingRows(NamedTuple):
         return jax.tree.unflatten(structure, leaves), squares, present
 
     def task_grads(
-        self,
-        labels: PyTree,
-        template: PyTree,
-        scales: Float[Array, " T"],
-        own_scales: Float[Array, " T"],
-    ) -> Any:
+        self, labels: PyTree, template: PyTree, scales: PerTask, own_scales: PerTask
+    ) -> PyTree:
         return self.scaled(scales, own_scales)
 
     @property
@@ -131,17 +125,19 @@ class PendingRows(NamedTuple):
     def _dtype(self) -> jnp.dtype:
         return accumulation_dtype(*jax.tree.leaves(self.shapes))
 
-    def _unflatten(self, leaves: list[Array]) -> Any:
+    def _unflatten(self, leaves: list[Array]) -> PyTree:
         return jax.tree.unflatten(jax.tree.structure(self.shapes), leaves)
 
-    def _row(self, task: Any) -> list[Array]:
+    def _row(self, task: int | Array) -> list[Array]:
         one = jax.tree.map(
             lambda c: jax.lax.dynamic_index_in_dim(c, task, keepdims=False),
             self.jacobian.cotangents,
         )
         return self.jacobian.pull(one)
 
-    def _fold(self, body: Callable[[Any, Any, Any], tuple[Any, Any]], carry: Any) -> Any:
+    def _fold(
+        self, body: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree
+    ) -> PyTree:
         """`carry, square = body(t, row t, carry)` for one task after the other."""
         if not self.jacobian.unroll:
             return jax.lax.fori_loop(
@@ -176,7 +172,7 @@ def _square(row: list[Array]) -> Array:
     return total
 
 
-def _write(stacked: list[Array], row: list[Array], task: Any) -> list[Array]:
+def _write(stacked: list[Array], row: list[Array], task: int | Array) -> list[Array]:
     return [
         jax.lax.dynamic_update_index_in_dim(leaf, new, task, 0)
         for leaf, new in zip(stacked, row, strict=True)

@@ -1,25 +1,24 @@
 """Task gradients where every task has a batch of its own."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._types import Labels
+from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._losses import scalar_loss
 from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
 def per_task_value_and_grads(
-    fun: Callable[..., Any] | Sequence[Callable[..., Any]],
+    fun: Callable[..., PyTree] | Sequence[Callable[..., PyTree]],
     *,
     labels: Labels = None,
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
-) -> Callable[..., tuple[Any, Any]]:
+) -> Callable[..., tuple[PyTree, PyTree]]:
     """Per-task gradients where every task has a batch of its own.
 
     `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`, or the same unrolled or looped:

@@ -1,7 +1,6 @@
 """Pulling cotangents back task by task: shared leaves stacked, a task's own leaves once."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +12,15 @@ from dbmtl_jax.engine._task_map import Mode, leading_axis, map_tasks
 
 
 def task_grads(
-    pullback: Callable[[Any], Any],
+    pullback: Callable[[PyTree], PyTree],
     cotangents: PyTree,
     labels: PyTree,
     chosen: tuple[Mode, int | None],
-) -> Any:
+) -> PyTree:
     """Pulls every task's cotangent back: shared leaves stacked, a task's own leaves once."""
     flat_labels, tree = jax.tree.flatten(labels)
 
-    def pull(task: int) -> list[Any]:
+    def pull(task: int) -> list[PyTree]:
         return jax.tree.leaves(pullback(jax.tree.map(lambda x: x[task], cotangents)))
 
     if chosen[0] == "unroll":
@@ -50,7 +49,7 @@ def task_grads(
 def template(labels: PyTree, params: PyTree, own: PyTree, num_tasks: int) -> PyTree:
     """What stands in the place of pending gradients: shapes, and the tasks' own leaves."""
 
-    def leaf(label: Any, param: Any, grad: Any) -> Any:
+    def leaf(label: PyTree, param: PyTree, grad: PyTree) -> PyTree:
         if label == _labels.SHARED:
             return jax.ShapeDtypeStruct((num_tasks, *jnp.shape(param)), jnp.result_type(param))
         return grad
@@ -59,8 +58,8 @@ def template(labels: PyTree, params: PyTree, own: PyTree, num_tasks: int) -> PyT
 
 
 def own_grads(
-    pullback: Callable[[Any], Any],
-    fun: Callable[[Any], Any],
+    pullback: Callable[[PyTree], PyTree],
+    fun: Callable[[PyTree], PyTree],
     params: PyTree,
     labels: PyTree,
     one_hots: Float[Array, "T T"],
@@ -88,7 +87,7 @@ def own_grads(
 
 
 def _own_losses_alone(
-    fun: Callable[[Any], Any], params: PyTree, labels: PyTree, num_tasks: int
+    fun: Callable[[PyTree], PyTree], params: PyTree, labels: PyTree, num_tasks: int
 ) -> bool:
     """Whether a task's own leaves verifiably enter no other loss of a sequence of losses."""
     jaxpr = jax.make_jaxpr(fun)(params).jaxpr

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
+from dbmtl_jax.core._types import PyTree
 from dbmtl_jax.engine._jaxpr import contains
 
 _LOGGER = logging.getLogger("dbmtl_jax")
@@ -37,8 +38,8 @@ def choose(
     mode: Mode,
     chunk_size: int | None,
     num_tasks: int,
-    fun: Callable[[Any], Any],
-    params: Any,
+    fun: Callable[[PyTree], PyTree],
+    params: PyTree,
     *,
     stream: bool = False,
 ) -> tuple[Mode, int | None]:
@@ -56,7 +57,7 @@ def choose(
 
 
 def _automatic(
-    num_tasks: int, fun: Callable[[Any], Any], params: Any, stream: bool
+    num_tasks: int, fun: Callable[[PyTree], PyTree], params: PyTree, stream: bool
 ) -> tuple[Mode, str]:
     backend = jax.default_backend()
     if backend != "cpu":
@@ -70,7 +71,9 @@ def _automatic(
     return "loop", "no convolutions, on a CPU"
 
 
-def map_tasks(fun: Callable[[Any], Any], inputs: Any, chosen: tuple[Mode, int | None]) -> Any:
+def map_tasks(
+    fun: Callable[[PyTree], PyTree], inputs: PyTree, chosen: tuple[Mode, int | None]
+) -> PyTree:
     """Stacks `fun` of every slice of the inputs' first axis."""
     mode, batch_size = chosen
     if mode == "vmap":
@@ -82,7 +85,7 @@ def map_tasks(fun: Callable[[Any], Any], inputs: Any, chosen: tuple[Mode, int | 
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
 
 
-def leading_axis(args: Any) -> int:
+def leading_axis(args: PyTree) -> int:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(args)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or () in sizes:

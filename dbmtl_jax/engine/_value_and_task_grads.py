@@ -1,13 +1,12 @@
 """Task gradients of one function that returns all losses."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._types import Labels
+from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jacobian import jacobian_of
 from dbmtl_jax.engine._losses import stack_losses, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
@@ -16,14 +15,14 @@ from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
 def value_and_task_grads(
-    fun: Callable[..., Any],
+    fun: Callable[..., PyTree],
     *,
     labels: Labels = None,
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
     stream: bool = False,
-) -> Callable[..., tuple[Any, Any]]:
+) -> Callable[..., tuple[PyTree, PyTree]]:
     r"""Like `jax.value_and_grad`, for a function that returns the losses of T tasks.
 
     .. math:: J = \left[\nabla_\theta \ell_1, \dots, \nabla_\theta \ell_T\right]

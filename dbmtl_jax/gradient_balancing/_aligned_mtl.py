@@ -9,7 +9,7 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
 
 Scale = Literal["min", "median", "rmse"]
 
@@ -45,15 +45,13 @@ def aligned_mtl(
     """
     _checks.check_option("scale", scale, get_args(Scale))
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return aligned_mtl_weights(tasks.gramian, scale=scale), memory
 
     return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="aligned_mtl")
 
 
-def aligned_mtl_weights(
-    gramian: Gramian | Float[Array, "T T"], *, scale: Scale = "min"
-) -> Float[Array, " T"]:
+def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale = "min") -> PerTask:
     """The weights α of `aligned_mtl` for gradients with a given Gramian.
 
     Args:

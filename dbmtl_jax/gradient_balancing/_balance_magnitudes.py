@@ -1,7 +1,7 @@
 """Equal magnitudes: the balancing of gradients in DB-MTL."""
 
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
@@ -9,7 +9,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Bool, Float, Labels, Memory
+from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask
 
 Scale = Literal["max", "min", "mean", "median"]
 
@@ -46,7 +46,7 @@ def balance_magnitudes(
     alpha = _magnitude(scale)
     _checks.check_range("eps", eps, 0.0)
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         norms = tasks.norms
         # With ε = 0 a zero gradient would be 0/0; its weight is of no consequence.
         lengths = jnp.where(norms + eps > 0, norms + eps, 1)
@@ -55,7 +55,7 @@ def balance_magnitudes(
     return gradient_balancer(num_tasks, weigh, labels=labels, name="balance_magnitudes")
 
 
-def _magnitude(scale: Any) -> Callable[[Array, Array], Any]:
+def _magnitude(scale: Scale | float) -> Callable[[PerTask, Mask], Float[Array, ""] | float]:
     """α as a function of norms [T] and present [T]; finite also where no task is present."""
     if not isinstance(scale, str):
         _checks.check_range("scale", scale, 0.0)
@@ -66,19 +66,19 @@ def _magnitude(scale: Any) -> Callable[[Array, Array], Any]:
     return strategies[scale]
 
 
-def _max(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+def _max(norms: PerTask, present: Mask) -> Float[Array, ""]:
     return jnp.max(norms, where=present, initial=0)
 
 
-def _min(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+def _min(norms: PerTask, present: Mask) -> Float[Array, ""]:
     return jnp.min(norms, where=present, initial=jnp.max(norms))
 
 
-def _mean(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+def _mean(norms: PerTask, present: Mask) -> Float[Array, ""]:
     return jnp.sum(norms, where=present) / jnp.maximum(jnp.sum(present), 1)
 
 
-def _median(norms: Float[Array, " T"], present: Bool[Array, " T"]) -> Float[Array, ""]:
+def _median(norms: PerTask, present: Mask) -> Float[Array, ""]:
     # Absent tasks sort last; the middle is that of the tasks present.
     ordered = jnp.sort(jnp.where(present, norms, jnp.inf))
     count = jnp.sum(present)

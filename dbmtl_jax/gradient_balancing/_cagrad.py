@@ -11,7 +11,7 @@ from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._simplex import mean_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
 
 Rescale = Literal["none", "paper", "sum", 0, 1, 2]
 
@@ -53,7 +53,7 @@ def cagrad(
     """
     _check_options(c, rescale)
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return cagrad_weights(tasks.gramian, c=c, rescale=rescale), memory
 
     return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="cagrad")
@@ -61,7 +61,7 @@ def cagrad(
 
 def cagrad_weights(
     gramian: Gramian | Float[Array, "T T"], *, c: float = 0.5, rescale: Rescale = "paper"
-) -> Float[Array, " T"]:
+) -> PerTask:
     """The weights of `cagrad` for gradients with a given Gramian.
 
     The square root in c ‖g_0‖ ‖g_w‖ has no slope where g_w = 0, which is the solution at

@@ -30,11 +30,7 @@ def ew(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
     """Equal weighting, the baseline: `sum_tasks` under the name it has in tables.
 
     With pending gradients (`stream=True`) it takes one backward pass, as `jax.grad` of the sum of
-    the losses does.
-
-    Args:
-      num_tasks: T.
-      labels: see `dbmtl_jax.core`.
+    the losses does.  The arguments are those of `sum_tasks`.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl

@@ -12,7 +12,7 @@ from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree
 
 
 class GradNormState(NamedTuple):
@@ -20,8 +20,8 @@ class GradNormState(NamedTuple):
 
     learnt: LearntState  # θ
     step: Int[Array, ""]
-    totals: Float[Array, " T"]  # the losses of the first epoch, summed
-    counts: Float[Array, " T"]  # over how many steps
+    totals: PerTask  # the losses of the first epoch, summed
+    counts: PerTask  # over how many steps
 
 
 def grad_norm(
@@ -77,10 +77,10 @@ def grad_norm(
             counts=task_vector(num_tasks, 0, shared),
         )
 
-    def weights_of(theta: Float[Array, " T"]) -> Float[Array, " T"]:
+    def weights_of(theta: PerTask) -> PerTask:
         return num_tasks * jax.nn.softmax(theta)
 
-    def weigh(tasks: Tasks, memory: GradNormState) -> tuple[Float[Array, " T"], GradNormState]:
+    def weigh(tasks: Tasks, memory: GradNormState) -> tuple[PerTask, GradNormState]:
         learnt, step, totals, counts = memory
         norms, present = tasks.norms, tasks.present
         number = jnp.maximum(jnp.sum(present), 1)
@@ -96,7 +96,7 @@ def grad_norm(
         # A negative loss has no rate whose power could be taken.
         relative = jnp.maximum(rates / jnp.where(mean_rate > 0, mean_rate, 1), 0)
 
-        def objective(theta: Float[Array, " T"]) -> Float[Array, ""]:
+        def objective(theta: PerTask) -> Float[Array, ""]:
             scaled = weights_of(theta) * norms
             goals = jnp.sum(scaled, where=present) / number * relative**alpha
             return jnp.sum(jnp.abs(scaled - jax.lax.stop_gradient(goals)), where=present)

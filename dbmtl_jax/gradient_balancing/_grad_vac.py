@@ -12,7 +12,7 @@ from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree, Seed
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, Seed
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -67,7 +67,7 @@ def grad_vac(
         dtype = accumulation_dtype(*jax.tree.leaves(shared))
         return GradVacState(RandomState.from_seed(seed), jnp.zeros((num_tasks, num_tasks), dtype))
 
-    def weigh(tasks: Tasks, memory: GradVacState) -> tuple[Float[Array, " T"], GradVacState]:
+    def weigh(tasks: Tasks, memory: GradVacState) -> tuple[PerTask, GradVacState]:
         random, key = memory.random.draw()
         weights, targets = grad_vac_weights(tasks.gramian, memory.targets, key, beta=beta)
         return weights, GradVacState(random, targets)
@@ -89,7 +89,7 @@ def grad_vac_weights(
     key: Array,
     *,
     beta: float | Array = 0.5,
-) -> tuple[Float[Array, " T"], Float[Array, "T T"]]:
+) -> tuple[PerTask, Float[Array, "T T"]]:
     """The weights of `grad_vac` for gradients with a given Gramian.
 
     Args:

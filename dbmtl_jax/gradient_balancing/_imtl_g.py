@@ -6,7 +6,7 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
 
 
 def imtl_g(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
@@ -34,13 +34,13 @@ def imtl_g(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
       [0.5923 0.4077]
     """
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return imtl_g_weights(tasks.gramian), memory
 
     return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="imtl_g")
 
 
-def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]:
+def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     """The weights α of `imtl_g` for gradients with a given Gramian.
 
     Args:

@@ -7,7 +7,7 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels
+from dbmtl_jax.core._types import Labels, PerTask
 
 
 def meta_balance(
@@ -50,9 +50,7 @@ def meta_balance(
     _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
     _checks.check_option("target", target, range(num_tasks))
 
-    def weigh(
-        tasks: Tasks, averages: Float[Array, " T"]
-    ) -> tuple[Float[Array, " T"], Float[Array, " T"]]:
+    def weigh(tasks: Tasks, averages: PerTask) -> tuple[PerTask, PerTask]:
         moved = beta * averages + (1 - beta) * tasks.norms
         averages = jnp.where(tasks.present, moved, averages)
         # A gradient that was always zero has no magnitude to be changed; nor has the target's

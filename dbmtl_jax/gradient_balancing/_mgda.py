@@ -10,7 +10,7 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._min_norm import min_norm_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
@@ -52,7 +52,7 @@ def mgda(
     """
     _checks.check_option("normalization", normalization, get_args(Normalization))
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         gramian = tasks.gramian
         divisors = jnp.ones_like(gramian.norms)
         if normalization in ("l2", "loss+"):
@@ -74,7 +74,7 @@ def mgda(
     )
 
 
-def mgda_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]:
+def mgda_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     """The weights of `mgda` for gradients with a given Gramian.
 
     Args:

@@ -14,7 +14,7 @@ from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, fused, transformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, Memory, PyTree, ScalarOrSchedule
+from dbmtl_jax.core._types import Array, Int, Labels, Memory, PerTask, PyTree, ScalarOrSchedule
 
 Projection = Literal["simplex", "softmax"]
 
@@ -23,7 +23,7 @@ class MoCoState(NamedTuple):
     """What MoCo keeps between steps beside its averages, which are a `TaskEmaState`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
-    lam: Float[Array, " T"]  # λ
+    lam: PerTask  # λ
 
 
 def moco(
@@ -82,7 +82,7 @@ def moco(
     def init(shared: PyTree) -> MoCoState:
         return MoCoState(jnp.zeros((), jnp.int32), task_vector(num_tasks, 1 / num_tasks, shared))
 
-    def weigh(tasks: Tasks, memory: MoCoState) -> tuple[Float[Array, " T"], MoCoState]:
+    def weigh(tasks: Tasks, memory: MoCoState) -> tuple[PerTask, MoCoState]:
         present = tasks.present
         count = optax.safe_increment(memory.count)
         # Absent tasks lend their part to the others for this step.

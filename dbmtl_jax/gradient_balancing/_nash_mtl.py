@@ -12,7 +12,7 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, PyTree
+from dbmtl_jax.core._types import Array, Float, Int, Labels, Mask, PerTask, PyTree
 
 _MAX_ITERATIONS = 60
 
@@ -21,7 +21,7 @@ class NashMTLState(NamedTuple):
     """What Nash-MTL keeps between steps."""
 
     step: Int[Array, ""]
-    alpha: Float[Array, " T"]  # the last solution
+    alpha: PerTask  # the last solution
 
 
 def nash_mtl(
@@ -71,10 +71,10 @@ def nash_mtl(
     def init(shared: PyTree) -> NashMTLState:
         return NashMTLState(jnp.zeros((), jnp.int32), task_vector(num_tasks, 1, shared))
 
-    def weigh(tasks: Tasks, memory: NashMTLState) -> tuple[Float[Array, " T"], NashMTLState]:
+    def weigh(tasks: Tasks, memory: NashMTLState) -> tuple[PerTask, NashMTLState]:
         gramian = tasks.gramian
 
-        def solve(alpha: Float[Array, " T"]) -> Float[Array, " T"]:
+        def solve(alpha: PerTask) -> PerTask:
             solved = jnp.where(gramian.norms > 0, nash_mtl_weights(gramian), alpha)
             return solved.astype(alpha.dtype)
 
@@ -98,7 +98,7 @@ def nash_mtl(
     )
 
 
-def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T"]:
+def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     """The weights α of `nash_mtl`, not clipped, for gradients with a given Gramian.
 
     Args:
@@ -121,7 +121,7 @@ def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> Float[Array, " T
     return bargain(cosines, bargains) / jnp.where(bargains, norms, 1)
 
 
-def bargain(cosines: Float[Array, "T T"], bargains: Bool[Array, " T"]) -> Float[Array, " T"]:
+def bargain(cosines: Float[Array, "T T"], bargains: Mask) -> PerTask:
     """β > 0 with C β = 1/β, [T]; one for tasks that do not bargain.
 
     Newton's method for ½ βᵀCβ - Σ log β in log β, where the Hessian is nowhere below the identity;

@@ -6,7 +6,7 @@ They work on coefficients of unit gradients u_j = g_j / ‖g_j‖, of which only
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Float, Int
+from dbmtl_jax.core._types import Array, Float, Int, PerTask
 
 
 def random_orders(key: Array, num_tasks: int) -> Int[Array, "T T"]:
@@ -15,7 +15,7 @@ def random_orders(key: Array, num_tasks: int) -> Int[Array, "T T"]:
     return permute(jax.random.split(key, num_tasks))
 
 
-def combine(norms: Float[Array, " T"], coefficients: Float[Array, "T T"]) -> Float[Array, " T"]:
+def combine(norms: PerTask, coefficients: Float[Array, "T T"]) -> PerTask:
     """The weights [T] of Σ_i v_i = Σ_t w_t g_t, where v_i = ‖g_i‖ Σ_j b_ij u_j."""
     nonzero = norms > 0
     # Ratios of norms before the sum: they are in range where their product with 1/‖g_t‖ is not.

@@ -8,7 +8,7 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, Seed
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, Seed
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -40,7 +40,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
       [0.5848 3.8012 3.8012] [2.2222 1.5789]
     """
 
-    def weigh(tasks: Tasks, memory: RandomState) -> tuple[Float[Array, " T"], RandomState]:
+    def weigh(tasks: Tasks, memory: RandomState) -> tuple[PerTask, RandomState]:
         memory, key = memory.draw()
         return pcgrad_weights(tasks.gramian, key), memory
 
@@ -54,7 +54,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
     )
 
 
-def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> Float[Array, " T"]:
+def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> PerTask:
     """The weights of `pcgrad` for gradients with a given Gramian.
 
     Args:

@@ -1,10 +1,8 @@
 """DB-MTL, the paper's method: the logarithm of the losses, an average, one common magnitude."""
 
-from typing import Any
-
 from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import Labels, ScalarOrSchedule
+from dbmtl_jax.core._types import DTypeLike, Labels, ScalarOrSchedule
 from dbmtl_jax.gradient_balancing import balance_magnitudes
 from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from dbmtl_jax.loss_balancing import scale_by_log_loss
@@ -18,7 +16,7 @@ def db_mtl(
     eps: float = 1e-8,
     log_losses: bool = True,
     debias: bool = False,
-    ema_dtype: Any = None,
+    ema_dtype: DTypeLike | None = None,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Dual-Balancing Multi-Task Learning.

@@ -23,10 +23,7 @@ def imtl(
     with s learnt beside the model from s = 0.  A task's own parameters get their gradient times
     :math:`e^{s_t}`.
 
-    Args:
-      num_tasks: T.
-      weight_optimizer: of s; None: `optax.adam(1e-4)`.
-      labels: see `dbmtl_jax.core`.
+    The arguments are those of `imtl_l`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.
 

@@ -10,17 +10,17 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PyTree
+from dbmtl_jax.core._types import Array, Int, Labels, PerTask, PyTree
 
 
 class DWAState(NamedTuple):
     """Mean losses of the epoch under way and of the last two, over each task's own steps."""
 
     step: Int[Array, ""]
-    totals: Float[Array, " T"]  # of the epoch under way
-    counts: Float[Array, " T"]
-    last: Float[Array, " T"]
-    before: Float[Array, " T"]
+    totals: PerTask  # of the epoch under way
+    counts: PerTask
+    last: PerTask
+    before: PerTask
 
 
 def dwa(
@@ -60,7 +60,7 @@ def dwa(
         means = (task_vector(num_tasks, value, shared) for value in (0, 0, 1, 1))
         return DWAState(jnp.zeros((), jnp.int32), *means)
 
-    def weigh(tasks: Tasks, memory: DWAState) -> tuple[Float[Array, " T"], DWAState]:
+    def weigh(tasks: Tasks, memory: DWAState) -> tuple[PerTask, DWAState]:
         step, totals, counts, last, before = memory
         rates = last / jnp.where(before != 0, before, 1)
         learnt = num_tasks * jax.nn.softmax(rates / temperature)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Labels, Memory, PerTask
 
 
 def gls(num_tasks: int, *, labels: Labels = None) -> LossBalancer:
@@ -32,7 +32,7 @@ def gls(num_tasks: int, *, labels: Labels = None) -> LossBalancer:
       [1.   0.25]
     """
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         losses, present = tasks.losses, tasks.present
         count = jnp.maximum(jnp.sum(present), 1)
         mean = jnp.exp(jnp.sum(jnp.log(losses), where=present) / count)

@@ -13,7 +13,7 @@ from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_f
 from dbmtl_jax.core._random import key_of
 from dbmtl_jax.core._task_linalg import accumulation_dtype, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Bool, Float, Int, Labels, PyTree, Seed
+from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Seed
 from dbmtl_jax.loss_balancing import _soft_actor_critic as sac
 
 
@@ -24,9 +24,9 @@ class IGBv2State(NamedTuple):
     key: Array  # of the next draws
     agent: sac.Agent
     buffer: sac.Buffer
-    observation: Float[Array, " T"]  # the last loss of each task; 1 before its first
-    action: Float[Array, " T"]  # the weights of log-losses chosen then
-    base: Float[Array, " T"]  # mean losses of the base epoch
+    observation: PerTask  # the last loss of each task; 1 before its first
+    action: PerTask  # the weights of log-losses chosen then
+    base: PerTask  # mean losses of the base epoch
     base_steps: Int[Array, " T"]  # how many losses are in that mean
 
 
@@ -150,9 +150,7 @@ def igbv2(
 
     # Compiled on its own, or the agent's loop would be compiled anew in every step outside of jit.
     @jax.jit
-    def advance(
-        losses: Float[Array, " T"], present: Bool[Array, " T"], memory: IGBv2State
-    ) -> tuple[Float[Array, " T"], IGBv2State]:
+    def advance(losses: PerTask, present: Mask, memory: IGBv2State) -> tuple[PerTask, IGBv2State]:
         key, action_key, train_key = jax.random.split(memory.key, 3)
         epoch = memory.step // schedule.steps_per_epoch
         observed = losses.astype(memory.observation.dtype)
@@ -200,7 +198,7 @@ def igbv2(
             base_steps=base_steps,
         )
 
-    def weigh(tasks: Tasks, memory: IGBv2State) -> tuple[Float[Array, " T"], IGBv2State]:
+    def weigh(tasks: Tasks, memory: IGBv2State) -> tuple[PerTask, IGBv2State]:
         return advance(tasks.losses, tasks.present, memory)
 
     return loss_balancer(num_tasks, weigh, init=init, above=-eps, labels=labels, name="igbv2")

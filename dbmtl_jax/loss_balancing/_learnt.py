@@ -7,7 +7,7 @@ import optax
 from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Float, Labels
+from dbmtl_jax.core._types import Array, Labels, PerTask
 
 
 def learnt_loss_balancer(
@@ -33,7 +33,7 @@ def learnt_loss_balancer(
     """
     learnt = LearntWeights.make(num_tasks, initial, optimizer)
 
-    def weigh(tasks: Tasks, memory: LearntState) -> tuple[Float[Array, " T"], LearntState]:
+    def weigh(tasks: Tasks, memory: LearntState) -> tuple[PerTask, LearntState]:
         s = memory.values
         return weight(s), learnt.descend(memory, slope(s, tasks.losses), tasks.present)
 

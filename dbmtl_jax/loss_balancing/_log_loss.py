@@ -4,7 +4,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import loss_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory
+from dbmtl_jax.core._types import Labels, Memory, PerTask
 
 
 def scale_by_log_loss(
@@ -44,7 +44,7 @@ def scale_by_log_loss(
     """
     _checks.check_range("eps", eps, 0.0)
 
-    def weigh(tasks: Tasks, memory: Memory) -> tuple[Float[Array, " T"], Memory]:
+    def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return 1 / (tasks.losses + eps), memory
 
     return loss_balancer(num_tasks, weigh, above=-eps, labels=labels, name="log_loss").scale_by

@@ -5,7 +5,7 @@ import jax
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Float, Labels, Seed
+from dbmtl_jax.core._types import Labels, PerTask, Seed
 
 
 def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalancer:
@@ -31,7 +31,7 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
       1.0
     """
 
-    def weigh(tasks: Tasks, memory: RandomState) -> tuple[Float[Array, " T"], RandomState]:
+    def weigh(tasks: Tasks, memory: RandomState) -> tuple[PerTask, RandomState]:
         memory, key = memory.draw()
         z = jax.random.normal(key, (num_tasks,), tasks.losses.dtype)
         # All tasks absent: softmax of nothing is 0/0.

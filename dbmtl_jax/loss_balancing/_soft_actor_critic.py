@@ -10,14 +10,14 @@ batch sizes and steps: Dai et al., Improvable gap balancing for multi-task learn
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dbmtl_jax.core._types import Array
+from dbmtl_jax.core._types import Array, DTypeLike
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -44,9 +44,9 @@ class Agent(NamedTuple):
     critics: Array  # two rows: observation and action, [2n] → value
     targets: Array  # slow copies of the critics
     log_alpha: Array
-    actor_opt_state: Any
-    critics_opt_state: Any
-    alpha_opt_state: Any
+    actor_opt_state: optax.OptState
+    critics_opt_state: optax.OptState
+    alpha_opt_state: optax.OptState
 
 
 class Transition(NamedTuple):
@@ -66,7 +66,7 @@ class Buffer(NamedTuple):
     size: Array  # int32
 
 
-def init_agent(config: Config, key: Array, n: int, dtype: Any) -> Agent:
+def init_agent(config: Config, key: Array, n: int, dtype: DTypeLike) -> Agent:
     """An agent that has learnt nothing, for n observations and n actions."""
     keys = jax.random.split(key, 3)
     actor = _init_network(keys[0], _actor_sizes(config, n), dtype)
@@ -78,7 +78,7 @@ def init_agent(config: Config, key: Array, n: int, dtype: Any) -> Agent:
     return Agent(actor, critics, targets, log_alpha, init(actor), init(critics), init(log_alpha))
 
 
-def init_buffer(capacity: int, n: int, dtype: Any) -> Buffer:
+def init_buffer(capacity: int, n: int, dtype: DTypeLike) -> Buffer:
     """An empty buffer."""
 
     def zeros(*shape: int) -> Array:
@@ -225,7 +225,9 @@ def _optimizer(config: Config) -> optax.GradientTransformation:
     return optax.adam(config.learning_rate)
 
 
-def _descend(config: Config, gradient: Array, opt_state: Any, params: Array) -> tuple[Array, Any]:
+def _descend(
+    config: Config, gradient: Array, opt_state: optax.OptState, params: Array
+) -> tuple[Array, optax.OptState]:
     """A step of Adam."""
     # Errors of a reward that is huge but finite overflow, and would stay in the moments for ever.
     usable = jnp.isfinite(jnp.sum(jnp.square(gradient)))
@@ -243,7 +245,7 @@ def _critic_sizes(config: Config, n: int) -> tuple[int, ...]:
     return (2 * n, *config.hidden_sizes, 1)
 
 
-def _init_network(key: Array, sizes: Sequence[int], dtype: Any) -> Array:
+def _init_network(key: Array, sizes: Sequence[int], dtype: DTypeLike) -> Array:
     """Kernels and biases uniform within ±1/√fan-in, in the order in which `_apply` reads them."""
     bounds = np.concatenate(
         [np.full((fan_in + 1) * fan_out, fan_in**-0.5) for fan_in, fan_out in pairwise(sizes)]

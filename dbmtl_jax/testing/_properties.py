@@ -1,26 +1,15 @@
 """What a method promises about its update, as asserts that are the same for all methods.
 
 Each asserts it of a first step, when all that a method learns or averages is where it starts.
-All take the same arguments:
-
-  factory
-    `num_tasks -> transformation`.
-  num_tasks
-    T.
-  kinds
-    on which of the `hard_gradients` it is asserted; None: on all of them.
-  seed
-    of the gradients and of whatever else is drawn.
-  rtol
-    the deviation that is tolerated, relative to the length of the update, or to rounding errors of
-    the gradients where the update nearly vanishes.
+All take a factory, `num_tasks -> transformation`, the number of tasks T, and the keywords of
+`Options`.
 
 They raise AssertionError, with the kind of gradients and the deviation.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +21,46 @@ from dbmtl_jax.testing._samplers import hard_gradients
 Factory = Callable[[int], optax.GradientTransformation]
 """num_tasks -> the transformation."""
 
-NON_DEGENERATE = ("full rank",)
-"""The kinds of `hard_gradients` on which an update is well conditioned."""
+
+class Options(TypedDict, total=False):
+    """On what a property is asserted, and how closely."""
+
+    kinds: Sequence[str]
+    """Of `hard_gradients`; by default "full rank", on which an update is well conditioned."""
+    seed: int
+    """Of the gradients and of whatever else is drawn; by default 0."""
+    rtol: float
+    """The deviation that is tolerated, relative to the length of the update, or to rounding errors
+    of the gradients where the update nearly vanishes; by default 1e-4."""
+
+
+class _Case(NamedTuple):
+    """Gradients on which a property is asserted."""
+
+    kind: str
+    gradients: np.ndarray  # [T, 16]
+    losses: np.ndarray  # [T]
+    rng: np.random.Generator
+    rtol: float
+
+    def assert_close(self, found: np.ndarray, expected: np.ndarray, how: str) -> None:
+        scale = max(float(np.linalg.norm(expected)), 1e-3 * _largest(self.gradients))
+        error = float(np.linalg.norm(found - expected))
+        if not error <= self.rtol * scale:
+            raise AssertionError(
+                f"{self.kind} gradients, {how}: the update is off by {error / scale:.1e} of its "
+                "length"
+            )
+
+
+def _cases(num_tasks: int, options: Options) -> Iterator[_Case]:
+    seed = options.get("seed", 0)
+    of_kind = hard_gradients(num_tasks, seed)
+    for kind in options.get("kinds", ("full rank",)):
+        if kind in of_kind:  # some kinds need more than one task
+            rng = np.random.default_rng(seed)
+            losses = rng.uniform(0.3, 3, num_tasks)
+            yield _Case(kind, of_kind[kind], losses, rng, options.get("rtol", 1e-4))
 
 
 class FirstUpdate:
@@ -78,12 +105,7 @@ def first_update(factory: Factory, num_tasks: int) -> FirstUpdate:
 
 
 def assert_permutation_equivariant(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    kinds: Sequence[str] = NON_DEGENERATE,
-    seed: int = 0,
-    rtol: float = 1e-4,
+    factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
     """Asserts that the order of the tasks does not matter.
 
@@ -96,21 +118,15 @@ def assert_permutation_equivariant(
       ...
       AssertionError: full rank gradients, permuted: the update is off by ...
     """
-    update, rng = first_update(factory, num_tasks), np.random.default_rng(seed)
-    order, losses = rng.permutation(num_tasks), rng.uniform(0.3, 3, num_tasks)
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        expected = update(gradients, losses)
-        found = update(gradients[order], losses[order])
-        _assert_close(found, expected, gradients, rtol, f"{kind} gradients, permuted")
+    update = first_update(factory, num_tasks)
+    for case in _cases(num_tasks, options):
+        order = case.rng.permutation(num_tasks)
+        expected = update(case.gradients, case.losses)
+        case.assert_close(update(case.gradients[order], case.losses[order]), expected, "permuted")
 
 
 def assert_linear_under_scaling(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    kinds: Sequence[str] = NON_DEGENERATE,
-    seed: int = 0,
-    rtol: float = 1e-4,
+    factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
     """Asserts that A(diag(c) G) is linear in c > 0, where A(G) is the update.
 
@@ -121,23 +137,15 @@ def assert_linear_under_scaling(
       >>> from dbmtl_jax import testing
       >>> testing.assert_linear_under_scaling(dbmtl.pcgrad)
     """
-    update, rng = first_update(factory, num_tasks), np.random.default_rng(seed)
-    a, b = rng.uniform(0.2, 3, (2, num_tasks, 1))
-    losses = rng.uniform(0.3, 3, num_tasks)
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        parts = update(a * gradients, losses) + update(b * gradients, losses)
-        found = update((a + b) * gradients, losses)
-        _assert_close(found, parts, gradients, rtol, f"{kind} gradients, scaled task by task")
+    update = first_update(factory, num_tasks)
+    for case in _cases(num_tasks, options):
+        a, b = case.rng.uniform(0.2, 3, (2, num_tasks, 1))
+        parts = [update(scale * case.gradients, case.losses) for scale in (a, b, a + b)]
+        case.assert_close(parts[2], parts[0] + parts[1], "scaled task by task")
 
 
 def assert_homogeneous(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    degree: float = 1.0,
-    kinds: Sequence[str] = NON_DEGENERATE,
-    seed: int = 0,
-    rtol: float = 1e-4,
+    factory: Factory, num_tasks: int = 3, *, degree: float = 1.0, **options: Unpack[Options]
 ) -> None:
     """Asserts that A(s G) = s^d A(G) for s > 0, where A(G) is the update and d is `degree`.
 
@@ -149,22 +157,16 @@ def assert_homogeneous(
       >>> testing.assert_homogeneous(dbmtl.cagrad)
       >>> testing.assert_homogeneous(dbmtl.nash_mtl, degree=0.0)
     """
-    update, rng = first_update(factory, num_tasks), np.random.default_rng(seed)
-    losses = rng.uniform(0.3, 3, num_tasks)
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        expected = update(gradients, losses)
+    update = first_update(factory, num_tasks)
+    for case in _cases(num_tasks, options):
+        expected = update(case.gradients, case.losses)
         for scale in (0.01, 100.0):
-            found = update(scale * gradients, losses) / scale**degree
-            _assert_close(found, expected, gradients, rtol, f"{kind} gradients times {scale:g}")
+            found = update(scale * case.gradients, case.losses) / scale**degree
+            case.assert_close(found, expected, f"times {scale:g}")
 
 
 def assert_scale_invariant(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    kinds: Sequence[str] = NON_DEGENERATE,
-    seed: int = 0,
-    rtol: float = 1e-4,
+    factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
     r"""Asserts that the unit of no loss matters: c_t ℓ_t and c_t g_t give the update of ℓ_t, g_t.
 
@@ -180,27 +182,21 @@ def assert_scale_invariant(
       ...
       AssertionError: full rank gradients, losses in other units: the update is off by ...
     """
-    update, rng = first_update(factory, num_tasks), np.random.default_rng(seed)
-    losses, scales = rng.uniform(0.3, 3, (2, num_tasks))
-    scales = 10.0 ** (scales - 1.5)
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        expected = update(gradients, losses)
-        found = update(scales[:, None] * gradients, scales * losses)
-        _assert_close(found, expected, gradients, rtol, f"{kind} gradients, losses in other units")
+    update = first_update(factory, num_tasks)
+    for case in _cases(num_tasks, options):
+        scales = 10.0 ** case.rng.uniform(-1, 1, num_tasks)
+        expected = update(case.gradients, case.losses)
+        found = update(scales[:, None] * case.gradients, scales * case.losses)
+        case.assert_close(found, expected, "losses in other units")
 
 
 def assert_non_conflicting(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    kinds: Sequence[str] | None = None,
-    seed: int = 0,
-    rtol: float = 2e-3,
+    factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
     """Asserts that no task's loss grows along the update.
 
-    Here `rtol` is how negative a cosine between a gradient and the update may be, as float32
-    does not resolve better where gradients cancel.
+    On all `hard_gradients` by default.  Here `rtol` is how negative a cosine between a gradient
+    and the update may be, by default 2e-3: float32 does not resolve better where gradients cancel.
 
     Example:
       >>> import dbmtl_jax as dbmtl
@@ -212,25 +208,21 @@ def assert_non_conflicting(
       AssertionError: ... gradients: the update conflicts with a task, the cosines are ...
     """
     update = first_update(factory, num_tasks)
-    kinds = tuple(hard_gradients(num_tasks)) if kinds is None else kinds
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        direction = update(gradients)
-        length = max(float(np.linalg.norm(direction)), _largest(gradients) / 10)
-        scale = np.linalg.norm(gradients, axis=1) * length
-        cosines = gradients @ direction / np.where(scale > 0, scale, 1)
-        if not np.all(cosines >= -rtol):
+    everywhere: Options = {"kinds": tuple(hard_gradients(num_tasks)), "rtol": 2e-3}
+    for case in _cases(num_tasks, everywhere | options):
+        direction = update(case.gradients)
+        length = max(float(np.linalg.norm(direction)), _largest(case.gradients) / 10)
+        scale = np.linalg.norm(case.gradients, axis=1) * length
+        cosines = case.gradients @ direction / np.where(scale > 0, scale, 1)
+        if not np.all(cosines >= -case.rtol):
             raise AssertionError(
-                f"{kind} gradients: the update conflicts with a task, the cosines are {cosines}"
+                f"{case.kind} gradients: the update conflicts with a task, "
+                f"the cosines are {cosines}"
             )
 
 
 def assert_equal_projections(
-    factory: Factory,
-    num_tasks: int = 3,
-    *,
-    kinds: Sequence[str] = NON_DEGENERATE,
-    seed: int = 0,
-    rtol: float = 1e-3,
+    factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
     """Asserts that the update's components along all gradients are the same.
 
@@ -240,28 +232,13 @@ def assert_equal_projections(
       >>> testing.assert_equal_projections(dbmtl.imtl_g)
     """
     update = first_update(factory, num_tasks)
-    for kind, gradients in _of(kinds, num_tasks, seed):
-        direction = update(gradients)
-        units = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
+    for case in _cases(num_tasks, {"rtol": 1e-3} | options):
+        direction = update(case.gradients)
+        units = case.gradients / np.linalg.norm(case.gradients, axis=1, keepdims=True)
         projections = units @ direction
-        if not np.ptp(projections) <= rtol * np.linalg.norm(direction):
-            raise AssertionError(f"{kind} gradients: the projections are {projections}")
-
-
-def _of(kinds: Sequence[str], num_tasks: int, seed: int) -> list[tuple[str, np.ndarray]]:
-    """Those of these kinds that exist for so many tasks."""
-    found = hard_gradients(num_tasks, seed)
-    return [(kind, found[kind]) for kind in kinds if kind in found]
+        if not np.ptp(projections) <= case.rtol * np.linalg.norm(direction):
+            raise AssertionError(f"{case.kind} gradients: the projections are {projections}")
 
 
 def _largest(gradients: np.ndarray) -> float:
     return float(np.linalg.norm(gradients, axis=1).max())
-
-
-def _assert_close(
-    found: np.ndarray, expected: np.ndarray, gradients: np.ndarray, rtol: float, where: str
-) -> None:
-    scale = max(float(np.linalg.norm(expected)), 1e-3 * _largest(gradients))
-    error = float(np.linalg.norm(found - expected))
-    if not error <= rtol * scale:
-        raise AssertionError(f"{where}: the update is off by {error / scale:.1e} of its length")

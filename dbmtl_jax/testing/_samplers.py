@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbmtl_jax.core._types import Array, Float, PyTree
+from dbmtl_jax.core._types import Array, PerTask, PyTree
 
 SHAPES = {"dense": {"kernel": (3, 2), "bias": (2,)}, "scale": ()}
 """A tree of parameters with a matrix, a vector and a scalar."""
@@ -48,7 +48,7 @@ def sample_task_grads(
     return jax.tree.map(leaf, shapes, is_leaf=is_shape)
 
 
-def sample_losses(num_tasks: int, seed: int = 0, dtype: Any = jnp.float32) -> Float[Array, " T"]:
+def sample_losses(num_tasks: int, seed: int = 0, dtype: Any = jnp.float32) -> PerTask:
     """Losses between .1 and 5."""
     return jnp.asarray(np.random.default_rng(seed + 1).uniform(0.1, 5.0, num_tasks), dtype)
 
