@@ -1,5 +1,6 @@
 """Reading what a method saw and did in the last step, whatever the method."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -69,26 +70,30 @@ def diagnostics(opt_state: Any) -> Any:
             f"opt_state: expected the state of one method of dbmtl_jax, found {len(states)} in "
             f"{type(opt_state).__name__}"
         )
-    return _of(jax.tree.map(jnp.asarray, states[0]), opt_state)
+    return _of(states[0], opt_state)
 
 
 def _of(state: MultiTaskState, opt_state: Any) -> Diagnostics:
-    seen = state.steps > 0
+    seen = _array(state.steps) > 0
+    norms, weights = _array(state.norms), _array(state.weights)
 
     def where_seen(values: Array) -> Array:
         return jnp.where(seen, values, jnp.nan)
 
-    loss_weights = None
-    for balancer in _found(opt_state, (LossBalancingState,)):
-        factor = jnp.asarray(balancer.loss_weights)
-        loss_weights = factor if loss_weights is None else loss_weights * factor
+    factors = [_array(s.loss_weights) for s in _found(opt_state, (LossBalancingState,))]
     return Diagnostics(
-        norms=where_seen(jnp.where(state.norms < 0, jnp.nan, state.norms)),
-        weights=None if state.weights is None else where_seen(state.weights),
-        loss_weights=None if loss_weights is None else where_seen(loss_weights),
-        skipped=state.skipped,
-        present=state.present,
+        norms=where_seen(jnp.where(norms < 0, jnp.nan, norms)),
+        weights=None if weights is None else where_seen(weights),
+        loss_weights=where_seen(math.prod(factors)) if factors else None,
+        skipped=_array(state.skipped),
+        present=_array(state.present),
     )
+
+
+def _array(field: Any) -> Any:
+    """The one array in a field of a state: flax.nnx wraps each in a node of its own."""
+    leaves = jax.tree.leaves(field)
+    return leaves[0] if leaves else None
 
 
 def _found(tree: Any, kinds: tuple[type, ...]) -> list[Any]:

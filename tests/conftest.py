@@ -10,10 +10,12 @@ import jax
 import jaxtyping
 import pytest
 
+from tests.helpers import typechecker
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Before anything imports the library.
-jaxtyping.install_import_hook("dbmtl_jax", "tests.helpers.typechecker.check")
+jaxtyping.install_import_hook("dbmtl_jax", f"{typechecker.__name__}.check")
 
 # Compilation is most of the suite's time; a second run reads it from here, in any clone.
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")

@@ -96,7 +96,7 @@ def test_no_circles():
 
 def test_every_public_name_is_documented():
     for name in dbmtl.__all__:
-        if name not in ("METHODS", "Labels"):
+        if callable(getattr(dbmtl, name)) and name != "Labels":
             assert getattr(dbmtl, name).__doc__, name
 
 

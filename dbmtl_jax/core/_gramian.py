@@ -1,6 +1,6 @@
 """The inner products of T gradients."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -25,7 +25,7 @@ class Gramian(NamedTuple):
     present: Mask  # a gradient of zero is present, a task without one is not
 
     @classmethod
-    def from_matrix(cls, matrix: Float[Array, "T T"], present: Mask | None = None) -> Self:
+    def from_matrix(cls, matrix: Float[Array, "T T"], present: Mask | None = None) -> "Gramian":
         """Splits a matrix [T, T] of inner products; all tasks are present by default.
 
         Raises:
@@ -78,5 +78,9 @@ def cosines_of(
 
 
 def as_gramian(gramian: Gramian | Float[Array, "T T"]) -> Gramian:
-    """A `Gramian`, made of a matrix [T, T] of inner products if need be."""
+    """A `Gramian`, made of a matrix [T, T] of inner products if need be.
+
+    Raises:
+      ValueError: for a matrix that is not square.
+    """
     return gramian if isinstance(gramian, Gramian) else Gramian.from_matrix(gramian)

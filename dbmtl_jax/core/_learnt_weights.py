@@ -1,12 +1,12 @@
 """Weights that a method learns beside the model's parameters."""
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core._task_linalg import task_vector
-from dbmtl_jax.core._types import Mask, PerTask, PyTree
+from dbmtl_jax.core._types import Mask, PerTask, PyTree, Scalar
 
 
 class LearntState(NamedTuple):
@@ -20,13 +20,13 @@ class LearntWeights(NamedTuple):
     """Values, one for each task, that an optimizer moves after each step."""
 
     num_tasks: int
-    initial: float
+    initial: Scalar
     optimizer: optax.GradientTransformation
 
     @classmethod
     def make(
-        cls, num_tasks: int, initial: float, optimizer: optax.GradientTransformation | None
-    ) -> Self:
+        cls, num_tasks: int, initial: Scalar, optimizer: optax.GradientTransformation | None
+    ) -> "LearntWeights":
         """With Adam at the learning rate of most of the paper's experiments by default."""
         return cls(num_tasks, initial, optax.adam(1e-4) if optimizer is None else optimizer)
 

@@ -13,7 +13,7 @@ from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, like, transformation
-from dbmtl_jax.core._types import Labels, Mask, Memory, PerTask, PyTree
+from dbmtl_jax.core._types import Labels, Mask, Memory, PerTask, PyTree, Scalar
 
 Options = ParamSpec("Options")
 
@@ -40,7 +40,7 @@ def loss_balancer(
     weigh: Weigh,
     *,
     init: Callable[[PyTree], Memory] = no_memory,
-    above: float | None = None,
+    above: Scalar | None = None,
     labels: Labels = None,
     name: str = "this method",
 ) -> LossBalancer:
@@ -112,7 +112,7 @@ def scaling_form(
 
 
 def _scaling(
-    num_tasks: int, weigh: Weigh, init: Callable[[PyTree], Memory], above: float | None
+    num_tasks: int, weigh: Weigh, init: Callable[[PyTree], Memory], above: Scalar | None
 ) -> Part:
     """Scales every task by a weight of its loss."""
 

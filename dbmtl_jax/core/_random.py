@@ -1,6 +1,6 @@
 """The random numbers of methods that draw anew in every step."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,11 @@ class RandomState(NamedTuple):
     key: Array  # uint32 [2]
 
     @classmethod
-    def from_seed(cls, seed: Seed) -> Self:
+    def from_seed(cls, seed: Seed) -> "RandomState":
         """The state before the first step."""
         return cls(key_of(seed))
 
-    def draw(self) -> tuple[Self, Array]:
+    def draw(self) -> tuple["RandomState", Array]:
         """The state of the next step, and a key for this one's numbers."""
         key, draw = jax.random.split(self.key)
         return self._replace(key=key), draw
@@ -32,9 +32,9 @@ def key_of(seed: Any) -> Array:
     """
     if isinstance(seed, jax.Array):
         if jnp.issubdtype(seed.dtype, jax.dtypes.prng_key) and seed.shape == ():
-            data = jax.random.key_data(seed)
             # Plain numbers, which every checkpoint can hold; other generators have longer keys.
-            return data if data.shape == (2,) else jax.random.bits(seed, (2,), jnp.uint32)
+            data = jax.random.key_data(seed)
+            seed = data if data.shape == (2,) else jax.random.bits(seed, (2,), jnp.uint32)
         if seed.dtype == jnp.uint32 and seed.shape == (2,):
             # A copy: the state may be donated, and the user's key must survive that.
             return jnp.copy(seed)

@@ -40,6 +40,7 @@ class TaskGrads(Protocol):
         """The tree with arrays [T, *shape] as its shared leaves."""
 
 
+@runtime_checkable
 class Rows(Protocol):
     """T gradients with regard to the shared parameters, row t that of task t, without scales."""
 

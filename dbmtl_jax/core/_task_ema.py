@@ -133,7 +133,7 @@ def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array
     _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
     _checks.check_range("sigma", sigma, 0.0)
 
-    def schedule(count: Array) -> Array:
+    def schedule(count: Array | int) -> Array:
         return beta / jnp.asarray(count, dtype=float) ** sigma
 
     return schedule

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, DTypeLike, Float, Mask, PerTask, PyTree, Shaped
+from dbmtl_jax.core._types import Array, DTypeLike, Float, Mask, PerTask, PyTree, Scalar, Shaped
 
 
-def accumulation_dtype(*arrays: Array) -> jnp.dtype:
+def accumulation_dtype(*arrays: Array | jax.ShapeDtypeStruct) -> jnp.dtype:
     """The widest of the arrays' dtypes, float32 at least."""
     return functools.reduce(jnp.promote_types, (x.dtype for x in arrays), jnp.dtype(jnp.float32))
 
@@ -28,7 +28,7 @@ def stacked_zeros(num_tasks: int, params: PyTree, dtype: DTypeLike | None = None
     return jax.tree.map(zeros, params)
 
 
-def task_vector(num_tasks: int, value: float, params: PyTree) -> PerTask:
+def task_vector(num_tasks: int, value: Scalar, params: PyTree) -> PerTask:
     """A value for every task, in the dtype in which norms over these parameters accumulate."""
     return jnp.full((num_tasks,), value, accumulation_dtype(*jax.tree.leaves(params)))
 

@@ -5,7 +5,7 @@ rows does not vectorise on CPUs and runs several times slower than one over plai
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ class Tasks(NamedTuple):
         squares = self.rows.squared_norms() if self.squares is None else self.squares
         return jnp.sqrt(jnp.where(self.present, squares, 0))
 
-    def scaled(self, weights: PerTask) -> Self:
+    def scaled(self, weights: PerTask) -> "Tasks":
         """Every gradient, and those of the tasks' own parameters, times a weight."""
         return self._replace(scales=self.scales * weights, own_scales=self.own_scales * weights)
 
@@ -93,7 +93,7 @@ class Tasks(NamedTuple):
         combined = jnp.where(self.present, self.scales * weights, 0)
         return self.rows.sum(combined, self.present)
 
-    def averaged(self, averages: PyTree, blend: Blend) -> tuple[PyTree, Self]:
+    def averaged(self, averages: PyTree, blend: Blend) -> tuple[PyTree, "Tasks"]:
         """Blends the gradients of present tasks into averages.
 
         Returns:

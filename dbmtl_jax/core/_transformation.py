@@ -9,7 +9,7 @@ other elementwise transformations stand between them.  Gradients that are not co
 (`_rows.TaskGrads`) travel as such, until somebody computes them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -92,7 +92,7 @@ def fused(
 
 def _merging(
     num_tasks: int, parts: Sequence[Part], aggregator: Aggregator, labels: Labels, name: str
-) -> tuple[optax.TransformInitFn, optax.TransformUpdateExtraArgsFn]:
+) -> tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, Memory]]]:
     """`init` and `update` of a method, [T, *shape] → [*shape]."""
     reads = _reads(parts, aggregator)
 
@@ -147,7 +147,7 @@ def _merging(
 
 def _scaling(
     num_tasks: int, part: Part, labels: Labels, name: str
-) -> tuple[optax.TransformInitFn, optax.TransformUpdateExtraArgsFn]:
+) -> tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, Memory]]]:
     """`init` and `update` of a single part, [T, *shape] → [T, *shape]."""
 
     def init(params: PyTree) -> Memory:

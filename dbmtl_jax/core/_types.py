@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
+import numpy as np
 from jax.typing import DTypeLike
 
 if TYPE_CHECKING or "jaxtyping" in sys.modules:
@@ -43,10 +44,13 @@ Labels: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
 Memory: TypeAlias = Any
 """What a method keeps between steps: a tree of arrays, `()` where it keeps nothing."""
 
-ScalarOrSchedule: TypeAlias = float | Array | Callable[[Array], Array]
+Scalar: TypeAlias = float | Array
+"""A number; `optax.inject_hyperparams` passes traced ones."""
+
+ScalarOrSchedule: TypeAlias = Scalar | Callable[[Array], Array]
 """A number, or an optax schedule: a step count, an int array [], to a number."""
 
-Seed: TypeAlias = int | Array
+Seed: TypeAlias = int | np.integer | Array
 """An int or a key, as `optax.add_noise` takes it."""
 
 __all__ = [
@@ -61,6 +65,7 @@ __all__ = [
     "Memory",
     "PerTask",
     "PyTree",
+    "Scalar",
     "ScalarOrSchedule",
     "Seed",
     "Shaped",

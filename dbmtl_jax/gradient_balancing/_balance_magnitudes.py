@@ -9,7 +9,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask
+from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask, Scalar
 
 Scale = Literal["max", "min", "mean", "median"]
 
@@ -55,7 +55,7 @@ def balance_magnitudes(
     return gradient_balancer(num_tasks, weigh, labels=labels, name="balance_magnitudes")
 
 
-def _magnitude(scale: Scale | float) -> Callable[[PerTask, Mask], Float[Array, ""] | float]:
+def _magnitude(scale: Scale | Scalar) -> Callable[[PerTask, Mask], Scalar]:
     """α as a function of norms [T] and present [T]; finite also where no task is present."""
     if not isinstance(scale, str):
         _checks.check_range("scale", scale, 0.0)

@@ -11,7 +11,7 @@ from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._simplex import mean_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, Scalar
 
 Rescale = Literal["none", "paper", "sum", 0, 1, 2]
 
@@ -117,6 +117,6 @@ def cagrad_weights(
     return (mean + c / radius * length * w / lam) / divisor
 
 
-def _check_options(c: float, rescale: Rescale) -> None:
+def _check_options(c: Scalar, rescale: Rescale) -> None:
     _checks.check_range("c", c, 0.0)
     _checks.check_option("rescale", rescale, get_args(Rescale))

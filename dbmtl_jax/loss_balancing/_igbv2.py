@@ -13,7 +13,7 @@ from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_f
 from dbmtl_jax.core._random import key_of
 from dbmtl_jax.core._task_linalg import accumulation_dtype, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Seed
+from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Scalar, Seed
 from dbmtl_jax.loss_balancing import _soft_actor_critic as sac
 
 
@@ -214,7 +214,7 @@ def _rate_ratio(learning_rate: optax.Schedule | None, step: Int[Array, ""]) -> A
     return jnp.asarray(learning_rate(jnp.zeros_like(step))) / jnp.asarray(learning_rate(step))
 
 
-def _check_options(schedule: _Schedule, config: sac.Config, eps: float) -> None:
+def _check_options(schedule: _Schedule, config: sac.Config, eps: Scalar) -> None:
     counts = {"batch_size": (config.batch_size, 1)}
     for i, size in enumerate(config.hidden_sizes):
         counts[f"hidden_sizes[{i}]"] = (size, 1)

@@ -7,12 +7,12 @@ import optax
 from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Labels, PerTask
+from dbmtl_jax.core._types import Array, Labels, PerTask, Scalar
 
 
 def learnt_loss_balancer(
     num_tasks: int,
-    initial: float,
+    initial: Scalar,
     optimizer: optax.GradientTransformation | None,
     *,
     weight: Callable[[Array], Array],

@@ -144,7 +144,7 @@ def test_the_papers_tables_have_all_methods():
 
 def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     """Rendered from two trained runs and copies of one under the names of other methods."""
-    names = ("stl", "ew", "uw", "mgda", "log+pcgrad", "pcgrad", "scale_by_mtadam", "db_mtl")
+    names = ("stl", "ew", "uw", "mgda", "log+pcgrad", "pcgrad", "mtadam", "db_mtl")
     config = changed(dataclasses.replace(tiny, methods=names), epochs=1)
     run(dataclasses.replace(config, methods=names[:2]))
     trained = (config.out / "ew-seed0.jsonl").read_text()

@@ -27,6 +27,19 @@ def test_every_method_has_the_papers_name():
         assert methods.display_name(name) == shown
 
 
+def test_former_names_are_understood():
+    """Runs may have been recorded under them, alone, in chains and with options."""
+    for former, current in {
+        "scale_by_mtadam": "mtadam",
+        "log+scale_by_mtadam@b1=0.8": "log+mtadam@b1=0.8",
+        "db_mtl@scale=min": "db_mtl@scale=min",
+        "stl": "stl",
+    }.items():
+        assert methods.current_name(former) == current
+        assert former in methods.recorded_names(current)
+        assert methods.recorded_names(current)[0] == current
+
+
 def test_unknown_names_are_refused():
     for good in ("stl", "db_mtl", "log+pcgrad", "log+igbv2+ew"):
         methods.check(good)

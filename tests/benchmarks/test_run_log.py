@@ -21,6 +21,15 @@ def test_records_come_back(tmp_path):
     assert run_log.read_folder(tmp_path) == {"db_mtl": {3: records}}
 
 
+def test_runs_under_a_former_name_are_those_of_the_method(tmp_path):
+    """They are read, and gone on with where they are; new ones have the present name."""
+    former = tmp_path / "scale_by_mtadam-seed0.jsonl"
+    former.write_text('{"kind": "result", "test": [[1.0]]}\n')
+    assert run_log.run_path(tmp_path, "mtadam", 0) == former
+    assert run_log.run_path(tmp_path, "mtadam", 1) == tmp_path / "mtadam-seed1.jsonl"
+    assert run_log.read_folder(tmp_path) == {"mtadam": {0: run_log.read_run(former)}}
+
+
 def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
     path = tmp_path / "ew-seed0.jsonl"
     path.write_text('{"kind": "step"}\n{"kind": "resu')
