@@ -48,6 +48,11 @@ def _check_label(where: str, label: Any, num_tasks: int) -> None:
         )
 
 
+def is_shared(labels: PyTree) -> list[bool]:
+    """For every leaf, whether all tasks share it."""
+    return [label == SHARED for label in jax.tree.leaves(labels)]
+
+
 def shared(labels: PyTree, tree: PyTree) -> PyTree:
     """`tree` with `optax.MaskedNode` in the place of leaves that belong to one task."""
     return jax.tree.map(

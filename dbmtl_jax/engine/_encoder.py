@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import PyTree
-from dbmtl_jax.engine._jacobian import jacobian_of
+from dbmtl_jax.engine._jacobian import Jacobian, row_structs
+from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import scalar_loss, stack_losses, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
-from dbmtl_jax.engine._pullbacks import task_grads, template
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
@@ -72,7 +71,7 @@ def encoder_value_and_task_grads(
         def encode(p):
             return with_aux(encoder, has_aux)(p, *args)
 
-        representation, pullback, encoder_aux = jax.vjp(encode, encoder_params, has_aux=True)
+        representation, push, encoder_aux = jax.linearize(encode, encoder_params, has_aux=True)
         losses, head_aux, head_grads, cotangents = [], [], [], []
         for task, head in enumerate(heads):
             head_fun = jax.value_and_grad(
@@ -82,14 +81,29 @@ def encoder_value_and_task_grads(
             losses.append(loss)
             head_aux.append(aux)
             head_grads.append(head_grad)
-            cotangents.append(cotangent)
+            cotangents.append(jax.tree.leaves(cotangent))
 
-        chosen = choose(mode, chunk_size, num_tasks, encode, encoder_params, stream=stream)
-        stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *cotangents)
-        shared = _labels.resolve(None, encoder_params, num_tasks)
+        structure = jax.tree.structure(encoder_params)
+        linear = jax.make_jaxpr(push)(encoder_params)
+        pullback = jax.linear_transpose(push, encoder_params)
+
+        def pull(ct):
+            whole = jax.tree.unflatten(jax.tree.structure(representation), ct)
+            return jax.tree.leaves(pullback(whole)[0])
+
+        chosen = choose(
+            mode, chunk_size, num_tasks, lambda name: contains(linear.jaxpr, name), stream=stream
+        )
+        jacobian = Jacobian(
+            pull,
+            cotangents,
+            lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
+            chosen[0] == "unroll",
+        )
         # The heads keep the container they came in, so that grads and params are one tree.
         same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)
         own = jax.tree.unflatten(same_container, head_grads)
+        shared = _labels.resolve(None, encoder_params, num_tasks)
         if stream:
             labels = (
                 shared,
@@ -98,18 +112,11 @@ def encoder_value_and_task_grads(
                     [jax.tree.map(lambda _, t=t: t, grad) for t, grad in enumerate(head_grads)],
                 ),
             )
-            jacobian = jacobian_of(
-                lambda p: encode(p)[0] if has_aux else encode(p),
-                encoder_params,
-                lambda ct: pullback(ct)[0],
-                stacked,
-                shared,
-                unroll=chosen[0] == "unroll",
-            )
-            encoder_template = template(shared, encoder_params, encoder_params, num_tasks)
-            grads: PyTree = PendingTaskGrads(labels, (encoder_template, own), jacobian)
+            rows = row_structs(shared, encoder_params, num_tasks)
+            template = (jax.tree.unflatten(structure, rows), own)
+            grads: PyTree = PendingTaskGrads(labels, template, jacobian)
         else:
-            grads = (task_grads(lambda ct: pullback(ct)[0], stacked, shared, chosen), own)
+            grads = (jax.tree.unflatten(structure, jacobian.stacked(chosen)), own)
         values = stack_losses(losses)
         return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
 

@@ -5,62 +5,62 @@ sum of rows is one pullback of the weighted cotangent, norms need one row at a t
 Gramian J Jᵀ is made of columns J J_tᵀ, each a row pushed forward again.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._types import Array, PyTree
+from dbmtl_jax.core._types import Array, PerTask, PyTree
+from dbmtl_jax.engine._task_map import Mode, map_tasks
 
 
-class Jacobian(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Jacobian:
     """T gradients with regard to the shared leaves, as functions."""
 
-    pull: Callable[[PyTree], list[Array]]  # a cotangent to the shared leaves
-    cotangents: PyTree  # leaves [T, ...]: row t of the Jacobian is pull(cotangents[t])
-    linearize: Callable[[], Callable[[list[Array]], PyTree]]  # () -> (shared leaves -> tangent)
+    pull: Callable[[Sequence[Array]], list[Array]]  # a cotangent to the shared leaves
+    rows: Sequence[Sequence[Array]]  # row t of the Jacobian is pull(rows[t])
+    push: Callable[[Sequence[Array]], Sequence[Array]]  # tangents of the shared leaves forward
     unroll: bool  # whether tasks follow each other in the program; else they run in a loop
 
+    @functools.cached_property
+    def cotangents(self) -> list[Array]:
+        """The cotangents of all tasks, [T, ...] each."""
+        return [jnp.stack(column) for column in zip(*self.rows, strict=True)]
 
-def jacobian_of(
-    fun: Callable[[PyTree], PyTree],
-    params: PyTree,
-    pullback: Callable[[PyTree], PyTree],
-    cotangents: PyTree,
-    labels: PyTree,
-    *,
-    unroll: bool,
-) -> Jacobian:
-    """The Jacobian of ⟨c_t, fun(params)⟩, t = 1 … T, given the pullback of `fun` at `params`.
+    def scaled(self, scales: PerTask) -> "Jacobian":
+        """Row t times a scale."""
+        rows = [
+            [(scales[task] * c).astype(c.dtype) for c in row] for task, row in enumerate(self.rows)
+        ]
+        return dataclasses.replace(self, rows=rows)
 
-    Args:
-      fun: params -> a tree of arrays.
-      params: its argument.
-      pullback: a cotangent of what `fun` returns to one of params.
-      cotangents: c, leaves [T, ...].
-      labels: of params, one per leaf; the shared leaves are those of the Jacobian.
-      unroll: whether tasks follow each other in the program.
-    """
-    leaves, structure = jax.tree.flatten(params)
-    is_shared = [label == _labels.SHARED for label in jax.tree.leaves(labels)]
+    def stacked(self, chosen: tuple[Mode, int | None]) -> list[Array]:
+        """Every row, computed as chosen: the shared leaves [T, *shape]."""
+        if chosen[0] != "unroll":
+            return map_tasks(self.pull, self.cotangents, chosen)
+        computed = [self.pull(row) for row in self.rows]
+        return [jnp.stack(column) for column in zip(*computed, strict=True)]
 
-    def pull(cotangent: PyTree) -> list[Array]:
-        pulled = zip(jax.tree.leaves(pullback(cotangent)), is_shared, strict=True)
-        return [leaf for leaf, here in pulled if here]
 
-    def linearize() -> Callable[[list[Array]], PyTree]:
-        push = jax.linearize(fun, params)[1]
+def assemble(labels: PyTree, shared: Sequence[PyTree], own: Sequence[PyTree]) -> PyTree:
+    """The tree of params with these shared leaves, and the others out of `own`, one per leaf."""
+    flat_labels, structure = jax.tree.flatten(labels)
+    rest = iter(shared)
+    leaves = [
+        next(rest) if label == _labels.SHARED else leaf
+        for label, leaf in zip(flat_labels, own, strict=True)
+    ]
+    return jax.tree.unflatten(structure, leaves)
 
-        def push_shared(row: list[Array]) -> PyTree:
-            rest = iter(row)
-            tangents = [
-                next(rest) if here else jnp.zeros_like(leaf)
-                for leaf, here in zip(leaves, is_shared, strict=True)
-            ]
-            return push(jax.tree.unflatten(structure, tangents))
 
-        return push_shared
-
-    return Jacobian(pull, cotangents, linearize, unroll)
+def row_structs(labels: PyTree, params: PyTree, num_tasks: int) -> list[jax.ShapeDtypeStruct]:
+    """The shared leaves of stacked gradients, [T, *shape], as shapes."""
+    return [
+        jax.ShapeDtypeStruct((num_tasks, *jnp.shape(leaf)), jnp.result_type(leaf))
+        for label, leaf in zip(jax.tree.leaves(labels), jax.tree.leaves(params), strict=True)
+        if label == _labels.SHARED
+    ]

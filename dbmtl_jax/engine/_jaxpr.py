@@ -1,21 +1,21 @@
-"""Reading jaxprs: all of the library that does is here.
+"""Reading jaxprs: all of the library that does is here and in `_separate.py`.
 
 This is unstable ground.  `jax.extend.core` gives the classes, but JAX promises neither the names of
-primitives nor those of their parameters: "scan" with `num_consts` and `num_carry`, "while" with
-`cond_nconsts` and `body_nconsts`, "cond" with `branches`, "stop_gradient",
-"conv_general_dilated", "custom_lin".  `tests/engine/test_jaxpr.py` fails where one of them changes.
-A primitive that is not known is taken for one all of whose outputs depend on all of its inputs.
+primitives nor those of their parameters.  `tests/engine/test_jaxpr.py` fails where one of those
+that are used here changes: "jit" with `jaxpr`, "conv_general_dilated", "custom_lin".
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 
-Inputs = frozenset[int]
-"""Positions of inputs."""
+from dbmtl_jax.core._types import Array
+
+Atom = Var | Literal
+
+Values = dict[Var, Array]
+"""What is known of the variables of a jaxpr."""
 
 
 def contains(jaxpr: Jaxpr, primitive: str) -> bool:
@@ -27,79 +27,63 @@ def contains(jaxpr: Jaxpr, primitive: str) -> bool:
     )
 
 
-def dependencies(jaxpr: Jaxpr) -> list[Inputs]:
-    """For every output, the inputs with regard to which it may have a derivative.
+def inlined(fun: Callable[..., object], *args: object) -> ClosedJaxpr:
+    """The jaxpr of a function, with what it calls by `jax.jit` written out."""
+    closed = jax.make_jaxpr(fun)(*args)
+    if not any(equation.primitive.name in _JIT for equation in closed.jaxpr.eqns):
+        return closed
 
-    Through `jax.jit`, `jax.checkpoint`, custom derivatives, `lax.scan`, `lax.while_loop` and
-    `lax.cond`; not through `lax.stop_gradient`, nor through integers.
-    """
-    return _outputs(jaxpr, [frozenset([i]) for i in range(len(jaxpr.invars))])
+    def written_out(*inputs: Array) -> list[Array]:
+        return evaluate(closed.jaxpr, closed.consts, inputs)
+
+    return jax.make_jaxpr(written_out)(*map(struct_of, closed.jaxpr.invars))
 
 
-def _outputs(jaxpr: Jaxpr, inputs: Sequence[Inputs]) -> list[Inputs]:
-    """What the outputs depend on, given what the inputs do."""
-    known = dict(zip(jaxpr.invars, inputs, strict=True))
-
-    def of(atom: Any) -> Inputs:
-        return frozenset() if isinstance(atom, Literal) else known.get(atom, frozenset())
-
+def evaluate(jaxpr: Jaxpr, consts: Sequence[Array], inputs: Sequence[Array]) -> list[Array]:
+    """The outputs of a jaxpr, with what it calls by `jax.jit` written out."""
+    values: Values = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, inputs, strict=True))
     for equation in jaxpr.eqns:
-        found = _through(equation, [of(atom) for atom in equation.invars])
-        for variable, reads in zip(equation.outvars, found, strict=True):
-            known[variable] = reads if _has_derivative(variable.aval) else frozenset()
-    return [of(atom) for atom in jaxpr.outvars]
+        if equation.primitive.name in _JIT:
+            called = equation.params["jaxpr"]
+            arguments = [value_of(atom, values) for atom in equation.invars]
+            outputs = evaluate(called.jaxpr, called.consts, arguments)
+            values.update(zip(equation.outvars, outputs, strict=True))
+        else:
+            run(jaxpr, [equation], values)
+    return [value_of(atom, values) for atom in jaxpr.outvars]
 
 
-def _has_derivative(aval: Any) -> bool:
-    return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.inexact)
+def run(jaxpr: Jaxpr, equations: Sequence[JaxprEqn], values: Values) -> None:
+    """Evaluates equations of a jaxpr, in their order, and adds what they define to `values`."""
+    made = {v: None for equation in equations for v in equation.outvars if type(v) is Var}
+    read = {a: None for equation in equations for a in equation.invars if isinstance(a, Var)}
+    inputs = [variable for variable in read if variable not in made]
+    piece = jaxpr.replace(constvars=[], invars=inputs, outvars=list(made), eqns=list(equations))
+    outputs = jaxpr_as_fun(ClosedJaxpr(piece, []))(*(values[variable] for variable in inputs))
+    values.update(zip(made, outputs, strict=True))
 
 
-def _through(equation: JaxprEqn, inputs: list[Inputs]) -> list[Inputs]:
-    """What the outputs of an equation depend on."""
-    name, params = equation.primitive.name, equation.params
-    size = len(equation.outvars)
-    called = list(_called(equation))
-    if name == "stop_gradient":
-        return [frozenset()] * size
-    if name == "scan":
-        constants, carried = params["num_consts"], params["num_carry"]
-        return _loop(called[0], inputs, constants, carried)
-    if name == "while":
-        constants = params["cond_nconsts"]
-        body = _plain(params["body_jaxpr"])
-        carried = len(body.outvars)
-        return _loop(body, inputs[constants:], params["body_nconsts"], carried)
-    if name == "cond":
-        branches = [_outputs(branch, inputs[1:]) for branch in called]
-        return [frozenset().union(*reads) for reads in zip(*branches, strict=True)]
-    if len(called) == 1:
-        (inner,) = called
-        if len(inner.invars) == len(inputs) and len(inner.outvars) == size:
-            return _outputs(inner, inputs)
-    return [frozenset().union(*inputs)] * size
+def value_of(atom: Atom, values: Values) -> Array:
+    """The value of a variable or a literal."""
+    return atom.val if isinstance(atom, Literal) else values[atom]
 
 
-def _loop(body: Jaxpr, inputs: list[Inputs], constants: int, carried: int) -> list[Inputs]:
-    """Of a loop whose body maps (constants, carry, rest) to (carry, rest)."""
-    while True:
-        outputs = _outputs(body, inputs)
-        carry = inputs[constants : constants + carried]
-        grown = [old | new for old, new in zip(carry, outputs[:carried], strict=True)]
-        if grown == carry:
-            return outputs[:carried] + outputs[carried:]
-        inputs = [*inputs[:constants], *grown, *inputs[constants + carried :]]
+def struct_of(variable: Var) -> jax.ShapeDtypeStruct:
+    """The shape and dtype of a variable."""
+    aval = variable.aval
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)  # type: ignore[attr-defined]
+
+
+_JIT = frozenset({"jit", "pjit"})
 
 
 def _called(equation: JaxprEqn) -> Iterator[Jaxpr]:
     """The jaxprs among the parameters of an equation."""
     for leaf in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
         if _is_jaxpr(leaf):
-            yield _plain(leaf)
+            yield leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf
 
 
-def _is_jaxpr(x: Any) -> bool:
+def _is_jaxpr(x: object) -> bool:
     return isinstance(x, Jaxpr | ClosedJaxpr)
-
-
-def _plain(jaxpr: Jaxpr | ClosedJaxpr) -> Jaxpr:
-    return jaxpr.jaxpr if isinstance(jaxpr, ClosedJaxpr) else jaxpr

@@ -5,20 +5,25 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import PerTask
+from dbmtl_jax.core._types import Array, PerTask
 
 
-def stack_losses(losses: Any) -> PerTask:
-    """The losses of T tasks as one array; ValueError for anything but T scalars."""
+def checked_losses(losses: Any) -> list[Array] | Array:
+    """The losses of T tasks, T scalars or an array [T]; ValueError for anything else."""
     if isinstance(losses, list | tuple):
         shapes = [jnp.shape(loss) for loss in losses]
         if not losses or any(shape != () for shape in shapes):
             raise ValueError(f"fun: expected a sequence of T scalar losses, found shapes {shapes}")
-        return jnp.stack(losses)
+        return [jnp.asarray(loss) for loss in losses]
     shape = jnp.shape(losses)
     if len(shape) != 1 or shape[0] < 1:
         raise ValueError(f"fun: expected losses of shape (T,) or T scalars, found shape {shape}")
-    return losses
+    return jnp.asarray(losses)
+
+
+def stack_losses(losses: list[Array] | Array) -> PerTask:
+    """The losses of T tasks as one array."""
+    return jnp.stack(losses) if isinstance(losses, list) else losses
 
 
 def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._rows import TaskGrads, scaled_own_leaf
-from dbmtl_jax.core._task_linalg import scale_tasks
 from dbmtl_jax.core._types import PerTask, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._pending_rows import PendingRows
@@ -68,7 +67,6 @@ class PendingTaskGrads(TaskGrads):
 
     def _scaled(self, scales: PerTask, own_scales: PerTask) -> "PendingTaskGrads":
         """Row t and task t's own leaves times a scale each: still pending."""
-        cotangents = jax.tree.map(lambda c: scale_tasks(scales, c), self._jacobian.cotangents)
         template = jax.tree.map(
             lambda label, leaf: (
                 leaf if label == _labels.SHARED else scaled_own_leaf(label, leaf, own_scales)
@@ -76,8 +74,7 @@ class PendingTaskGrads(TaskGrads):
             self._labels,
             self._template,
         )
-        jacobian = self._jacobian._replace(cotangents=cotangents)
-        return PendingTaskGrads(self._labels, template, jacobian)
+        return PendingTaskGrads(self._labels, template, self._jacobian.scaled(scales))
 
     def __repr__(self) -> str:
         return f"PendingTaskGrads({jax.tree.map(jnp.shape, self._template)})"

@@ -45,7 +45,7 @@ class PendingRows(NamedTuple):
         return self._unflatten(self._fold(write, empty))
 
     def squared_sources(self) -> PerTask:
-        return squared_norms(jax.tree.leaves(self.jacobian.cotangents), self._num_tasks)
+        return squared_norms(self.jacobian.cotangents, self._num_tasks)
 
     def squared_norms(self) -> PerTask:
         def square(task: int | Array, row: list[Array], squares: Array) -> tuple[PyTree, Array]:
@@ -57,8 +57,8 @@ class PendingRows(NamedTuple):
     def gramian(self) -> Float[Array, "T T"]:
         if not self._can_push():
             return self.computed().gramian()
-        push = self.jacobian.linearize()
-        cotangents = jax.tree.leaves(self.jacobian.cotangents)
+        push = self.jacobian.push
+        cotangents = self.jacobian.cotangents
 
         def column(task: int | Array, row: list[Array], matrix: Array) -> tuple[PyTree, Array]:
             # (J J_tᵀ)_s = ⟨c_s, tangent⟩.
@@ -79,7 +79,7 @@ class PendingRows(NamedTuple):
     def sum(self, weights: PerTask, present: Mask) -> PyTree:
         return self._unflatten(
             self.jacobian.pull(
-                jax.tree.map(lambda c: weighted_sum(weights, present, c), self.jacobian.cotangents)
+                [weighted_sum(weights, present, c) for c in self.jacobian.cotangents]
             )
         )
 
@@ -119,7 +119,7 @@ class PendingRows(NamedTuple):
 
     @property
     def _num_tasks(self) -> int:
-        return jax.tree.leaves(self.jacobian.cotangents)[0].shape[0]
+        return len(self.jacobian.rows)
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -157,7 +157,7 @@ class PendingRows(NamedTuple):
         if any(accumulation_dtype(struct) != struct.dtype for struct in structs):
             return False
         row = [jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for struct in structs]
-        return not contains(jax.make_jaxpr(self.jacobian.linearize())(row).jaxpr, "custom_lin")
+        return not contains(jax.make_jaxpr(self.jacobian.push)(row).jaxpr, "custom_lin")
 
 
 def _wide(array: Array) -> Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import Labels, PyTree
+from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import scalar_loss
 from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
@@ -56,7 +57,8 @@ def per_task_value_and_grads(
         num_tasks = leading_axis(args)
         if callable(fun):
             one_task = jax.tree.map(lambda x: x[0], args)
-            chosen = choose(mode, chunk_size, num_tasks, lambda p: fun(p, *one_task), params)
+            traced = jax.make_jaxpr(lambda p: fun(p, *one_task))(params).jaxpr
+            chosen = choose(mode, chunk_size, num_tasks, lambda name: contains(traced, name))
             (losses, aux), grads = map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
         else:
             if len(functions) != num_tasks:

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._types import PyTree
-from dbmtl_jax.engine._jaxpr import contains
 
 _LOGGER = logging.getLogger("dbmtl_jax")
 
@@ -38,12 +37,13 @@ def choose(
     mode: Mode,
     chunk_size: int | None,
     num_tasks: int,
-    fun: Callable[[PyTree], PyTree],
-    params: PyTree,
+    contains: Callable[[str], bool],
     *,
     stream: bool = False,
 ) -> tuple[Mode, int | None]:
     """Settles "auto", and the number of tasks that a loop takes at a time.
+
+    `contains` tells whether a primitive of that name occurs in what is run.
 
     The logger `dbmtl_jax` tells what "auto" came to, at the level DEBUG.
     """
@@ -51,14 +51,12 @@ def choose(
         return ("vmap", None) if chunk_size >= num_tasks else ("loop", chunk_size)
     if mode != "auto":
         return mode, None
-    chosen, reason = _automatic(num_tasks, fun, params, stream)
+    chosen, reason = _automatic(num_tasks, contains, stream)
     _LOGGER.debug('mode="auto" is "%s" for %d tasks: %s', chosen, num_tasks, reason)
     return chosen, None
 
 
-def _automatic(
-    num_tasks: int, fun: Callable[[PyTree], PyTree], params: PyTree, stream: bool
-) -> tuple[Mode, str]:
+def _automatic(num_tasks: int, contains: Callable[[str], bool], stream: bool) -> tuple[Mode, str]:
     backend = jax.default_backend()
     if backend != "cpu":
         if stream:
@@ -66,7 +64,7 @@ def _automatic(
         return "vmap", f"a batch on {backend}"
     if not stream and num_tasks <= _MAX_UNROLLED_TASKS:
         return "unroll", f"up to {_MAX_UNROLLED_TASKS} on a CPU"
-    if contains(jax.make_jaxpr(fun)(params).jaxpr, "conv_general_dilated"):
+    if contains("conv_general_dilated"):
         return "unroll", "convolutions on a CPU"
     return "loop", "no convolutions, on a CPU"
 

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import Labels, PyTree
-from dbmtl_jax.engine._jacobian import jacobian_of
-from dbmtl_jax.engine._losses import stack_losses, with_aux
+from dbmtl_jax.engine._derivative import cut, derivative_of
+from dbmtl_jax.engine._jacobian import assemble, row_structs
+from dbmtl_jax.engine._losses import checked_losses, stack_losses, with_aux
+from dbmtl_jax.engine._own import jacobian_of, own_grads
 from dbmtl_jax.engine._pending import PendingTaskGrads
-from dbmtl_jax.engine._pullbacks import own_grads, task_grads, template
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
@@ -70,32 +68,21 @@ def value_and_task_grads(
     def value_and_task_grads_fun(params, *args, **kwargs):
         def losses_and_aux(p):
             losses, aux = with_aux(fun, has_aux)(p, *args, **kwargs)
-            return stack_losses(losses), aux
+            return checked_losses(losses), aux
 
-        losses, pullback, aux = jax.vjp(losses_and_aux, params, has_aux=True)
-        num_tasks = losses.shape[0]
-        chosen = choose(mode, chunk_size, num_tasks, losses_and_aux, params, stream=stream)
+        losses, derivative, aux = derivative_of(losses_and_aux, params)
+        values = stack_losses(losses)
+        num_tasks = len(values)
         labels_ = _labels.resolve(labels, params, num_tasks)
-        one_hots = jnp.eye(num_tasks, dtype=losses.dtype)
+        pieces = cut(derivative, _labels.is_shared(labels_))
+        chosen = choose(mode, chunk_size, num_tasks, derivative.contains, stream=stream)
+        jacobian = jacobian_of(pieces, labels_, params, unroll=chosen[0] == "unroll")
+        own = own_grads(derivative, pieces, labels_)
         if stream:
-            own = own_grads(
-                lambda ct: pullback(ct)[0],
-                lambda p: with_aux(fun, has_aux)(p, *args, **kwargs)[0],
-                params,
-                labels_,
-                one_hots,
-            )
-            jacobian = jacobian_of(
-                lambda p: losses_and_aux(p)[0],
-                params,
-                lambda ct: pullback(ct)[0],
-                one_hots,
-                labels_,
-                unroll=chosen[0] == "unroll",
-            )
-            grads = PendingTaskGrads(labels_, template(labels_, params, own, num_tasks), jacobian)
+            template = assemble(labels_, row_structs(labels_, params, num_tasks), own)
+            grads = PendingTaskGrads(labels_, template, jacobian)
         else:
-            grads = task_grads(lambda ct: pullback(ct)[0], one_hots, labels_, chosen)
-        return ((losses, aux) if has_aux else losses), grads
+            grads = assemble(labels_, jacobian.stacked(chosen), own)
+        return ((values, aux) if has_aux else values), grads
 
     return value_and_task_grads_fun

@@ -121,20 +121,6 @@ def test_per_task_functions_with_heads(dtype):
         )
 
 
-@pytest.mark.parametrize("options", MODES, ids=str)
-def test_a_mislabelled_leaf_still_gets_its_tasks_own_gradient(options):
-    """Every loss depends on the leaf that task 1 calls its own: only ∇ℓ_1 may come back."""
-
-    def fun(p, x):
-        return jnp.stack([jnp.sum(p["a"] * x), jnp.sum(p["a"] * p["b"] ** 2), jnp.sum(p["b"] ** 3)])
-
-    params = {"a": jnp.arange(1.0, 4.0), "b": jnp.full(3, 2.0)}
-    grads_fn = dbmtl.value_and_task_grads(fun, labels={"a": "shared", "b": 1}, **options)
-    _, grads = jax.jit(grads_fn)(params, jnp.ones(3))
-    np.testing.assert_allclose(grads["b"], 2 * params["a"] * params["b"], rtol=1e-6)
-    np.testing.assert_allclose(grads["a"], [np.ones(3), np.full(3, 4.0), np.zeros(3)], rtol=1e-6)
-
-
 def test_auxiliary_outputs_pass_through():
     params, (x, y) = init(jnp.float32), batch(jnp.float32)
 
