@@ -13,8 +13,12 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-if TYPE_CHECKING or "jaxtyping" in sys.modules:
+if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Shaped
+elif "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Int, Shaped
+
+    Array = jax.Array | np.ndarray  # JAX takes both
 else:
     Array = jax.Array
 

@@ -56,7 +56,11 @@ def balance_magnitudes(
 
 
 def _magnitude(scale: Scale | Scalar) -> Callable[[PerTask, Mask], Scalar]:
-    """α as a function of norms [T] and present [T]; finite also where no task is present."""
+    """α as a function of norms [T] and present [T]; finite also where no task is present.
+
+    Raises:
+      TypeError, ValueError: for another scale.
+    """
     if not isinstance(scale, str):
         _checks.check_range("scale", scale, 0.0)
         return lambda norms, present: scale

@@ -118,5 +118,10 @@ def cagrad_weights(
 
 
 def _check_options(c: Scalar, rescale: Rescale) -> None:
+    """Checks the options of `cagrad`.
+
+    Raises:
+      TypeError, ValueError: for an option out of range.
+    """
     _checks.check_range("c", c, 0.0)
     _checks.check_option("rescale", rescale, get_args(Rescale))
