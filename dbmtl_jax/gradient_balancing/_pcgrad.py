@@ -25,7 +25,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
 
     Args:
       num_tasks: T.
-      seed: of the orders, an int or a key; the key is part of the state.
+      seed: of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Yu et al., Gradient surgery for multi-task learning, NeurIPS 2020.
@@ -59,7 +59,7 @@ def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> PerTas
 
     Args:
       gramian: the inner products of the gradients, [T, T].
-      key: of the random orders.
+      key: the key of the random orders.
 
     Returns:
       The weights [T] of the update Σ_t w_t g_t.
@@ -82,7 +82,7 @@ def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> PerTas
 def project_conflicts(
     cosines: Float[Array, "T T"], orders: Int[Array, "T T"]
 ) -> Float[Array, "T T"]:
-    """What becomes of every unit gradient, in terms of all of them.
+    """The projected unit gradients as combinations of all of them.
 
     Args:
       cosines: [T, T]; rows of zeros for absent tasks.
