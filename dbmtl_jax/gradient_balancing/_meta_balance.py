@@ -31,7 +31,7 @@ def meta_balance(
     Args:
       num_tasks: T.
       relax: r, how far the norms are brought together: with 0 the update is the plain sum, with 1
-        all gradients have the target's norm.
+        all gradients get the target's averaged norm.
       beta: β, the decay of the averages of the norms.
       target: the index of the target task.
       labels: see `dbmtl_jax.core`.

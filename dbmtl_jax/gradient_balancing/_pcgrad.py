@@ -15,8 +15,8 @@ from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTransformation:
     r"""Projecting Conflicting Gradients.
 
-    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order and, where
-    :math:`\langle v_i, g_j \rangle < 0`, loses its component along them,
+    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where
+    :math:`\langle v_i, g_j \rangle < 0`, its component along :math:`g_j` is removed,
 
     .. math:: v_i \leftarrow v_i - \frac{\langle v_i, g_j \rangle}{\|g_j\|^2} g_j,
         \qquad \text{update } \sum_i v_i .
