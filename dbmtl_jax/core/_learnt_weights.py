@@ -1,4 +1,4 @@
-"""Weights that a method learns beside the model's parameters."""
+"""Weights that a method learns along with the model's parameters."""
 
 from typing import NamedTuple, Self
 

@@ -128,7 +128,7 @@ def _scaling(
         usable = tasks._replace(given_losses=losses, present=present)
         weights, memory = weighed(weigh, usable, state.memory)
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
-        # NaN only for a task that nobody masked: a masked one's loss may be anything.
+        # NaN only for a task that is not masked: the loss of a masked task may be anything.
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))
         if not strict():
             scaled = scaled._replace(present=present)

@@ -27,7 +27,7 @@ def grad_drop(
     Args:
       num_tasks: T.
       leak: the fraction of a dropped entry that remains, in [0, 1].
-      seed: of the draws of U, an int or a key; the key is part of the state.
+      seed: the seed of the draws of U, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Chen et al., Just pick a sign: Optimizing deep multitask models with gradient sign

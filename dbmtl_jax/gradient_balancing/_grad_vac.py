@@ -49,7 +49,7 @@ def grad_vac(
       beta: β in [0, 1]; larger values make the averages follow faster.
       per_leaf: whether to do this for every parameter array by itself, instead of for all shared
         parameters together.
-      seed: of the random orders, an int or a key; the key is part of the state.
+      seed: the seed of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Wang et al., Gradient vaccine, ICLR 2021.

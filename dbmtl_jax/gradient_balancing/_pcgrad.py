@@ -25,7 +25,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
 
     Args:
       num_tasks: T.
-      seed: of the random orders, an int or a key; the key is part of the state.
+      seed: the seed of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Yu et al., Gradient surgery for multi-task learning, NeurIPS 2020.

@@ -107,7 +107,7 @@ def igbv2(
       polyak: the rate at which the target networks follow the critics, per gradient step.
       initial_alpha: the first coefficient of the entropy; its target entropy is -T.
       eps: ε; a task whose loss is at most -ε is absent from the step.
-      seed: of the networks and all draws, an int or a key; the key is part of the state.
+      seed: the seed of the networks and all draws, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Dai et al., Improvable gap balancing for multi-task learning, UAI 2023.

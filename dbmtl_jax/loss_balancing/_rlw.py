@@ -18,7 +18,7 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
 
     Args:
       num_tasks: T.
-      seed: of the draws, an int or a key; the key is part of the state.
+      seed: the seed of the draws, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Lin et al., Reasonable effectiveness of random weighting, TMLR 2022.
