@@ -12,7 +12,7 @@ checked.  Other keywords are ignored, unless a method of your own reads them.
 tree of the parameters, or a function that maps the parameters to one, whose leaves are
 ``"shared"`` or a task index; None: all parameters are shared.  The gradient of a task's own
 parameter has no task axis: it is the gradient of that task's loss.  Most methods leave it as it is
-or multiply it by a factor for that task; each method's docstring says which.
+or multiply it by a factor for that task; the table of methods in `docs/guide.md` says which.
 
 **Errors.**  Static mistakes raise ValueError or TypeError during tracing: a leaf that is not
 [T, *shape], a tree that differs from the parameters', missing losses, T < 1, an option out of
