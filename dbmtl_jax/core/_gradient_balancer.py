@@ -1,4 +1,4 @@
-"""Gradient balancing: the end of a method, which merges the tasks' gradients."""
+"""Gradient balancing: aggregators, which merge the tasks' gradients into one update."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -34,13 +34,13 @@ def gradient_balancer(
     labels: Labels = None,
     name: str = "this method",
 ) -> TaskTransformation:
-    r"""Makes a method of a function that weighs the tasks' gradients.
+    r"""Makes a method from a function that weighs the tasks' gradients.
 
     .. math:: \text{update } \sum_t w_t g_t, \qquad
         w, \text{memory} = \mathrm{weigh}(\text{tasks}, \text{memory})
 
-    All gradient balancers of this library are made with it.  Labels, masks, tasks that are not
-    usable, gradients that stream, several devices and checkpoints come with it.
+    The gradient balancers of this library are made with it.  The method handles labels, masks,
+    unusable tasks, pending gradients (`stream=True`), several devices and checkpoints.
 
     Args:
       num_tasks: T.
@@ -48,18 +48,19 @@ def gradient_balancer(
         (a `Tasks`) it may read `norms` [T], `losses` [T], `present` [T] bool, `extra_args`,
         with `reads="gramian"` also `cosines` [T, T] and `gramian`, and with `reads="rows"` also
         `task_grads`, the gradients [T, *shape].  Norms, cosines and gradients of absent tasks
-        are 0.  What it returns for an absent task is of no consequence as long as it is finite.
-      merge: in the place of `weigh`, for a method whose update is no weighted sum:
-        `(tasks, memory) -> (updates [*shape], memory)`, which may read everything.
-      init: `shared -> memory`: what is kept before the first step, a tree of arrays, given the
-        shared parameters (`optax.MaskedNode` in the place of the others).
+        are 0, and the weights that it returns for them are ignored.
+      merge: replaces `weigh` in a method whose update is no weighted sum:
+        `(tasks, memory) -> (updates [*shape], memory)`.  It may read all of the above.
+      init: `shared -> memory`: the memory before the first step, a tree of arrays, given the
+        shared parameters (with `optax.MaskedNode` in the place of the others).
       reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms", "gramian" or "rows".
-        With gradients that stream only this is computed.
-      own_weights: `(w, new memory) -> factors [T]` of the tasks' own parameters; None: these keep
-        their gradient.
-      per_leaf: balance every parameter array by itself, with a memory of its own.
+        Of pending gradients only this is computed.
+      own_weights: `(w, new memory) -> factors [T]` for the gradients of the tasks' own parameters;
+        None: these stay as they are, as they do with `merge` and with `per_leaf`.
+      per_leaf: balance every parameter array by itself.  `init` and `weigh` then see one array at
+        a time, and each array has a memory of its own.
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
-      name: of the method, for error messages.
+      name: the method's name, for error messages.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into updates [*shape]; its state is a
@@ -124,7 +125,7 @@ def _weighted_sum(
 
 
 def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-    """What `weigh` returns; ValueError for weights of another shape than [T]."""
+    """Calls `weigh`; raises ValueError for weights of another shape than [T]."""
     weights, memory = weigh(tasks, memory)
     if jnp.shape(weights) != (tasks.num_tasks,):
         raise ValueError(
@@ -134,7 +135,7 @@ def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory
 
 
 def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
-    """Updates that `merge` makes itself."""
+    """The updates that `merge` returns."""
 
     def update(tasks: Tasks, memory: Memory) -> Merged:
         return Merged(*merge(tasks, memory))
@@ -143,7 +144,7 @@ def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
 
 
 class _OfLeaf(NamedTuple):
-    """What an aggregator makes of one leaf."""
+    """What an aggregator returns for one leaf."""
 
     updates: Array
     memory: Memory

@@ -1,10 +1,10 @@
-"""Reading jaxprs: all of the library that does is here.
+"""Everything in the library that reads jaxprs.
 
-This is unstable ground.  `jax.extend.core` gives the classes, but JAX promises neither the names of
+What it relies on may change.  `jax.extend.core` has the classes, but JAX promises neither names of
 primitives nor those of their parameters: "scan" with `num_consts` and `num_carry`, "while" with
 `cond_nconsts` and `body_nconsts`, "cond" with `branches`, "stop_gradient",
 "conv_general_dilated", "custom_lin".  `tests/engine/test_jaxpr.py` fails where one of them changes.
-A primitive that is not known is taken for one all of whose outputs depend on all of its inputs.
+All outputs of an unknown primitive are taken to depend on all of its inputs.
 """
 
 from collections.abc import Iterator, Sequence

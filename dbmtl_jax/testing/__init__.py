@@ -1,8 +1,8 @@
-"""Asserts about methods: the project's own tests use them, and yours can.
+"""Asserts about methods, for this project's tests and for yours.
 
 A *factory* is a function `num_tasks -> optax transformation`: a method's own factory, a
-`functools.partial` with options, or a `lambda` that makes a chain.  Give each assert the same
-object, so that its program is compiled once.
+`functools.partial` with options, or a `lambda` that makes a chain.  Pass the same object to all
+asserts, so that its program is compiled only once.
 
     from dbmtl_jax import testing
 
