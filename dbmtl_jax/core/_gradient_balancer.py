@@ -28,11 +28,11 @@ def gradient_balancer(
     *,
     merge: Merge | None = None,
     init: Callable[[PyTree], Memory] = no_memory,
-    reads: Reads = "norms",
+    reads: Reads | None = None,
     own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
     per_leaf: bool = False,
     labels: Labels = None,
-    name: str = "this method",
+    name: str | None = None,
 ) -> TaskTransformation:
     r"""Makes a method from a function that weighs the tasks' gradients.
 
@@ -53,21 +53,24 @@ def gradient_balancer(
         `(tasks, memory) -> (updates [*shape], memory)`.  It may read all of the above.
       init: `shared -> memory`: the memory before the first step, a tree of arrays, given the
         shared parameters (with `optax.MaskedNode` in the place of the others).
-      reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms", "gramian" or "rows".
-        Of pending gradients only this is computed.
+      reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms" (the default),
+        "gramian" or "rows".  Of pending gradients only this is computed; what it reads beyond that
+        is computed once more.
       own_weights: `(w, new memory) -> factors [T]` for the gradients of the tasks' own parameters;
-        None: these stay as they are, as they do with `merge` and with `per_leaf`.
+        None: these stay as they are.  Not with `merge` or `per_leaf`, which have no weights.
       per_leaf: balance every parameter array by itself.  `init` and `weigh` then see one array at
         a time, and each array has a memory of its own.
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
-      name: the method's name, for error messages.
+      name: the method's name, for error messages; None: that of the function in which `weigh` or
+        `merge` is defined.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into updates [*shape]; its state is a
       `MultiTaskState`, with the memory in the field `aggregator`.
 
     Raises:
-      TypeError: unless exactly one of `weigh` and `merge` is given, or if num_tasks is no int.
+      TypeError: unless exactly one of `weigh` and `merge` is given, for an option that does not go
+        with it, or if num_tasks is no int.
       ValueError: for num_tasks < 1 or another value of `reads`.
 
     Example:
@@ -85,16 +88,28 @@ def gradient_balancer(
       [0.5 2. ]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    _checks.check_option("reads", reads, READS)
+    if own_weights is not None and (merge is not None or per_leaf):
+        other = "per_leaf" if merge is None else "merge"
+        raise TypeError(f"own_weights: expected None with {other}, which has no weights")
     if weigh is not None and merge is None:
-        aggregator = _weighted_sum(weigh, init, reads, own_weights)
+        _checks.check_option("reads", reads, (None, *READS))
+        aggregator = _weighted_sum(weigh, init, reads or "norms", own_weights)
+        name = name or defining_name(weigh)
     elif merge is not None and weigh is None:
+        if reads is not None:
+            raise TypeError(f"reads: expected None with merge, which reads all, found {reads!r}")
         aggregator = _merger(merge, init)
+        name = name or defining_name(merge)
     else:
         raise TypeError(f"expected one of weigh and merge, found {weigh!r} and {merge!r}")
     if per_leaf:
         aggregator = _for_each_leaf(aggregator, num_tasks)
     return transformation(num_tasks, (), aggregator, labels, name)
+
+
+def defining_name(function: Callable[..., object]) -> str:
+    """The name of the function in which another one is defined, or of this one itself."""
+    return getattr(function, "__qualname__", "this method").partition(".")[0]
 
 
 def sum_of_tasks() -> Aggregator:

@@ -7,7 +7,7 @@ from typing import NamedTuple, ParamSpec
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks, weighed
+from dbmtl_jax.core._gradient_balancer import Weigh, defining_name, no_memory, sum_of_tasks, weighed
 from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
@@ -42,7 +42,7 @@ def loss_balancer(
     init: Callable[[PyTree], Memory] = no_memory,
     above: Scalar | None = None,
     labels: Labels = None,
-    name: str = "this method",
+    name: str | None = None,
 ) -> LossBalancer:
     r"""Makes a method from a function that weighs the tasks by their losses.
 
@@ -62,7 +62,8 @@ def loss_balancer(
         shared parameters.
       above: a task whose loss is not greater than this is absent from the step; None: no bound.
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
-      name: the method's name, for error messages.
+      name: the method's name, for error messages; None: that of the function in which `weigh` is
+        defined.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into updates [*shape]; its `update` needs
@@ -89,6 +90,7 @@ def loss_balancer(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     part = _scaling(num_tasks, weigh, init, above)
+    name = name or defining_name(weigh)
     method = transformation(num_tasks, (part,), sum_of_tasks(), labels, name)
     return LossBalancer(method.init, method.update, **vars(method))
 

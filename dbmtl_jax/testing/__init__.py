@@ -14,6 +14,7 @@ Needs chex (`pip install "dbmtl_jax[testing]"`).
 
 from dbmtl_jax.testing._contract import CONTRACT, assert_contract
 from dbmtl_jax.testing._properties import (
+    FirstUpdate,
     Options,
     assert_equal_projections,
     assert_homogeneous,
@@ -34,6 +35,7 @@ from dbmtl_jax.testing._samplers import (
 __all__ = [
     "CONTRACT",
     "SHAPES",
+    "FirstUpdate",
     "Options",
     "assert_contract",
     "assert_equal_projections",

@@ -204,7 +204,7 @@ def check_streaming(subject: Subject) -> None:
 
 
 def check_own_parameters(subject: Subject) -> None:
-    """With labels, a task's own parameters come without the task axis and wait with their task."""
+    """Own parameters have no task axis, and do not move while their task is absent."""
     factory: Callable[..., Any] = subject.factory
     if not subject.aggregates or "labels" not in _parameters(factory):
         return

@@ -7,7 +7,7 @@ from dbmtl_jax.testing import _clauses
 from dbmtl_jax.testing._properties import Factory
 from dbmtl_jax.testing._subject import Subject, subject_of
 
-CONTRACT: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
+_CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
     {
         "jit": _clauses.check_jit,
         "scan": _clauses.check_scan,
@@ -22,13 +22,17 @@ CONTRACT: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "own parameters": _clauses.check_own_parameters,
     }
 )
-"""A read-only mapping of names to the clauses of the contract, for `assert_contract`."""
+
+CONTRACT: Mapping[str, str] = MappingProxyType(
+    {name: check.__doc__ or "" for name, check in _CHECKS.items()}
+)
+"""The clauses of the contract, name to what is asserted, for `assert_contract`."""
 
 
 def assert_contract(
     factory: Factory,
-    *,
     num_tasks: int = 3,
+    *,
     clauses: Sequence[str] | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-6,
@@ -71,9 +75,8 @@ def assert_contract(
     for name in CONTRACT if clauses is None else clauses:
         if name not in CONTRACT:
             raise ValueError(f"clauses: expected some of {', '.join(CONTRACT)}, found {name!r}")
-        check = CONTRACT[name]
         try:
-            check(subject)
+            _CHECKS[name](subject)
         # Whatever goes wrong: JAX itself refuses a state that changes its dtype, for example.
         except Exception as error:
-            raise AssertionError(f"{name}: {check.__doc__}\n{error}") from error
+            raise AssertionError(f"{name}: {CONTRACT[name]}\n{error}") from error
