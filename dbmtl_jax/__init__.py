@@ -1,7 +1,8 @@
 """Multi-task optimisation for JAX: DB-MTL and its peers as optax transformations of task gradients.
 
-The rooms: `engine` makes task gradients, `core` is what methods are made of, and
-`loss_balancing`, `gradient_balancing` and `hybrid_balancing` are the methods.
+The subpackages: `engine` computes task gradients, `core` is what methods are made of, and
+`loss_balancing`, `gradient_balancing` and `hybrid_balancing` are the methods.  The docstring of
+`core` has the contract that all methods keep, and a glossary.
 """
 
 from dbmtl_jax import core, engine, gradient_balancing, hybrid_balancing, loss_balancing

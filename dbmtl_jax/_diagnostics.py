@@ -1,4 +1,4 @@
-"""Reading what a method saw and did in the last step, whatever the method."""
+"""Reading what any method saw and did in the last step."""
 
 import math
 from collections.abc import Mapping
@@ -16,28 +16,28 @@ class Diagnostics(NamedTuple):
     """What a method saw and did in the last step; each field is [T], or None."""
 
     norms: PerTask | None
-    """The norms of the gradients that were merged; NaN where nobody has seen them yet."""
+    """The norms of the gradients that were merged; NaN where they have not been computed."""
     weights: PerTask | None
     """w_t of the update Σ_t w_t g_t; None for a method whose update is no such sum."""
     loss_weights: PerTask | None
-    """What the loss balancers multiplied the gradients by; None where there is none."""
+    """What the loss balancers multiplied the gradients by; None if there is no loss balancer."""
     skipped: Int[Array, " T"]
-    """In how many steps so far an unmasked task was not usable."""
+    """In how many steps so far the task was skipped: unusable, and not masked."""
     present: Mask
-    """Which tasks took part."""
+    """Which tasks took part in the last step."""
 
 
 def diagnostics(opt_state: Any) -> Any:
-    """What a method saw and did in the last step, for every method and chain alike.
+    """Reads what a method saw and did in the last step, for any method and chain.
 
     Args:
-      opt_state: the state of a method, or of anything that a method is a part of: `optax.chain`,
+      opt_state: the state of a method, or of anything that contains a method: `optax.chain`,
         `optax.inject_hyperparams`, `flax.nnx.Optimizer`, ...
 
     Returns:
-      A `Diagnostics` of arrays [T], which may be called inside `jax.jit`.  A task that has not
-      taken part yet has NaN for its norm and weights; one that is absent from this step has 0.
-      With `optax.multi_transform`, a dict of these by group.
+      A `Diagnostics` of arrays [T].  A task that has never taken part has NaN for its norm and
+      weights; one that was absent from the last step has 0.  With `optax.multi_transform`, a dict
+      from groups to `Diagnostics`.  The function also works inside `jax.jit`.
 
     Raises:
       ValueError: if there is no method in the state, or more than one.

@@ -1,4 +1,4 @@
-"""Looking at stacked task gradients: their norms and the angles between them."""
+"""Statistics of stacked task gradients: their norms and the angles between them."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def task_norms(task_grads: PyTree) -> PerTask:
     r"""The norms :math:`\|g_t\|` of stacked task gradients, over all leaves together.
 
     Args:
-      task_grads: a tree of arrays [T, *shape] (the shared parameters alone).
+      task_grads: a tree of arrays [T, *shape], of the shared parameters only.
 
     Returns:
       [T], float32 at least.
@@ -42,11 +42,11 @@ def task_norms(task_grads: PyTree) -> PerTask:
 def task_cosine_similarity(task_grads: PyTree) -> Float[Array, "T T"]:
     r"""The cosines :math:`g_s \cdot g_t / (\|g_s\| \|g_t\|)` between task gradients.
 
-    Negative where two tasks conflict (the paper's Fig. 10).  A zero gradient has cosine 0 with
-    everything, itself included.
+    They are negative where two tasks conflict (the paper's Fig. 10).  A zero gradient has the
+    cosine 0 with every gradient, itself included.
 
     Args:
-      task_grads: a tree of arrays [T, *shape] (the shared parameters alone).
+      task_grads: a tree of arrays [T, *shape], of the shared parameters only.
 
     Returns:
       [T, T], float32 at least, symmetric.

@@ -1,4 +1,4 @@
-"""`METHODS`: every method of the library by name."""
+"""Every method of the library by name, and the properties that each promises."""
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
@@ -60,21 +60,21 @@ class _Methods(Mapping[str, Factory]):
 class Properties(NamedTuple):
     """What a method promises; the tests assert it with `dbmtl_jax.testing`.
 
-    Of a first step, when all that a method learns or averages is where it starts, and with the
-    options that are the default.
+    The properties hold for the first step, before the method has learnt or averaged anything, and
+    with default options.  A(G) is the update that the method makes of the gradients G, [T, n].
     """
 
     family: Literal["baseline", "loss", "gradient", "hybrid"]
     permutation_equivariant: bool = True
-    """The order of the tasks does not matter."""
+    """The update does not depend on the order of the tasks."""
     linear_under_scaling: bool = False
-    """A(diag(c) G) is linear in c > 0."""
+    """A(diag(c) G) is linear in c [T] > 0."""
     scale_invariant: bool = False
-    """The unit of no loss matters."""
+    """Multiplying any task's loss and gradient by a number > 0 does not change the update."""
     non_conflicting: bool = False
-    """No task's loss grows along the update, unless all gradients cancel."""
+    """The update has a nonnegative inner product with every gradient, up to rounding errors."""
     degree: float | None = 1.0
-    """d where A(s G) = s^d A(G); None where there is no such d."""
+    """d such that A(s G) = s^d A(G) for s > 0; None if there is no such d."""
 
 
 _TABLE: tuple[tuple[Factory, Properties], ...] = (
@@ -110,10 +110,10 @@ _TABLE: tuple[tuple[Factory, Properties], ...] = (
 METHODS: Mapping[str, Factory] = _Methods(
     tuple(factory for factory, _ in _TABLE), former_names={"scale_by_mtadam": scale_by_mtadam}
 )
-"""Name to factory `name(num_tasks, *, ..., labels=None)`, read-only: the methods that merge
-stacked task gradients [T, *shape] into updates [*shape]."""
+"""A read-only mapping of names to factories `name(num_tasks, *, ..., labels=None)`: all methods
+that merge stacked task gradients [T, *shape] into updates [*shape]."""
 
 PROPERTIES: Mapping[str, Properties] = MappingProxyType(
     {factory.__name__: properties for factory, properties in _TABLE}
 )
-"""Name to what the method of that name promises."""
+"""A read-only mapping of the names in `METHODS` to what these methods promise."""

@@ -1,4 +1,4 @@
-"""The field's summary metric."""
+"""Δ_p, the usual summary metric of multi-task learning."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +13,19 @@ def delta_p(values: Values, baseline: Values, higher_is_better: Sequence[Sequenc
         \Delta_p = \frac1T \sum_{t=1}^{T} \frac{100}{N_t} \sum_{i=1}^{N_t} (-1)^{s_{t,i}}
         \frac{M_{t,i} - M^{\text{STL}}_{t,i}}{M^{\text{STL}}_{t,i}}
 
-    with s = 0 where higher is better and 1 where lower is (Eq. 3).  Each task counts once,
-    however many metrics it has.
+    with s = 0 where higher is better and s = 1 where lower is better (the paper's Eq. 3).  Each
+    task has the same weight, however many metrics it has.
 
     Args:
       values: the method's metrics, a sequence over tasks of sequences over the task's metrics.
-      baseline: the single-task metrics, alike.
-      higher_is_better: a bool for each metric, alike.
+      baseline: the metrics of single-task learning, nested in the same way.
+      higher_is_better: a bool for each metric, nested in the same way.
 
     Returns:
-      Δ_p in percent: a float for floats, a scalar array for arrays (it traces).
+      Δ_p in percent: a float for floats, a scalar array for arrays (also inside `jax.jit`).
 
     Raises:
-      ValueError: where the three do not match, a task has no metric or a baseline is zero.
+      ValueError: if the three do not match, a task has no metric or a baseline is zero.
 
     Example:
       >>> import dbmtl_jax as dbmtl

@@ -29,7 +29,7 @@ def test_the_page_on_methods_of_ones_own_runs(capsys):
         exec(code, names)
     printed = capsys.readouterr().out
     # The two properties and the clause that the page says do not hold.
-    for line in ("losses in other units", "the update conflicts with a task", "bad tasks: "):
+    for line in ("losses in other units", "the update conflicts with a task", "no task left: "):
         assert line in printed
 
 

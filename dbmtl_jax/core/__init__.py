@@ -1,45 +1,59 @@
-"""What a method is made of.
+"""What methods are made of, the contract that they keep, and a glossary.
 
-**The contract.**  T tasks have a fixed order; T is static.  A method is an optax transformation:
-its `update` takes task gradients, a tree like the parameters in which a *shared* leaf is
-[T, *shape], row t being the gradient of the raw loss of task t, and gives updates [*shape].
-Three keywords are understood by all: `losses` [T], the raw losses at which the gradients were
-taken (a method that reads them raises TypeError without), `task_mask` [T] bool, the tasks that
-take part in this step (None: all), and `params`, with which shapes are checked.  Other keywords are
-ignored, or read by a method of your own.
+**The contract.**  The T tasks have a fixed order, and T is static.  A method is an optax
+transformation.  Its `update` takes task gradients: a tree like the parameters in which a *shared*
+leaf is [T, *shape], and row t is the gradient of the raw loss of task t.  It returns updates
+[*shape].  Every method understands three arguments: `losses` [T], the raw losses at which the
+gradients were taken (a method that reads them raises TypeError if they are missing); `task_mask`
+[T] bool, the tasks that take part in this step (None: all); and `params`, against which shapes are
+checked.  Other keywords are ignored, unless a method of your own reads them.
 
-**Labels** say which parameters are shared and which belong to one task: a prefix tree of the
-parameters, or a function of them, whose leaves are ``"shared"`` or a task index; None: all are
-shared.  The leaf of a task's own parameter comes in without the task axis, as the gradient of its
-task alone, and leaves times the scale that the method gives it.
+**Labels** say which parameters all tasks share and which belong to one task.  They are a prefix
+tree of the parameters, or a function that maps the parameters to one, whose leaves are
+``"shared"`` or a task index; None: all parameters are shared.  The gradient of a task's own
+parameter has no task axis: it is the gradient of that task's loss.  Most methods leave it as it is
+or multiply it by a factor for that task; the table of methods in `docs/guide.md` says which.
 
-**Errors.**  Static mistakes raise ValueError or TypeError while tracing, with the name of the
-argument or the path of the leaf, what was found and what was expected: leaves that are not
-[T, *shape], another tree than the parameters', missing losses, T < 1, an option out of range.
+**Errors.**  Static mistakes raise ValueError or TypeError during tracing: a leaf that is not
+[T, *shape], a tree that differs from the parameters', missing losses, T < 1, an option out of
+range.  The message names the argument or the path of the leaf, what was found and what was
+expected.
 
 **Words**, each with one meaning:
 
+the paper
+  Lin et al., Dual-balancing for multi-task learning (DB-MTL), arXiv:2308.12029.
+raw loss
+  a task's loss as the model computes it, before any weight or logarithm.
 row
   the gradient of one task with regard to the shared parameters, as it came in.
+loss weight
+  what a loss balancer multiplies a row by; w_t in the docstrings of loss balancers.
 scale
-  what a row is multiplied by before it is merged: the product of what the loss balancers chose.
+  what a row is multiplied by before it is merged: the product of its loss weights.
 weight
-  w_t of the update Σ_t w_t g_t, where g_t is the scaled row.
+  w_t of the update Σ_t w_t g_t, where g_t is the scaled row; 1 if only losses are balanced.
 own
   of a parameter: belonging to one task alone.
 masked
   of a task: left out of a step by the user's `task_mask`.
+unusable
+  of a task: its loss or gradient is not finite, or its loss has no logarithm where a method takes
+  one.  The task is then treated as if it were masked.  The guide and the tests say "bad".
+absent
+  of a task: masked or unusable.
 present
-  of a task: neither masked nor found unusable.  A task is unusable if its loss or gradient is
-  not finite, or if its loss has no logarithm where one is taken; it is then as if masked.
+  of a task: not absent.
 skipped
-  of a task: not masked and not present.
+  of a task: unusable, and not masked.
+pending
+  of task gradients: not computed yet, as the engine returns them with `stream=True`.
 memory
   what a method keeps between steps.
 part
-  a step of a method that maps [T, *shape] to [T, *shape]: it scales or averages.
+  a stage of a method that maps [T, *shape] to [T, *shape]: it scales or averages.
 aggregator
-  the end of a method, which maps [T, *shape] to [*shape].
+  the last stage of a method, which maps [T, *shape] to [*shape].
 """
 
 from dbmtl_jax.core._gradient_balancer import gradient_balancer

@@ -1,4 +1,4 @@
-"""Gradient balancing: the end of a method, which merges the tasks' gradients."""
+"""Gradient balancing: aggregators, which merge the tasks' gradients into one update."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -28,19 +28,19 @@ def gradient_balancer(
     *,
     merge: Merge | None = None,
     init: Callable[[PyTree], Memory] = no_memory,
-    reads: Reads = "norms",
+    reads: Reads | None = None,
     own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
     per_leaf: bool = False,
     labels: Labels = None,
-    name: str = "this method",
+    name: str | None = None,
 ) -> TaskTransformation:
-    r"""Makes a method of a function that weighs the tasks' gradients.
+    r"""Makes a method from a function that weighs the tasks' gradients.
 
     .. math:: \text{update } \sum_t w_t g_t, \qquad
         w, \text{memory} = \mathrm{weigh}(\text{tasks}, \text{memory})
 
-    All gradient balancers of this library are made with it.  Labels, masks, tasks that are not
-    usable, gradients that stream, several devices and checkpoints come with it.
+    The gradient balancers of this library are made with it.  The method handles labels, masks,
+    unusable tasks, pending gradients (`stream=True`), several devices and checkpoints.
 
     Args:
       num_tasks: T.
@@ -48,25 +48,29 @@ def gradient_balancer(
         (a `Tasks`) it may read `norms` [T], `losses` [T], `present` [T] bool, `extra_args`,
         with `reads="gramian"` also `cosines` [T, T] and `gramian`, and with `reads="rows"` also
         `task_grads`, the gradients [T, *shape].  Norms, cosines and gradients of absent tasks
-        are 0.  What it returns for an absent task is of no consequence as long as it is finite.
-      merge: in the place of `weigh`, for a method whose update is no weighted sum:
-        `(tasks, memory) -> (updates [*shape], memory)`, which may read everything.
-      init: `shared -> memory`: what is kept before the first step, a tree of arrays, given the
-        shared parameters (`optax.MaskedNode` in the place of the others).
-      reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms", "gramian" or "rows".
-        With gradients that stream only this is computed.
-      own_weights: `(w, new memory) -> factors [T]` of the tasks' own parameters; None: these keep
-        their gradient.
-      per_leaf: balance every parameter array by itself, with a memory of its own.
+        are 0, and the weights that it returns for them are ignored.
+      merge: replaces `weigh` in a method whose update is no weighted sum:
+        `(tasks, memory) -> (updates [*shape], memory)`.  It may read all of the above.
+      init: `shared -> memory`: the memory before the first step, a tree of arrays, given the
+        shared parameters (with `optax.MaskedNode` in the place of the others).
+      reads: what `weigh` reads: "sum" (neither norms nor gradients), "norms" (the default),
+        "gramian" or "rows".  Of pending gradients only this is computed; what it reads beyond that
+        is computed once more.
+      own_weights: `(w, new memory) -> factors [T]` for the gradients of the tasks' own parameters;
+        None: these stay as they are.  Not with `merge` or `per_leaf`, which have no weights.
+      per_leaf: balance every parameter array by itself.  `init` and `weigh` then see one array at
+        a time, and each array has a memory of its own.
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
-      name: of the method, for error messages.
+      name: the method's name, for error messages; None: that of the function in which `weigh` or
+        `merge` is defined.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into updates [*shape]; its state is a
       `MultiTaskState`, with the memory in the field `aggregator`.
 
     Raises:
-      TypeError: unless exactly one of `weigh` and `merge` is given, or if num_tasks is no int.
+      TypeError: unless exactly one of `weigh` and `merge` is given, for an option that does not go
+        with it, or if num_tasks is no int.
       ValueError: for num_tasks < 1 or another value of `reads`.
 
     Example:
@@ -84,16 +88,28 @@ def gradient_balancer(
       [0.5 2. ]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    _checks.check_option("reads", reads, READS)
+    if own_weights is not None and (merge is not None or per_leaf):
+        other = "per_leaf" if merge is None else "merge"
+        raise TypeError(f"own_weights: expected None with {other}, which has no weights")
     if weigh is not None and merge is None:
-        aggregator = _weighted_sum(weigh, init, reads, own_weights)
+        _checks.check_option("reads", reads, (None, *READS))
+        aggregator = _weighted_sum(weigh, init, reads or "norms", own_weights)
+        name = name or defining_name(weigh)
     elif merge is not None and weigh is None:
+        if reads is not None:
+            raise TypeError(f"reads: expected None with merge, which reads all, found {reads!r}")
         aggregator = _merger(merge, init)
+        name = name or defining_name(merge)
     else:
         raise TypeError(f"expected one of weigh and merge, found {weigh!r} and {merge!r}")
     if per_leaf:
         aggregator = _for_each_leaf(aggregator, num_tasks)
     return transformation(num_tasks, (), aggregator, labels, name)
+
+
+def defining_name(function: Callable[..., object]) -> str:
+    """The name of the function in which another one is defined, or of this one itself."""
+    return getattr(function, "__qualname__", "this method").partition(".")[0]
 
 
 def sum_of_tasks() -> Aggregator:
@@ -124,7 +140,7 @@ def _weighted_sum(
 
 
 def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-    """What `weigh` returns; ValueError for weights of another shape than [T]."""
+    """Calls `weigh`; raises ValueError for weights of another shape than [T]."""
     weights, memory = weigh(tasks, memory)
     if jnp.shape(weights) != (tasks.num_tasks,):
         raise ValueError(
@@ -134,7 +150,7 @@ def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory
 
 
 def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
-    """Updates that `merge` makes itself."""
+    """The updates that `merge` returns."""
 
     def update(tasks: Tasks, memory: Memory) -> Merged:
         return Merged(*merge(tasks, memory))
@@ -143,7 +159,7 @@ def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
 
 
 class _OfLeaf(NamedTuple):
-    """What an aggregator makes of one leaf."""
+    """What an aggregator returns for one leaf."""
 
     updates: Array
     memory: Memory

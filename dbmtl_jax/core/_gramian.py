@@ -10,8 +10,8 @@ from dbmtl_jax.core._types import Array, Float, Mask, PerTask
 class Gramian(NamedTuple):
     r"""The inner products :math:`M_{st} = \langle g_s, g_t \rangle = d_s d_t C_{st}`.
 
-    Kept as norms d and cosines C: float32 holds these for tasks of any scale, where the matrix
-    itself would lose the small ones.
+    It is kept as norms d and cosines C.  float32 can hold these for gradients of any scale, where
+    the small entries of the matrix itself would underflow.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
@@ -22,14 +22,16 @@ class Gramian(NamedTuple):
 
     norms: PerTask  # d; 0 for absent tasks
     cosines: Float[Array, "T T"]  # C; rows and columns of 0 for absent tasks and zero gradients
-    present: Mask  # a gradient of zero is present, a task without one is not
+    present: Mask  # which tasks are present; one with a zero gradient may be
 
     @classmethod
     def from_matrix(cls, matrix: Float[Array, "T T"], present: Mask | None = None) -> "Gramian":
-        """Splits a matrix [T, T] of inner products; all tasks are present by default.
+        """Splits a matrix [T, T] of inner products into norms and cosines.
+
+        All tasks are present by default.
 
         Raises:
-          ValueError: unless the matrix is square and `present` has its length.
+          ValueError: unless the matrix is square and `present` is a bool array of its length.
         """
         matrix = jnp.asarray(matrix)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -46,12 +48,12 @@ class Gramian(NamedTuple):
 
     @property
     def matrix(self) -> Float[Array, "T T"]:
-        """M [T, T]."""
+        """The matrix M [T, T]."""
         return self.norms[:, None] * self.cosines * self.norms[None, :]
 
     @property
     def normalized(self) -> Float[Array, "T T"]:
-        """M over the square of the largest norm, with which no dtype overflows."""
+        """M divided by the square of the largest norm, so that no dtype overflows."""
         largest = jnp.max(self.norms)
         unit = self.norms / jnp.where(largest > 0, largest, 1)
         return self.cosines * unit[:, None] * unit[None, :]
@@ -62,12 +64,12 @@ def cosines_of(
     norms: PerTask,
     signs: PerTask | None = None,
 ) -> Float[Array, "T T"]:
-    """Inner products over the norms of both: 0 where a norm is 0, and 1 on the diagonal.
+    """Inner products divided by both norms: 0 where a norm is 0, else 1 on the diagonal.
 
     Args:
-      products: of the gradients.
-      norms: of the gradients, 0 for those to leave out.
-      signs: of the scales that are put on the gradients, if any may be negative.
+      products: the inner products of the gradients.
+      norms: the norms of the gradients, 0 for those to leave out.
+      signs: the signs of the scales of the gradients, if any may be negative.
     """
     usable = norms > 0
     inverse = jnp.where(usable, (1 if signs is None else signs) / jnp.where(usable, norms, 1), 0)
@@ -78,7 +80,7 @@ def cosines_of(
 
 
 def as_gramian(gramian: Gramian | Float[Array, "T T"]) -> Gramian:
-    """A `Gramian`, made of a matrix [T, T] of inner products if need be.
+    """The argument as a `Gramian`; it may be a matrix [T, T] of inner products.
 
     Raises:
       ValueError: for a matrix that is not square.

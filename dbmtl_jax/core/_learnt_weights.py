@@ -1,4 +1,4 @@
-"""Weights that a method learns beside the model's parameters."""
+"""Weights that a method learns along with the model's parameters."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from dbmtl_jax.core._types import Mask, PerTask, PyTree, Scalar
 
 
 class LearntState(NamedTuple):
-    """The values that a method learns, one for each task."""
+    """The values that a method learns, one for each task, and their optimizer's state."""
 
     values: PerTask
     opt_state: optax.OptState
 
 
 class LearntWeights(NamedTuple):
-    """Values, one for each task, that an optimizer moves after each step."""
+    """Values, one for each task, that an optimizer updates after each step."""
 
     num_tasks: int
     initial: Scalar
@@ -27,7 +27,7 @@ class LearntWeights(NamedTuple):
     def make(
         cls, num_tasks: int, initial: Scalar, optimizer: optax.GradientTransformation | None
     ) -> "LearntWeights":
-        """With Adam at the learning rate of most of the paper's experiments by default."""
+        """By default with Adam at the learning rate of most of the paper's experiments."""
         return cls(num_tasks, initial, optax.adam(1e-4) if optimizer is None else optimizer)
 
     def init(self, shared: PyTree) -> LearntState:
@@ -36,7 +36,7 @@ class LearntWeights(NamedTuple):
         return LearntState(values, self.optimizer.init(values))
 
     def descend(self, state: LearntState, slope: PerTask, present: Mask) -> LearntState:
-        """A step of the optimizer; the value of an absent task stands still."""
+        """A step of the optimizer; the value of an absent task does not change."""
         values, opt_state = state
         slope = jnp.where(present, slope, 0).astype(values.dtype)
         updates, opt_state = self.optimizer.update(slope, opt_state, values)

@@ -1,4 +1,4 @@
-"""Loss balancing: one weight per task, of losses and memory."""
+"""Loss balancing: one weight per task, a function of the losses and the memory."""
 
 import functools
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import NamedTuple, ParamSpec
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._gradient_balancer import Weigh, no_memory, sum_of_tasks, weighed
+from dbmtl_jax.core._gradient_balancer import Weigh, defining_name, no_memory, sum_of_tasks, weighed
 from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
@@ -19,18 +19,18 @@ Options = ParamSpec("Options")
 
 
 class LossBalancingState(NamedTuple):
-    """The weights of the last step, and what the method keeps between steps."""
+    """The loss weights of the last step, and what the method keeps between steps."""
 
     loss_weights: PerTask  # 0 for an absent task
     memory: Memory
 
 
 class LossBalancer(TaskTransformation):
-    """A loss balancer, which also exists without the sum at its end."""
+    """A loss balancer; its `scale_by` is the same method without the sum at its end."""
 
     @property
     def scale_by(self) -> TaskTransformation:
-        """The weights alone, [T, *shape] → [T, *shape], for chains in front of another method."""
+        """Scales task gradients by the weights, [T, *shape] → [T, *shape], for use in chains."""
         name = f"scale_by_{self.name}"
         return transformation(self.num_tasks, self.parts, None, self.labels, name)
 
@@ -42,32 +42,33 @@ def loss_balancer(
     init: Callable[[PyTree], Memory] = no_memory,
     above: Scalar | None = None,
     labels: Labels = None,
-    name: str = "this method",
+    name: str | None = None,
 ) -> LossBalancer:
-    r"""Makes a method of a function that weighs the tasks by their losses.
+    r"""Makes a method from a function that weighs the tasks by their losses.
 
     .. math:: \text{update } \sum_t w_t \nabla \ell_t, \qquad
         w, \text{memory} = \mathrm{weigh}(\text{tasks}, \text{memory})
 
-    for the shared parameters and for each task's own alike.  All loss balancers of this library are
-    made with it.  As no gradient of a single task is needed, a step costs one backward pass where
-    gradients stream.
+    for the shared parameters; the gradients of a task's own parameters are multiplied by w_t, too.
+    All loss balancers of this library are made with it.  No gradient of a single task is needed, so
+    a step with pending gradients (`stream=True`) costs one backward pass.
 
     Args:
       num_tasks: T.
       weigh: `(tasks, memory) -> (w [T], memory)`.  It runs inside the compiled step.  Of `tasks` (a
         `Tasks`) it may read `losses` [T], which are 1 for absent tasks, `present` [T] bool and
         `extra_args`.
-      init: `shared -> memory`: what is kept before the first step, a tree of arrays, given the
+      init: `shared -> memory`: the memory before the first step, a tree of arrays, given the
         shared parameters.
-      above: losses must be greater than this; a task whose loss is not is absent from the step.
+      above: a task whose loss is not greater than this is absent from the step; None: no bound.
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
-      name: of the method, for error messages.
+      name: the method's name, for error messages; None: that of the function in which `weigh` is
+        defined.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into updates [*shape]; its `update` needs
       `losses` [T].  Its attribute `scale_by` is the transformation [T, *shape] → [T, *shape] that
-      scales without summing, for chains in front of another method.
+      scales without summing, to be chained in front of another method.
 
     Raises:
       TypeError: if num_tasks is no int.
@@ -89,6 +90,7 @@ def loss_balancer(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     part = _scaling(num_tasks, weigh, init, above)
+    name = name or defining_name(weigh)
     method = transformation(num_tasks, (part,), sum_of_tasks(), labels, name)
     return LossBalancer(method.init, method.update, **vars(method))
 
@@ -105,8 +107,8 @@ def scaling_form(
     name = factory.__name__
     scale_by.__name__ = scale_by.__qualname__ = f"scale_by_{name}"
     scale_by.__doc__ = (
-        f"The weights of `{name}` alone, [T, *shape] → [T, *shape], for chains.\n\n"
-        f"The arguments are those of `{name}`."
+        f"Scales task gradients by the weights of `{name}`, [T, *shape] → [T, *shape].\n\n"
+        f"To be chained in front of another method.  The arguments are those of `{name}`."
     )
     return scale_by
 
@@ -114,7 +116,7 @@ def scaling_form(
 def _scaling(
     num_tasks: int, weigh: Weigh, init: Callable[[PyTree], Memory], above: Scalar | None
 ) -> Part:
-    """Scales every task by a weight of its loss."""
+    """Scales every task's gradients by its loss weight."""
 
     def first(shared: PyTree) -> LossBalancingState:
         return LossBalancingState(task_vector(num_tasks, 0, shared), init(shared))
@@ -128,7 +130,7 @@ def _scaling(
         usable = tasks._replace(given_losses=losses, present=present)
         weights, memory = weighed(weigh, usable, state.memory)
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
-        # NaN only for a task that nobody masked: a masked one's loss may be anything.
+        # NaN only for a task that is not masked: the loss of a masked task may be anything.
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))
         if not strict():
             scaled = scaled._replace(present=present)

@@ -7,43 +7,43 @@ from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Mask, Memory, PerTask, PyTree
 
 Reads = Literal["sum", "norms", "gramian", "rows"]
-"""What a method reads of the gradients.  Each includes those before it."""
+"""What a method reads of the gradients.  Each value includes those before it."""
 
 READS: tuple[Reads, ...] = get_args(Reads)
 
 
 class Part(NamedTuple):
-    """A step of a method that maps tasks to tasks: it scales or averages their gradients.
+    """A stage of a method that maps tasks to tasks: it scales or averages their gradients.
 
-    `init(shared) -> state` sees the tree of shared parameters, `update(tasks, state) -> (tasks,
-    state)` the tasks.  `settle(state, present) -> state` corrects what it noted of tasks that
-    were found absent later in the step.
+    `init(shared) -> state` gets the tree of shared parameters, `update(tasks, state) -> (tasks,
+    state)` the tasks.  `settle(state, present) -> state` corrects what the state says about tasks
+    that were found absent later in the step.
     """
 
     init: Callable[[PyTree], Memory]
     update: Callable[[Tasks, Memory], tuple[Tasks, Memory]]
     reads: Reads = "sum"
-    averages: bool = False  # whether it sees every row, and leaves averages in their place
+    averages: bool = False  # whether it reads every row and replaces it by an average
     settle: Callable[[Memory, Mask], Memory] = lambda state, present: state
 
 
 class Merged(NamedTuple):
-    """What an aggregator makes of the tasks."""
+    """What an aggregator returns."""
 
     updates: PyTree  # leaves [*shape] for the shared parameters
     memory: Memory
-    weights: PerTask | None = None  # w of Σ_t w_t g_t, if the update is such a sum
-    own_weights: PerTask | None = None  # of own parameters; None leaves them alone
+    weights: PerTask | None = None  # w in Σ_t w_t g_t; None if the update is no such sum
+    own_weights: PerTask | None = None  # factors of own parameters' gradients; None: 1
 
 
 class Aggregator(NamedTuple):
-    """The end of a method: it merges the tasks' gradients.
+    """The last stage of a method: it merges the tasks' gradients.
 
-    What it `reads` of the rows is formed in the pass over them that checks these, and of gradients
-    that are not computed yet nothing else is computed.
+    What it `reads` of the rows is computed in the pass that checks whether they are finite.  Of
+    pending gradients nothing else is computed.
     """
 
     init: Callable[[PyTree], Memory]
     update: Callable[[Tasks, Memory], Merged]
     reads: Reads = "rows"
-    weighs: bool = False  # whether the updates are a weighted sum
+    weighs: bool = False  # whether the update is a weighted sum

@@ -1,4 +1,4 @@
-"""The random numbers of methods that draw anew in every step."""
+"""Random numbers for methods that draw new ones in every step."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from dbmtl_jax.core._types import Array, Seed
 
 
 class RandomState(NamedTuple):
-    """The key of the next step's draw, an array like all other state."""
+    """The random key from which the next step draws, as a plain array like all other state."""
 
     key: Array  # uint32 [2]
 
@@ -19,13 +19,13 @@ class RandomState(NamedTuple):
         return cls(key_of(seed))
 
     def draw(self) -> tuple["RandomState", Array]:
-        """The state of the next step, and a key for this one's numbers."""
+        """The state for the next step, and the key for this step's random numbers."""
         key, draw = jax.random.split(self.key)
         return self._replace(key=key), draw
 
 
 def key_of(seed: Any) -> Array:
-    """The key that a seed stands for: an int's own, or the key itself.
+    """The key that a seed stands for: made from an int, or the key itself.
 
     Raises:
       TypeError: for anything that is neither an int nor a single key.

@@ -1,7 +1,7 @@
-"""Where the tasks' gradients come from: arrays that are there, or something that computes them.
+"""Where the tasks' gradients come from: from arrays, or from something that computes them.
 
-The core knows two protocols and one implementation of each, `StackedRows` and plain trees of
-arrays.  Gradients that are not computed yet implement them in `dbmtl_jax.engine`.
+The core knows the two protocols `TaskGrads` and `Rows`, and gradients that are arrays: plain trees
+and `StackedRows`.  `dbmtl_jax.engine` implements the protocols for pending gradients.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Blend = Callable[[Array, Array], Array]
 
 @runtime_checkable
 class TaskGrads(Protocol):
-    """Task gradients that are no tree of arrays but know how to become one."""
+    """Task gradients that are not a tree of arrays but can be turned into one."""
 
     @property
     def template(self) -> PyTree:
@@ -42,7 +42,7 @@ class TaskGrads(Protocol):
 
 @runtime_checkable
 class Rows(Protocol):
-    """T gradients with regard to the shared parameters, row t that of task t, without scales."""
+    """T gradients with regard to the shared parameters, one row for each task, without scales."""
 
     @property
     def shapes(self) -> PyTree:
@@ -59,7 +59,7 @@ class Rows(Protocol):
         """All rows as arrays [T, *shape]."""
 
     def squared_sources(self) -> PerTask:
-        """Squared norms of what the rows are computed from; not finite where row t cannot be."""
+        """Squared norms of what each row is computed from; not finite if the row cannot be."""
 
     def squared_norms(self) -> PerTask:
         """‖row t‖² over all leaves together."""
@@ -98,7 +98,7 @@ def template_of(updates: TaskGrads | PyTree) -> PyTree:
 
 
 def rows_of(updates: TaskGrads | PyTree, labels: PyTree, num_tasks: int) -> Rows:
-    """The rows of task gradients, whatever they are."""
+    """The rows of task gradients, stacked or pending."""
     if isinstance(updates, TaskGrads):
         return updates.rows()
     return StackedRows(_labels.shared(labels, updates), num_tasks)

@@ -19,8 +19,8 @@ class TaskEmaState(NamedTuple):
     """The moving average of every task's gradient."""
 
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
-    ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None where β is 0
-    decay_product: PerTask | None  # Π β_k over a task's steps; None without debias
+    ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None if β is 0
+    decay_product: PerTask | None  # Π β_k over the steps of each task; None without debias
 
 
 def task_ema(
@@ -35,15 +35,16 @@ def task_ema(
 
     .. math:: \hat g_{t,k} = \beta_k \hat g_{t,k-1} + (1 - \beta_k) g_{t,k}, \qquad \hat g_{t,0} = 0
 
-    (Eq. 1).  Unlike `optax.ema` it is not debiased by default.  The average of an absent task
-    (masked, or with a loss or a gradient that is not finite) stays exactly what it was.  A
-    task's own parameters pass through.
+    (Eq. 1 of the paper).  Unlike `optax.ema` it is not debiased by default.  The average of an
+    absent task (masked, or with a loss or a gradient that is not finite) stays exactly what it
+    was.  The gradients of a task's own parameters pass through unchanged.
 
     Args:
       num_tasks: T.
       beta: β_k, a number in [0, 1) or a schedule, called with k = 1 at the first step.  With the
-        number 0 there is no average and no [T, …] state.
-      debias: divide by 1 - Π β_k, over the steps the task took part in.
+        number 0 there is no average and no [T, *shape] state.
+      debias: divide the average by 1 - Π β_k, the product taken over the steps in which the task
+        took part.
       ema_dtype: dtype of the average; None: the parameter's, float32 at least.
       labels: see `dbmtl_jax.core`.
 
@@ -96,7 +97,7 @@ def task_ema(
 
 
 def _check_shapes(gradients: PyTree, ema: PyTree) -> None:
-    """The average knows the shapes: an unstacked gradient would broadcast into it."""
+    """Checks shapes against the average's: an unstacked gradient would broadcast into it."""
     _checks.check_same_tree("updates", gradients, "the state's average", ema)
     for (path, gradient), average in zip(
         jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(ema), strict=True
@@ -119,10 +120,10 @@ def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array
       sigma: σ >= 0.
 
     Returns:
-      A schedule: k, an int array [], to β_k.
+      A schedule: a function that maps k, an int array [], to β_k.
 
     Raises:
-      TypeError, ValueError: for β or σ out of range.
+      TypeError, ValueError: for a β or σ that is no number or out of range.
 
     Example:
       >>> import dbmtl_jax as dbmtl

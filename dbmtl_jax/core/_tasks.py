@@ -24,14 +24,14 @@ class Tasks(NamedTuple):
     """
 
     rows: Rows
-    squares: PerTask | None  # ‖row t‖²; None where nobody asked for it
-    products: Float[Array, "T T"] | None  # the rows' inner products, if asked for
+    squares: PerTask | None  # ‖row t‖²; None if not computed yet
+    products: Float[Array, "T T"] | None  # the rows' inner products; None if not computed yet
     scales: PerTask
-    own_scales: PerTask  # of the tasks' own parameters
+    own_scales: PerTask  # factors of the gradients of the tasks' own parameters
     present: Mask  # the tasks that take part in this step
     given_losses: PerTask | None  # as passed to `update`, float32 at least
     extra_args: Mapping[str, Any]  # the other keywords of `update`
-    method: str  # its name, for errors
+    method: str  # the method's name, for error messages
 
     @property
     def num_tasks(self) -> int:
@@ -54,12 +54,12 @@ class Tasks(NamedTuple):
 
     @property
     def norms(self) -> PerTask:
-        """The norms of the gradients over all shared parameters together; 0 for absent tasks."""
+        """The norm of each gradient over all shared parameters together; 0 for absent tasks."""
         return self._lengths * jnp.where(self.present, jnp.abs(self.scales), 0)
 
     @property
     def cosines(self) -> Float[Array, "T T"]:
-        """The cosines between the gradients; 0 for absent tasks and for gradients of zero."""
+        """The cosines between the gradients; 0 for absent tasks and for zero gradients."""
         products = self.rows.gramian() if self.products is None else self.products
         return cosines_of(products, self._lengths, jnp.sign(self.scales))
 
@@ -85,7 +85,7 @@ class Tasks(NamedTuple):
         return jnp.sqrt(jnp.where(self.present, squares, 0))
 
     def scaled(self, weights: PerTask) -> "Tasks":
-        """Every gradient, and those of the tasks' own parameters, times a weight."""
+        """The tasks with all gradients of task t, own parameters included, times `weights[t]`."""
         return self._replace(scales=self.scales * weights, own_scales=self.own_scales * weights)
 
     def sum(self, weights: PerTask) -> PyTree:
@@ -94,10 +94,10 @@ class Tasks(NamedTuple):
         return self.rows.sum(combined, self.present)
 
     def averaged(self, averages: PyTree, blend: Blend) -> tuple[PyTree, "Tasks"]:
-        """Blends the gradients of present tasks into averages.
+        """Moves the averages of the present tasks towards their gradients.
 
         Returns:
-          The new averages, and the tasks with these in the place of their gradients.
+          The new averages, and the tasks with the averages in place of their gradients.
         """
         averages, squares, present = self.rows.averaged(averages, self.scales, self.present, blend)
         tasks = self._replace(

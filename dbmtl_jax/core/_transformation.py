@@ -3,10 +3,10 @@
 Within one transformation the tasks' gradients travel as `Tasks`, with a scale for every row.
 
 Between transformations that a user chains with `optax.chain` they travel as plain arrays, scaled.
-There a task that has no usable gradient is a row of NaN, the one value that no gradient can
-legitimately have: so parts that know nothing of each other agree without a side channel, also when
-other elementwise transformations stand between them.  Gradients that are not computed yet
-(`_rows.TaskGrads`) travel as such, until somebody computes them.
+There the row of an unusable task is NaN, the one value that no gradient can legitimately have.  So
+transformations that know nothing of each other agree without a side channel, even if other
+elementwise transformations stand between them.  Pending gradients (`_rows.TaskGrads`) stay pending
+until a transformation computes them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,23 +28,23 @@ from dbmtl_jax.core._types import Array, Int, Label, Labels, Mask, Memory, PerTa
 class MultiTaskState(NamedTuple):
     """The state of a method.  `dbmtl_jax.diagnostics` reads the fields of size T."""
 
-    skipped: Int[Array, " T"]  # steps in which an unmasked task was not usable
-    steps: Int[Array, " T"]  # steps in which the task took part
+    skipped: Int[Array, " T"]  # how many steps skipped the task: unusable and not masked
+    steps: Int[Array, " T"]  # in how many steps the task took part
     present: Mask  # whether it took part in the last step
-    norms: PerTask  # ‖g_t‖ there; 0 for an absent task, -1 where nobody looked
-    weights: PerTask | None  # w_t there, 0 for an absent task; None without weights
-    parts: tuple[Memory, ...]
-    aggregator: Memory
+    norms: PerTask  # ‖g_t‖ in the last step; 0 for an absent task, -1 if not computed
+    weights: PerTask | None  # w_t in the last step, 0 for an absent task; None if there are none
+    parts: tuple[Memory, ...]  # the states of the parts
+    aggregator: Memory  # the memory of the aggregator
 
 
 class TaskTransformation(optax.GradientTransformationExtraArgs):
-    """An optax transformation of task gradients that also tells what it is made of."""
+    """An optax transformation of task gradients whose attributes say what it is made of."""
 
     num_tasks: int
     parts: tuple[Part, ...]
     aggregator: Aggregator | None  # None: [T, *shape] → [T, *shape], else [T, *shape] → [*shape]
     labels: Labels
-    name: str  # for errors
+    name: str  # for error messages
 
     def __new__(cls, init, update, **fields):
         self = super().__new__(cls, init, update)
@@ -62,8 +62,9 @@ def transformation(
     """Parts, and an aggregator if there is one, as an optax transformation.
 
     With an aggregator it maps [T, *shape] to [*shape].  A task's own parameters get their gradient
-    times the scales that the parts give them; those of an absent task get zero.  Without one it
-    maps [T, *shape] to [T, *shape], and there is a single part, whose state is the whole state.
+    times the factors that the parts and the aggregator give it, and zero if the task is absent.
+    Without an aggregator it maps [T, *shape] to [T, *shape], and there is a single part, whose
+    state is the whole state.
     """
     if aggregator is None:
         (part,) = parts
@@ -173,7 +174,7 @@ def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
     for part in parts:
         needed.append(part.reads)
         if part.averages:
-            # An average finds the tasks that are not usable by itself.
+            # An averaging part finds the unusable tasks by itself.
             break
     else:
         needed.append(aggregator.reads)
@@ -192,9 +193,9 @@ def _tasks(
 
     The sum of squares is what finds a NaN or an infinity: one vectorised reduction, where a pass
     of `isfinite` does not vectorise on a CPU.  A gradient whose squared norm overflows
-    (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.  Gradients that are not computed
-    yet are only computed for that if they are read one by one anyway; else what they are computed
-    from is checked.
+    (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.  Pending gradients are computed for
+    this check only if the method reads them one by one anyway; otherwise the cotangents that they
+    are computed from are checked.
     """
     rows = rows_of(updates, step.labels, num_tasks)
     checked = rows.squared_sources()
@@ -223,8 +224,8 @@ def _tasks(
 def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
     """The updates, and which tasks took part.
 
-    Where nobody saw a single row and the sum is not finite, any task may be to blame: none is
-    present then, and the update is zero.
+    If no single row was computed and the sum is not finite, any task may be the cause: then no task
+    is present, and the update is zero.
     """
     if tasks.squares is not None or strict():
         return updates, tasks.present
@@ -238,7 +239,7 @@ def _counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
 
 
 def _seen_norms(tasks: Tasks, present: Mask) -> PerTask:
-    """The norms to record; -1 where nobody looked."""
+    """The norms to record; -1 if they were not computed."""
     if tasks.squares is None:
         return jnp.where(present, -1.0, 0.0)
     return jnp.where(present, tasks.norms, 0)

@@ -1,6 +1,6 @@
-"""The types that pass between the rooms of the library.
+"""The types that pass between the subpackages of the library.
 
-Shapes are written as jaxtyping annotations, `Float[Array, "T T"]`.  jaxtyping is no dependency:
+Shapes are written as jaxtyping annotations, `Float[Array, "T T"]`.  jaxtyping is not a dependency:
 a program that has not imported it sees the plain class `jax.Array`.  The tests import it first
 and have beartype check every call.
 """
@@ -13,8 +13,12 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-if TYPE_CHECKING or "jaxtyping" in sys.modules:
+if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Shaped
+elif "jaxtyping" in sys.modules:
+    from jaxtyping import Bool, Float, Int, Shaped
+
+    Array = jax.Array | np.ndarray  # JAX takes both
 else:
     Array = jax.Array
 
@@ -30,25 +34,25 @@ PerTask: TypeAlias = Float[Array, " T"]
 """A number for each task."""
 
 Mask: TypeAlias = Bool[Array, " T"]
-"""A yes or no for each task."""
+"""A bool for each task."""
 
 PyTree: TypeAlias = Any
 """A tree of arrays: parameters [*shape], or task gradients, whose shared leaves are [T, *shape]."""
 
 Label: TypeAlias = str | int
-"""Of a parameter: "shared" or a task index."""
+"""The label of a parameter: "shared" or a task index."""
 
 Labels: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
 """Which parameters are shared and which belong to one task; see `dbmtl_jax.core`."""
 
 Memory: TypeAlias = Any
-"""What a method keeps between steps: a tree of arrays, `()` where it keeps nothing."""
+"""What a method keeps between steps: a tree of arrays, `()` if it keeps nothing."""
 
 Scalar: TypeAlias = float | Array
 """A number; `optax.inject_hyperparams` passes traced ones."""
 
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Array], Array]
-"""A number, or an optax schedule: a step count, an int array [], to a number."""
+"""A number, or an optax schedule: a function of the step count, an int array []."""
 
 Seed: TypeAlias = int | np.integer | Array
 """An int or a key, as `optax.add_noise` takes it."""

@@ -1,4 +1,4 @@
-"""What makes task gradients out of a model: the three engine functions."""
+"""The engine: three functions that compute the task gradients of a model."""
 
 from dbmtl_jax.engine._encoder import encoder_value_and_task_grads
 from dbmtl_jax.engine._pending import PendingTaskGrads

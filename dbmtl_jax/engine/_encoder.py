@@ -1,4 +1,4 @@
-"""Task gradients of a shared encoder with a head for every task."""
+"""Task gradients of a shared encoder with one head for each task."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,24 +24,27 @@ def encoder_value_and_task_grads(
 ) -> Callable[..., tuple[PyTree, PyTree]]:
     r"""Per-task gradients under hard parameter sharing, each head differentiated only once.
 
-    With z = encoder(θ) and ℓ_t = head_t(ψ_t, z), every head gives its own ∇_ψ ℓ_t and the
-    cotangent ∂ℓ_t/∂z in one backward pass; only the encoder is pulled back T times:
+    With z = encoder(θ) and ℓ_t = head_t(ψ_t, z), one backward pass through head t gives both its
+    gradient with regard to ψ_t and the cotangent ∂ℓ_t/∂z.  Only the encoder is pulled back T times:
 
     .. math:: \nabla_\theta \ell_t = \left(\frac{\partial z}{\partial\theta}\right)^{\!\top}
         \frac{\partial \ell_t}{\partial z}
 
     Args:
-      encoder: `encoder(encoder_params, *args) -> z`, any tree of arrays; with `has_aux`, (z, aux).
-      heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`,
-        (loss, aux).
-      has_aux: the encoder and every head return auxiliary outputs too.
-      chunk_size, mode, stream: of the pullbacks through the encoder, as in `value_and_task_grads`.
+      encoder: `encoder(encoder_params, *args) -> z`, where z is any tree of arrays; with `has_aux`,
+        it returns (z, aux).
+      heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`, they
+        return (loss, aux).
+      has_aux: whether the encoder and every head return auxiliary outputs, too.
+      chunk_size, mode, stream: how the pullbacks through the encoder run, as in
+        `value_and_task_grads`.
 
     Returns:
-      `fun((encoder_params, head_params), *args) -> (losses [T], grads)`, head_params being a
-      sequence of T trees; or `((losses, (encoder_aux, head_auxes)), grads)`.  `grads` is the tree
-      of the parameters: the encoder's leaves are [T, *shape], the heads' [*shape].  The labels
-      that go with it are `("shared", tuple(range(T)))`, or a list where head_params is one.
+      `fun((encoder_params, head_params), *args) -> (losses [T], grads)`, where head_params is a
+      sequence of T trees.  With `has_aux` it returns
+      `((losses, (encoder_aux, head_auxes)), grads)`.  `grads` is a tree like the parameters: the
+      encoder's leaves are [T, *shape], the heads' [*shape].  Methods then need the labels
+      `("shared", tuple(range(T)))`, with a list in place of the tuple if head_params is a list.
 
     Raises:
       ValueError: for a bad option, a number of heads other than that of head_params, or a loss

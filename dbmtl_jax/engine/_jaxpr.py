@@ -1,8 +1,9 @@
-"""Reading jaxprs: all of the library that does is here and in `_separate.py`.
+"""What the library reads of jaxprs, here, in `_derivative.py` and in `_separate.py`.
 
-This is unstable ground.  `jax.extend.core` gives the classes, but JAX promises neither the names of
-primitives nor those of their parameters.  `tests/engine/test_jaxpr.py` fails where one of those
-that are used here changes: "jit" with `jaxpr`, "conv_general_dilated", "custom_lin".
+What it relies on may change.  `jax.extend.core` has the classes, but JAX promises neither names of
+primitives nor those of their parameters.  `tests/engine/test_jaxpr.py` fails if one of those that
+are used changes: "jit" with `jaxpr`, "conv_general_dilated" and "custom_lin".  The names in
+`_separate.py` only decide which losses are told apart; `tests/engine/test_isolation.py` guards them.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,7 @@
-"""Task gradients that are not computed yet: `stream=True`.
+"""Pending task gradients, which are not computed yet: `stream=True`.
 
-What a method does not ask for is never computed, and no array [T, *shape] exists unless it asks
-for that.
+What a method does not ask for is never computed, and no array [T, *shape] exists unless the method
+asks for one.
 """
 
 from typing import Any, NoReturn
@@ -22,11 +22,11 @@ _REFUSAL = (
 
 
 class PendingTaskGrads(TaskGrads):
-    """The gradients of T tasks before anybody computes them.
+    """The gradients of T tasks, not computed yet: what the engine returns with `stream=True`.
 
-    Stands for the tree of stacked gradients that an engine function returns without
-    `stream=True`, within the same trace (the same call of a jitted step), and is passed to
-    `tx.update` in its place.  `stacked()` gives that tree.
+    An object stands for the tree of stacked gradients and is passed to `tx.update` in the place of
+    that tree.  It is valid only within the trace (the call of the jitted step) in which it was
+    made.  `stacked()` computes the tree.
     """
 
     def __init__(self, labels: PyTree, template: PyTree, jacobian: Jacobian) -> None:
@@ -38,17 +38,17 @@ class PendingTaskGrads(TaskGrads):
     def template(self) -> PyTree:
         """The tree of stacked gradients: a `jax.ShapeDtypeStruct` [T, *shape] for a shared leaf.
 
-        A leaf of one task alone is there already, [*shape].
+        The gradient [*shape] of a leaf that belongs to one task is already computed.
         """
         return self._template
 
     def rows(self) -> PendingRows:
-        """The gradients with regard to the shared leaves, each computed when it is asked for."""
+        """The gradients with regard to the shared leaves, each of which is computed on demand."""
         shapes = _labels.shared(self._labels, self._template)
         return PendingRows(self._jacobian, shapes, self._scaled)
 
     def stacked(self) -> PyTree:
-        """Computes them all: the tree of gradients with shared leaves [T, *shape].
+        """Computes all gradients and returns their tree, with shared leaves [T, *shape].
 
         Example:
           >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
@@ -66,7 +66,7 @@ class PendingTaskGrads(TaskGrads):
         )
 
     def _scaled(self, scales: PerTask, own_scales: PerTask) -> "PendingTaskGrads":
-        """Row t and task t's own leaves times a scale each: still pending."""
+        """Pending gradients: row t times `scales[t]`, task t's own leaves times `own_scales[t]`."""
         template = jax.tree.map(
             lambda label, leaf: (
                 leaf if label == _labels.SHARED else scaled_own_leaf(label, leaf, own_scales)
@@ -79,7 +79,7 @@ class PendingTaskGrads(TaskGrads):
     def __repr__(self) -> str:
         return f"PendingTaskGrads({jax.tree.map(jnp.shape, self._template)})"
 
-    # optax and jax.numpy take it for an array sooner or later.
+    # optax and jax.numpy would otherwise treat it as an array and fail with an obscure error.
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{name}: {_REFUSAL}")
 

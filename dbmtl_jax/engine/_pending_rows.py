@@ -1,4 +1,4 @@
-"""The rows of gradients that are not computed yet, one after the other."""
+"""The rows of pending gradients, computed one after the other."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from dbmtl_jax.engine._jaxpr import contains
 
 
 class PendingRows(NamedTuple):
-    """Rows that are computed, one task after the other, when they are asked for."""
+    """Rows that are computed on demand, one task after the other."""
 
     jacobian: Jacobian
     shapes: PyTree  # leaves `jax.ShapeDtypeStruct` [T, *shape]
@@ -65,10 +65,10 @@ class PendingRows(NamedTuple):
             tangents = jax.tree.leaves(push(row))
             values = jnp.zeros((self._num_tasks,), matrix.dtype)
             for c, tangent in zip(cotangents, tangents, strict=True):
-                # Another task's loss is nothing to c_t, though its tangent be infinite.
+                # An entry where c is zero does not count, even if its tangent is infinite.
                 products = jnp.where(c != 0, c * tangent[None], 0)
                 values += jnp.sum(products, axis=tuple(range(1, c.ndim)))
-            # The row's own norm is known better than through the way there and back.
+            # The row's own norm is more precise than one pushed forward and back.
             square = _square(row)
             return matrix.at[task].set(values.at[task].set(square)), square
 
@@ -99,8 +99,8 @@ class PendingRows(NamedTuple):
             usable = present[task]
             if not strict():
                 usable &= jnp.isfinite(square)
-            # A loop of one or no iterations: it writes in place, and a row that is not to be
-            # written costs nothing, where a selection would read the old one again.
+            # A loop of one or no iterations writes in place, and a row that is not to be written
+            # costs nothing; a `where` would read the old row again.
             leaves = jax.lax.fori_loop(
                 0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, new, task), leaves
             )

@@ -1,4 +1,4 @@
-"""Task gradients where every task has a batch of its own."""
+"""Task gradients when every task has a batch of its own."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,25 +20,25 @@ def per_task_value_and_grads(
     chunk_size: int | None = None,
     mode: Mode = "auto",
 ) -> Callable[..., tuple[PyTree, PyTree]]:
-    """Per-task gradients where every task has a batch of its own.
+    """Per-task gradients when every task has a batch of its own.
 
-    `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`, or the same unrolled or looped:
-    each task has its own forward pass, so that batch normalisation sees each task apart.
+    The result is that of `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`.  Each task
+    has its own forward pass, so batch normalisation computes its statistics for each task alone.
 
     Args:
       fun: `fun(params, *args) -> loss`, a scalar, called with task t's slice of every argument;
-        or T such functions, one per task (they run unrolled).
+        or T such functions, one per task (these always run unrolled).
       labels: see `dbmtl_jax.core`.
-      has_aux: `fun` returns (loss, aux).
+      has_aux: whether `fun` returns (loss, aux).
       chunk_size, mode: how the tasks run, as in `value_and_task_grads`.
 
     Returns:
-      `fun(params, *args) -> (losses [T], grads)`, or `((losses, aux), grads)` with aux stacked
-      over the tasks; every array in args is [T, ...].
+      `fun(params, *args) -> (losses [T], grads)`, where every array in args is [T, ...].  With
+      `has_aux` it returns `((losses, aux), grads)`, with aux stacked over the tasks.
 
     Raises:
-      ValueError: for a bad option, a loss that is not a scalar, or arguments whose first axes
-        differ.
+      ValueError: for a bad option, a loss that is not a scalar, arguments whose first axes
+        differ, or a number of functions other than T.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl

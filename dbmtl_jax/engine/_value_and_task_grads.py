@@ -1,4 +1,4 @@
-"""Task gradients of one function that returns all losses."""
+"""Task gradients of a single function that returns all losses."""
 
 from collections.abc import Callable
 
@@ -25,29 +25,30 @@ def value_and_task_grads(
 
     .. math:: J = \left[\nabla_\theta \ell_1, \dots, \nabla_\theta \ell_T\right]
 
-    by one forward pass and T pullbacks of one-hot cotangents, which is
-    `jax.vmap(jax.grad)` over the tasks with the forward pass shared.
+    computed with one forward pass and T pullbacks of one-hot cotangents.  The result is that of
+    `jax.grad` for each loss by itself, but the tasks share the forward pass.
 
     Args:
       fun: `fun(params, *args, **kwargs) -> losses`, [T] or a sequence of T scalars; with
         `has_aux`, a pair (losses, aux).
       labels: see `dbmtl_jax.core`.
-      has_aux: `fun` returns auxiliary outputs too, such as batch statistics.
-      chunk_size: so many tasks at a time (less memory); not with "unroll".
+      has_aux: whether `fun` returns auxiliary outputs, too, such as batch statistics.
+      chunk_size: run so many tasks at a time, as a batch, to save memory; None: as `mode` says.
+        Not to be combined with mode="unroll" or with `stream`.
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
-        `jax.lax.map`, smallest program and memory, slow for convolutions on CPUs; "vmap": as a
-        batch, for accelerators; "auto": on CPUs "unroll" for up to 8 tasks or convolutions,
-        else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` tells (DEBUG) what "auto" chose.
-      stream: return pending gradients, which `tx.update` of any method takes in the place of
-        stacked ones and computes only as far as it needs them, one task at a time: less memory,
-        and for most methods less time.  "auto" then is "unroll" for convolutions on CPUs, else
-        "loop".
+        `jax.lax.map`, with the smallest program and memory, but slow for convolutions on CPUs;
+        "vmap": as a batch, for accelerators (not with `stream`); "auto": on CPUs "unroll" for up to
+        8 tasks or for convolutions, else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` reports
+        what "auto" chose, at the level DEBUG.
+      stream: return pending gradients.  `tx.update` of any method takes them in the place of
+        stacked ones and computes only what it needs, one task at a time: this saves memory, and
+        for most methods time.  "auto" then means "unroll" for convolutions on CPUs, else "loop".
 
     Returns:
       `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`.  `grads`
-      is the tree of params: a shared leaf is [T, *shape], row t = ∇ℓ_t; a leaf of task t is
-      [*shape], its gradient of ℓ_t alone.  With `stream` it is one object that stands for that
-      tree in the same trace; its `stacked()` computes it.
+      is a tree like params: a shared leaf is [T, *shape], and its row t is ∇ℓ_t; a leaf of task t
+      is [*shape], the gradient of ℓ_t.  With `stream`, `grads` is a `PendingTaskGrads` that stands
+      for that tree within the same trace; its method `stacked()` computes the tree.
 
     Raises:
       ValueError: for a bad option, or if `fun` returns anything but T scalars.

@@ -1,4 +1,4 @@
-"""Aligned-MTL: gradients made orthogonal and of one length."""
+"""Aligned-MTL: gradients made orthogonal and equally long."""
 
 from typing import Literal, get_args
 
@@ -17,19 +17,21 @@ Scale = Literal["min", "median", "rmse"]
 def aligned_mtl(
     num_tasks: int, *, scale: Scale = "min", labels: Labels = None
 ) -> TaskTransformation:
-    r"""Aligned Multi-Task Learning: the nearest system of gradients whose condition number is one.
+    r"""Aligned Multi-Task Learning: sums the nearest gradients that have condition number one.
 
     .. math:: M = V \Lambda V^\top, \qquad
         \alpha = \sigma \, V \Lambda^{-1/2} V^\top \mathbf 1, \qquad
         \text{update } \sum_t \alpha_t g_t
 
-    with the Gramian M and σ the smallest of its singular values √λ.  Eigenvalues below
-    :math:`T \epsilon \lambda_{\max}` (ε of the dtype) count as zero and are left out.  The update
-    is the sum over tasks of the aligned gradients, not their mean.
+    with the Gramian M, its eigenvalues λ on the diagonal of Λ, and σ the smallest singular value √λ
+    of the matrix of gradients.  Eigenvalues below :math:`T \epsilon \lambda_{\max}` (with the ε of
+    the dtype) count as zero and are left out.  The update is the sum of the aligned gradients, not
+    their mean.
 
     Args:
       num_tasks: T.
-      scale: σ: "min" (the paper's), "median", or "rmse", their root mean square.
+      scale: σ, of the singular values: "min" (as in the formula), "median", or "rmse", their root
+        mean square.
       labels: see `dbmtl_jax.core`.
 
     Source: Senushkin et al., Independent component alignment for multi-task learning, CVPR 2023.
@@ -62,7 +64,7 @@ def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale 
       α [T].
 
     Raises:
-      ValueError: for a matrix that is not square, or another scale.
+      ValueError: for a matrix that is not square, or an unknown scale.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl

@@ -1,4 +1,4 @@
-"""Equal magnitudes: the balancing of gradients in DB-MTL."""
+"""Equal magnitudes: the gradient balancing of DB-MTL."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -25,8 +25,9 @@ def balance_magnitudes(
 
     .. math:: \alpha \sum_t \frac{g_t}{\|g_t\| + \epsilon}, \qquad \alpha = \max_t \|g_t\|
 
-    (Eq. 2; Algorithm 1, step 9).  The norm is over all shared parameters together; an absent
-    task takes no part in the sum nor in α.  A task's own parameters keep their gradient.
+    (the paper's Eq. 2; Algorithm 1, step 9).  The norm is over all shared parameters together.  An
+    absent task takes no part in the sum or in α.  The gradients of a task's own parameters stay as
+    they are.
 
     Args:
       num_tasks: T.
@@ -48,7 +49,7 @@ def balance_magnitudes(
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         norms = tasks.norms
-        # With ε = 0 a zero gradient would be 0/0; its weight is of no consequence.
+        # With ε = 0 a zero gradient would give 0/0; any finite weight will do for it.
         lengths = jnp.where(norms + eps > 0, norms + eps, 1)
         return alpha(norms, tasks.present) / lengths, memory
 
@@ -56,7 +57,11 @@ def balance_magnitudes(
 
 
 def _magnitude(scale: Scale | Scalar) -> Callable[[PerTask, Mask], Scalar]:
-    """α as a function of norms [T] and present [T]; finite also where no task is present."""
+    """α as a function of norms [T] and present [T]; finite also where no task is present.
+
+    Raises:
+      TypeError, ValueError: for another scale.
+    """
     if not isinstance(scale, str):
         _checks.check_range("scale", scale, 0.0)
         return lambda norms, present: scale

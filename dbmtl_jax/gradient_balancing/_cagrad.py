@@ -1,4 +1,4 @@
-"""CAGrad: the best direction for the worst task, near the mean gradient."""
+"""CAGrad: the best direction for the worst-off task, near the mean gradient."""
 
 from typing import Literal, get_args
 
@@ -31,13 +31,14 @@ def cagrad(
 
     solved through its dual: with :math:`g_w = \sum_t w_t g_t` and w on the simplex minimising
     :math:`\langle g_w, g_0 \rangle + c \|g_0\| \|g_w\|`, the update is
-    :math:`d = g_0 + c \|g_0\| \, g_w / \|g_w\|`, divided by 1 + c² (or not, see `rescale`).  It is
-    of the size of the mean gradient, not of the sum.  With c >= 1 it conflicts with no task.
+    :math:`d = g_0 + c \|g_0\| \, g_w / \|g_w\|`, divided by 1 + c² (see `rescale`).  The update
+    is about as long as the mean gradient, not the sum.  With c >= 1 it conflicts with no task.
 
     Args:
       num_tasks: T.
-      c: how far d may be from the mean gradient; 0 is the mean gradient itself.
-      rescale: what d is divided by: "none" 1, "paper" 1 + c², "sum" 1 + c; also 0, 1, 2.
+      c: how far d may be from the mean gradient; with 0, d is the mean gradient.
+      rescale: what d is divided by: 1 with "none", 1 + c² with "paper", 1 + c with "sum".  The
+        numbers 0, 1 and 2 stand for these three, in this order.
       labels: see `dbmtl_jax.core`.
 
     Source: Liu et al., Conflict-averse gradient descent for multi-task learning, NeurIPS 2021.
@@ -64,9 +65,9 @@ def cagrad_weights(
 ) -> PerTask:
     """The weights of `cagrad` for gradients with a given Gramian.
 
-    The square root in c ‖g_0‖ ‖g_w‖ has no slope where g_w = 0, which is the solution at
-    Pareto-stationary points.  Hence c ‖g_w‖ = min_λ (‖g_w‖² / λ + c² λ) / 2 with λ as one variable
-    more, and d = g_0 + ‖g_0‖ g_w / λ.
+    The norm ‖g_w‖ in the dual is not differentiable at g_w = 0, which is the solution at
+    Pareto-stationary points.  So the solver minimises over one more variable λ, in which
+    c ‖g_w‖ = min_λ (‖g_w‖² / λ + c² λ) / 2, and d = g_0 + ‖g_0‖ g_w / λ.
 
     Args:
       gramian: the inner products of the gradients, [T, T].
@@ -89,7 +90,7 @@ def cagrad_weights(
     gramian = as_gramian(gramian)
     present, matrix = gramian.present, gramian.normalized
     eps = jnp.finfo(matrix.dtype).eps
-    # With c = 0 nothing would hold λ back; its solution is not used.
+    # With c = 0 λ would be unbounded; its solution is not used then.
     radius = jnp.maximum(c, 1e-3)
     matrix /= jnp.maximum(jnp.trace(matrix), 1)
     mean = mean_weights(present).astype(matrix.dtype)
@@ -118,5 +119,10 @@ def cagrad_weights(
 
 
 def _check_options(c: Scalar, rescale: Rescale) -> None:
+    """Checks the options of `cagrad`.
+
+    Raises:
+      TypeError, ValueError: for an option out of range.
+    """
     _checks.check_range("c", c, 0.0)
     _checks.check_option("rescale", rescale, get_args(Rescale))

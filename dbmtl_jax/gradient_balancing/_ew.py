@@ -9,7 +9,7 @@ from dbmtl_jax.core._types import Labels
 def sum_tasks(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
     r"""Sums the tasks' gradients: the gradient of :math:`\sum_t \ell_t` (not of the mean).
 
-    Equal weighting (EW) by itself, and the end of every chain that balances losses alone.
+    By itself this is equal weighting (EW).  It also ends a chain of `scale_by_…` transformations.
 
     Args:
       num_tasks: T.
@@ -27,7 +27,7 @@ def sum_tasks(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
 
 
 def ew(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
-    """Equal weighting, the baseline: `sum_tasks` under the name it has in tables.
+    """Equal weighting, the baseline: `sum_tasks` under the name that papers use.
 
     With pending gradients (`stream=True`) it takes one backward pass, as `jax.grad` of the sum of
     the losses does.  The arguments are those of `sum_tasks`.

@@ -1,4 +1,4 @@
-"""GradDrop: entries of inconsistent sign are dropped at random."""
+"""GradDrop: for each entry one sign is drawn, and gradients of the other sign are dropped."""
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,15 @@ def grad_drop(
 
     .. math:: P = \tfrac12 \Big(1 + \frac{\sum_t g_t}{\sum_t |g_t|}\Big)
 
-    for each entry by itself; with U drawn from U(0, 1), the positive :math:`g_t` are kept where
-    P > U and the negative ones where P < U.  The update is their sum.  Of the entries that are not
-    kept a part `leak` remains.  The paper applies this to the gradients of a representation, here
-    it is applied to those of the parameters.
+    for each entry by itself.  With U drawn from U(0, 1), the positive :math:`g_t` are kept where
+    P > U and the negative ones where P < U; the others are multiplied by `leak`.  The update is the
+    sum over tasks.  Chen et al. apply this to the gradients of a representation; here it is applied
+    to those of the parameters.
 
     Args:
       num_tasks: T.
-      leak: how much of a dropped entry remains, in [0, 1].
-      seed: of U, an int or a key; the key is part of the state.
+      leak: the fraction of a dropped entry that remains, in [0, 1].
+      seed: the seed of the draws of U, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Chen et al., Just pick a sign: Optimizing deep multitask models with gradient sign

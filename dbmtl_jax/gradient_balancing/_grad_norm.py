@@ -21,7 +21,7 @@ class GradNormState(NamedTuple):
     learnt: LearntState  # θ
     step: Int[Array, ""]
     totals: PerTask  # the losses of the first epoch, summed
-    counts: PerTask  # over how many steps
+    counts: PerTask  # the number of losses in each sum
 
 
 def grad_norm(
@@ -39,17 +39,17 @@ def grad_norm(
         \theta \text{ descends } \sum_t \big| n_t - \bar n \, r_t^{\,\alpha} \big|,
         \qquad r_t = \frac{\ell_t / \ell_t^{(0)}}{\mathrm{mean}_s \, \ell_s / \ell_s^{(0)}}
 
-    where the goals :math:`\bar n r_t^\alpha` (with the mean n̄ of the norms) count as constants and
-    :math:`\ell^{(0)}` are the mean losses of the first epoch, during which w = 1.  The update is
-    :math:`\sum_t w_t g_t`.  The θ of an absent task stands still.
+    The update is :math:`\sum_t w_t g_t`.  n̄ is the mean of the n_t over tasks; the goals
+    :math:`\bar n r_t^\alpha` count as constants.  :math:`\ell^{(0)}` are the mean losses of the
+    first epoch, during which w = 1.  The θ of an absent task does not change.
 
     Args:
       num_tasks: T.
-      alpha: how much faster tasks that lag behind are to be trained.
+      alpha: α; larger values train the tasks that lag behind faster.
       steps_per_epoch: the length of the first epoch, in steps.
-      weight_optimizer: of θ, which starts at 1; None: `optax.adam(1e-4)`.
-      scale_own: whether a task's own parameters get their gradient times w_t, as in the paper
-        (Section 2.2), or as it is.
+      weight_optimizer: the optimizer of θ, which starts at 1; None: `optax.adam(1e-4)`.
+      scale_own: whether the gradients of a task's own parameters are multiplied by w_t, as in
+        Section 2.2 of the DB-MTL paper, or left as they are.
       labels: see `dbmtl_jax.core`.
 
     Source: Chen et al., GradNorm: Gradient normalization for adaptive loss balancing in deep
@@ -87,8 +87,8 @@ def grad_norm(
         losses = jnp.where(present, tasks.losses, 0)
 
         first_losses = totals / jnp.maximum(counts, 1)
-        # A task that the first epoch had not, or whose loss was zero, counts as training at the
-        # usual rate.
+        # A task that was absent from the first epoch, or whose losses were zero there, counts as
+        # training at the usual rate.
         rates = jnp.where(
             first_losses > 0, losses / jnp.where(first_losses > 0, first_losses, 1), 1
         )

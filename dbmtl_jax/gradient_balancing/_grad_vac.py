@@ -1,4 +1,4 @@
-"""GradVac: every pair of gradients brought to the cosine it usually has."""
+"""GradVac: the cosine of each pair of gradients is raised to its moving average."""
 
 from typing import NamedTuple
 
@@ -33,21 +33,23 @@ def grad_vac(
 ) -> TaskTransformation:
     r"""Gradient Vaccine.
 
-    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where its cosine
-    φ with :math:`g_j` is below the average :math:`\hat\phi_{ij}`, it is brought to that,
+    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where the cosine
+    φ of :math:`v_i` and :math:`g_j` is below its average :math:`\hat\phi_{ij}`, it is raised to the
+    average,
 
     .. math:: v_i \leftarrow v_i + \frac{\|v_i\| \big(\hat\phi \sqrt{1 - \phi^2}
-        - \phi \sqrt{1 - \hat\phi^2}\big)}{\|g_j\| \sqrt{1 - \hat\phi^2}} \, g_j,
+        - \phi \sqrt{1 - \hat\phi^2}\big)}{\|g_j\| \sqrt{1 - \hat\phi^2}} \, g_j .
 
-    and the average moves on, :math:`\hat\phi_{ij} \leftarrow (1 - \beta) \hat\phi_{ij} + \beta\phi`
-    from 0.  The update is :math:`\sum_i v_i`.  Averages of pairs with an absent task stand still.
+    Then the average, which starts at 0, is updated:
+    :math:`\hat\phi_{ij} \leftarrow (1 - \beta) \hat\phi_{ij} + \beta\phi`.  The update of the
+    parameters is :math:`\sum_i v_i`.  Averages of pairs with an absent task do not change.
 
     Args:
       num_tasks: T.
-      beta: β, how fast the averages follow.
-      per_leaf: cosines of every parameter array by itself, instead of all shared parameters
-        together.
-      seed: of the orders, an int or a key; the key is part of the state.
+      beta: β in [0, 1]; larger values make the averages follow faster.
+      per_leaf: whether to do this for every parameter array by itself, instead of for all shared
+        parameters together.
+      seed: the seed of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Wang et al., Gradient vaccine, ICLR 2021.
@@ -95,7 +97,7 @@ def grad_vac_weights(
     Args:
       gramian: the inner products of the gradients, [T, T].
       targets: φ̂ [T, T], the averaged cosines; zeros before the first step.
-      key: of the random orders.
+      key: the key of the random orders.
       beta: see `grad_vac`.
 
     Returns:
@@ -123,7 +125,7 @@ def vaccinate(
     orders: Int[Array, "T T"],
     beta: float | Array,
 ) -> tuple[Float[Array, "T T"], Float[Array, "T T"]]:
-    """What becomes of every unit gradient, and of the averages.
+    """The changed unit gradients as combinations of all of them, and the new averages.
 
     Args:
       cosines: [T, T]; rows of zeros for absent tasks.
@@ -138,7 +140,7 @@ def vaccinate(
     usable = jnp.diagonal(cosines) > 0
 
     def sine(cosine: Array) -> Array:
-        # Bounded below alike for φ and φ̂: for parallel gradients they cancel.
+        # The same lower bound for φ and φ̂: for parallel gradients the two sines cancel.
         return jnp.sqrt(jnp.maximum(1 - cosine**2, eps))
 
     def one(i: Array, target: Array, order: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""IMTL-G: equal projections on every task's gradient."""
+"""IMTL-G: an update with equal projections on all tasks' gradients."""
 
 import jax.numpy as jnp
 
@@ -15,8 +15,8 @@ def imtl_g(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
     .. math:: g = \sum_t \alpha_t g_t, \quad \sum_t \alpha_t = 1, \qquad
         \langle g, g_t / \|g_t\| \rangle \text{ the same for all } t
 
-    With the Gramian M and the norms d that is :math:`\alpha \propto M^{+} d`.  Weights may be
-    negative.  Where they sum to zero (opposite gradients) the update is zero.
+    With the Gramian M and the norms d, the solution is :math:`\alpha \propto M^{+} d`.  Weights may
+    be negative.  If :math:`M^{+} d` sums to zero (opposite gradients), the update is zero.
 
     Args:
       num_tasks: T.
@@ -47,7 +47,7 @@ def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
       gramian: the inner products of the gradients, [T, T].
 
     Returns:
-      α [T], of sum 1, or 0 where no such weights exist.
+      α [T], with the sum 1, or zeros if no such weights exist.
 
     Raises:
       ValueError: for a matrix that is not square.
@@ -65,7 +65,7 @@ def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     smallest = jnp.min(norms, where=nonzero, initial=jnp.inf)
     ratios = jnp.where(nonzero, smallest / jnp.where(nonzero, norms, 1), 0)
 
-    # Of full rank, M⁺ d = D⁻¹ C⁻¹ 1, which is exact however much the norms differ.
+    # With full rank, M⁺ d = D⁻¹ C⁻¹ 1, which is exact however much the norms differ.
     padded = cosines + jnp.diag(jnp.where(nonzero, 0, 1).astype(cosines.dtype))
     eigenvalues, vectors = jnp.linalg.eigh(padded)
     deficient = eigenvalues[0] <= tolerance

@@ -1,4 +1,4 @@
-"""MetaBalance: auxiliary gradients brought to the magnitude of the target task's."""
+"""MetaBalance: auxiliary gradients brought to the norm of the target task's gradient."""
 
 import jax.numpy as jnp
 
@@ -18,21 +18,22 @@ def meta_balance(
     target: int = 0,
     labels: Labels = None,
 ) -> TaskTransformation:
-    r"""MetaBalance.
+    r"""MetaBalance: gradients brought to the norm of the target task's.
 
     For every parameter array by itself,
 
     .. math:: n_t \leftarrow \beta n_t + (1 - \beta) \|g_t\|, \qquad
         \text{update } \sum_t \Big( r \frac{n_0}{n_t} + (1 - r) \Big) g_t
 
-    with n = 0 before the first step and the target task 0.  The averages of an absent task stand
-    still.
+    with n = 0 before the first step, and n_0 that of the target task.  The averages of an absent
+    task do not change.
 
     Args:
       num_tasks: T.
-      relax: r, how far the magnitudes are brought together: 0 is the plain sum.
-      beta: β, of the averages of the norms.
-      target: the task to whose magnitude the others are brought.
+      relax: r, how far the norms are brought together: with 0 the update is the plain sum, with 1
+        all gradients get the target's averaged norm.
+      beta: β, the decay of the averages of the norms.
+      target: the index of the target task.
       labels: see `dbmtl_jax.core`.
 
     Source: He et al., MetaBalance: Improving multi-task recommendations via adapting gradient
@@ -53,8 +54,8 @@ def meta_balance(
     def weigh(tasks: Tasks, averages: PerTask) -> tuple[PerTask, PerTask]:
         moved = beta * averages + (1 - beta) * tasks.norms
         averages = jnp.where(tasks.present, moved, averages)
-        # A gradient that was always zero has no magnitude to be changed; nor has the target's
-        # before its first step any that the others could be brought to.
+        # A gradient that was always zero cannot be rescaled, and before the target's first step
+        # there is no norm to which the others could be brought.
         known = (averages > 0) & (averages[target] > 0)
         ratios = jnp.where(known, averages[target] / jnp.where(known, averages, 1), 1)
         return relax * ratios + (1 - relax), averages

@@ -1,4 +1,4 @@
-"""MGDA: the gradient of smallest norm."""
+"""MGDA: the convex combination of the gradients with the smallest norm."""
 
 from typing import Literal, get_args
 
@@ -27,15 +27,15 @@ def mgda(
     .. math:: \min_{w \ge 0,\, \sum_t w_t = 1} \Big\| \sum_t w_t g_t \Big\|,
         \qquad \text{update } \sum_t w_t g_t
 
-    a convex combination that conflicts with no task's gradient, and is zero at Pareto-stationary
-    points.  The weights are found on the [T, T] Gramian by an interior-point method.
+    The update conflicts with no task's gradient and is zero at Pareto-stationary points.  The
+    weights are found on the [T, T] Gramian by an interior-point method.
 
     Args:
       num_tasks: T.
-      normalization: what g_t is divided by first: "none", "l2" ‖g_t‖, "loss" ℓ_t, or "loss+"
-        ℓ_t ‖g_t‖.  The update is the combination of the divided gradients.
-      scale_own: whether a task's own parameters get their gradient times w_t, as in the paper
-        (Section 2.2), or as it is.
+      normalization: what g_t is divided by first: nothing with "none", ‖g_t‖ with "l2", ℓ_t with
+        "loss", ℓ_t ‖g_t‖ with "loss+".  The update is the combination of the divided gradients.
+      scale_own: whether the gradients of a task's own parameters are multiplied by w_t, as in
+        Section 2.2 of the DB-MTL paper, or left as they are.
       labels: see `dbmtl_jax.core`.
 
     Source: Désidéri, Multiple-gradient descent algorithm, C. R. Math. 2012; Sener and Koltun,
@@ -59,7 +59,7 @@ def mgda(
             divisors *= gramian.norms
         if normalization in ("loss", "loss+"):
             divisors *= tasks.losses
-        # A zero gradient, or a loss of zero, stays as it is.
+        # With a zero gradient, or a loss that is not positive, nothing is divided.
         divisors = jnp.where(divisors > 0, divisors, 1)
         divided = gramian._replace(norms=gramian.norms / divisors)
         return mgda_weights(divided) / divisors, memory
@@ -81,7 +81,7 @@ def mgda_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
       gramian: the inner products of the gradients, [T, T].
 
     Returns:
-      w [T] on the simplex.
+      w [T], convex: nonnegative, with the sum 1.
 
     Raises:
       ValueError: for a matrix that is not square.

@@ -1,4 +1,4 @@
-"""MoCo: MGDA's weights, tracked along with averages of the gradients."""
+"""MoCo: averages of the gradients, with weights that move towards MGDA's step by step."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -20,7 +20,7 @@ Projection = Literal["simplex", "softmax"]
 
 
 class MoCoState(NamedTuple):
-    """What MoCo keeps between steps beside its averages, which are a `TaskEmaState`."""
+    """What MoCo keeps between steps besides its averages, which are in a `TaskEmaState`."""
 
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
     lam: PerTask  # λ
@@ -45,19 +45,20 @@ def moco(
         \lambda &\leftarrow \Pi\big(\lambda - \gamma_k (Y Y^\top + \rho I) \lambda\big),
         & \gamma_k &= \gamma / k^{\sigma_\gamma}
 
-    with k from 1, y = 0 and λ = 1/T before the first step, and Π the projection onto the simplex.
-    The update is :math:`\sum_t \lambda_t y_t`.  An absent task keeps its average and has no part in
-    the update; what the others have of the simplex they divide anew.
+    with steps k counted from 1, y = 0 and λ = 1/T before the first step, and Π the projection onto
+    the simplex.  The update is :math:`\sum_t \lambda_t y_t`.  An absent task keeps its average and
+    takes no part in the update.  Its λ is shared out equally among the present tasks, and it
+    returns with λ = 0.
 
     Args:
       num_tasks: T.
-      beta: β, how fast the averages y follow, in [0, 1]; or a schedule of k, which is β_k itself.
+      beta: β in [0, 1], the step size of the averages y; or a schedule, k -> β_k.
       beta_power: σ_β; not used with a schedule.
-      gamma: γ, the step size of the weights λ; or a schedule of k, which is γ_k itself.
+      gamma: γ, the step size of the weights λ; or a schedule, k -> γ_k.
       gamma_power: σ_γ; not used with a schedule.
-      rho: ρ, the regularisation.
-      normalize: average :math:`\ell_t \, g_t / (\|g_t\| + 10^{-8})` in the place of g_t.
-      projection: Π: "simplex", or "softmax" in its place.
+      rho: ρ, the strength of the regularisation.
+      normalize: whether to average :math:`\ell_t \, g_t / (\|g_t\| + 10^{-8})` in place of g_t.
+      projection: Π: "simplex" for the projection, or "softmax" to use a softmax instead.
       labels: see `dbmtl_jax.core`.
 
     Source: Fernando et al., Mitigating gradient bias in multi-objective learning, ICLR 2023.
@@ -85,7 +86,7 @@ def moco(
     def weigh(tasks: Tasks, memory: MoCoState) -> tuple[PerTask, MoCoState]:
         present = tasks.present
         count = optax.safe_increment(memory.count)
-        # Absent tasks lend their part to the others for this step.
+        # The λ of absent tasks is shared out equally among the others.
         lam = jnp.where(present, memory.lam, 0)
         missing = jnp.sum(memory.lam) - jnp.sum(lam)
         lam += missing * mean_weights(present)
@@ -95,11 +96,11 @@ def moco(
             lam = project(lam, present)
         else:
             lam = jax.nn.softmax(lam, where=present | ~jnp.any(present))
-        # With nobody there the weights stay what they were.
+        # If no task is present, the weights stay what they were.
         kept = jnp.where(jnp.any(present), jnp.where(present, lam, 0), memory.lam)
         return lam, MoCoState(count, kept)
 
-    # y - β (y - g) is an average that forgets at the rate 1 - β.
+    # y - β (y - g) is the moving average of `task_ema` with 1 - β for β.
     averages = task_ema(num_tasks, lambda count: 1 - _at(beta, beta_power, count))
     method = gradient_balancer(num_tasks, weigh, init=init, reads="gramian")
     parts = (_scale_by_loss_over_norm(num_tasks), averages) if normalize else (averages,)
@@ -112,7 +113,7 @@ def _at(rate: ScalarOrSchedule, power: float, count: Array) -> Array:
 
 
 def _scale_by_loss_over_norm(num_tasks: int) -> TaskTransformation:
-    """Rows of norm ℓ_t; the tasks' own parameters keep their gradient."""
+    """Scales each row to the norm ℓ_t; the gradients of own parameters stay as they are."""
 
     def update(tasks: Tasks, state: Memory) -> tuple[Tasks, Memory]:
         scales = tasks.scales * tasks.losses / (tasks.norms + 1e-8)

@@ -1,4 +1,4 @@
-"""MTAdam: an Adam with moments for every task."""
+"""MTAdam: Adam with moments for each task."""
 
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def mtadam(
     eps: float = 1e-8,
     labels: Labels = None,
 ) -> TaskTransformation:
-    r"""Adam for several loss terms: in the place of Adam, not before it.
+    r"""Adam for several loss terms; it replaces Adam and is not chained in front of it.
 
     For every parameter array by itself,
 
@@ -43,20 +43,20 @@ def mtadam(
         v_t \leftarrow \beta_2 v_t + (1 - \beta_2) \hat g_t^2 \\
         &\text{update } \sum_t \frac{\hat m_t}{\sqrt{\max_s \hat v_s} + \epsilon}
 
-    with n = ‖g‖ at the first step and m̂, v̂ the moments corrected for their start at zero.  The
-    update has no learning rate yet: chain it with `optax.scale_by_learning_rate`.  A task's own
-    parameters, of which it alone has a gradient, are given plain Adam.
+    with n = ‖g‖ at the first step, n_0 that of the first task, and m̂, v̂ the moments corrected for
+    their start at zero.  The update has no learning rate yet: chain it with
+    `optax.scale_by_learning_rate`.  The gradients of a task's own parameters go through plain Adam.
 
     Args:
       num_tasks: T.
-      b1: β1, of the first moments.
-      b2: β2, of the second moments.
-      b3: β3, of the magnitudes.
+      b1: β1, the decay of the first moments.
+      b2: β2, the decay of the second moments.
+      b3: β3, the decay of the averaged norms n.
       eps: ε.
       labels: see `dbmtl_jax.core`.
 
-    What is kept of an absent task stands still, and it has no part in the update; its own
-    parameters move on as with Adam and a gradient of zero.
+    An absent task takes no part in the update, and its n, m and v do not change.  Its own
+    parameters move as with Adam and a gradient of zero.
 
     Source: Malkiel and Wolf, MTAdam: Automatic balancing of multiple training loss terms,
     EMNLP 2021.
@@ -103,7 +103,7 @@ def mtadam(
             v_hat = v / per_task(1 - b2**k, v)
             largest = jnp.max(v_hat, axis=0, where=here, initial=0)
             total = jnp.sum(m_hat, axis=0, where=here)
-            # With ε = 0 an entry without any gradient would be 0/0.
+            # With ε = 0 an entry whose gradients were all zero would be 0/0.
             divisor = jnp.sqrt(largest) + eps
             return total / jnp.where(divisor > 0, divisor, 1), n, m, v
 

@@ -1,4 +1,4 @@
-"""Nash-MTL: the tasks bargain for the update."""
+"""Nash-MTL: the update is the tasks' Nash bargaining solution."""
 
 from typing import NamedTuple
 
@@ -36,23 +36,24 @@ def nash_mtl(
 
     .. math:: M \alpha = 1 / \alpha, \quad \alpha > 0, \qquad \text{update } \sum_t \alpha_t g_t
 
-    with the Gramian M; the solution maximises :math:`\sum_t \log \langle g_t, d \rangle` and
-    :math:`\|\sum_t \alpha_t g_t\| = \sqrt T`.  Then the update of the shared parameters is clipped
-    to the norm `max_norm`.  The equation is where :math:`\tfrac12 \alpha^\top M \alpha - \sum_t
-    \log \alpha_t` is smallest, which damped Newton steps find for gradients of any scale.  At a
-    Pareto-stationary point there is no solution: α stays finite and the update is about zero
-    before clipping.  A task whose gradient is zero cannot bargain and is left out.
+    with the Gramian M.  The update d maximises :math:`\sum_t \log \langle g_t, d \rangle` among the
+    directions of its norm, which is :math:`\sqrt T`.  Then the update of the shared parameters is
+    clipped to the norm `max_norm`.  The equation holds at the minimum of
+    :math:`\tfrac12 \alpha^\top M \alpha - \sum_t \log \alpha_t`, which damped Newton steps find for
+    gradients of any scale.  At a Pareto-stationary point there is no solution: α stays finite and
+    the update is about zero before clipping.  A task whose gradient is zero is left out.
 
     Args:
       num_tasks: T.
-      update_every: after how many steps α is solved for anew.
-      max_norm: of the update of the shared parameters; None (also 0 or infinity): not clipped.
-      scale_own: whether a task's own parameters get their gradient times α_t (not clipped), as in
-        the paper (Section 2.2), or as it is.
+      update_every: the number of steps for which a solution α is used.
+      max_norm: the largest norm of the update of the shared parameters; None (also 0 or infinity):
+        no clipping.
+      scale_own: whether the gradients of a task's own parameters are multiplied by α_t (before
+        clipping), as in Section 2.2 of the DB-MTL paper, or left as they are.
       labels: see `dbmtl_jax.core`.
 
-    An absent task keeps its α.  `optax.tree.get(state, "alpha")` is α, "weights" what it is after
-    clipping.
+    An absent task keeps its α.  `optax.tree.get(state, "alpha")` is α before clipping, and
+    `optax.tree.get(state, "weights")` after it.
 
     Source: Navon et al., Multi-task learning as a bargaining game, ICML 2022.
 
@@ -99,7 +100,7 @@ def nash_mtl(
 
 
 def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
-    """The weights α of `nash_mtl`, not clipped, for gradients with a given Gramian.
+    """The weights α of `nash_mtl` before clipping, for gradients with a given Gramian.
 
     Args:
       gramian: the inner products of the gradients, [T, T].
@@ -125,7 +126,7 @@ def bargain(cosines: Float[Array, "T T"], bargains: Mask) -> PerTask:
     """β > 0 with C β = 1/β, [T]; one for tasks that do not bargain.
 
     Newton's method for ½ βᵀCβ - Σ log β in log β, where the Hessian is nowhere below the identity;
-    its steps are damped as for any self-concordant function (Boyd and Vandenberghe, Section 9.6).
+    the steps are damped as for any self-concordant function (Boyd and Vandenberghe, Section 9.6).
     """
     size, dtype = len(cosines), cosines.dtype
     eps = jnp.finfo(dtype).eps

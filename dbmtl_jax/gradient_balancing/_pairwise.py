@@ -1,6 +1,6 @@
-"""What the methods share that let every task meet every other one in a random order.
+"""What PCGrad and GradVac share: every task meets every other task in a random order.
 
-They work on coefficients of unit gradients u_j = g_j / ‖g_j‖, of which only the cosines matter.
+They work on coefficients of the unit gradients u_j = g_j / ‖g_j‖, and need only their cosines.
 """
 
 import jax

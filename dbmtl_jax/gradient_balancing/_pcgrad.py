@@ -15,8 +15,8 @@ from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTransformation:
     r"""Projecting Conflicting Gradients.
 
-    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order and, where
-    :math:`\langle v_i, g_j \rangle < 0`, loses its component along them,
+    For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where
+    :math:`\langle v_i, g_j \rangle < 0`, its component along :math:`g_j` is removed,
 
     .. math:: v_i \leftarrow v_i - \frac{\langle v_i, g_j \rangle}{\|g_j\|^2} g_j,
         \qquad \text{update } \sum_i v_i .
@@ -25,7 +25,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
 
     Args:
       num_tasks: T.
-      seed: of the orders, an int or a key; the key is part of the state.
+      seed: the seed of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Yu et al., Gradient surgery for multi-task learning, NeurIPS 2020.
@@ -59,7 +59,7 @@ def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> PerTas
 
     Args:
       gramian: the inner products of the gradients, [T, T].
-      key: of the random orders.
+      key: the key of the random orders.
 
     Returns:
       The weights [T] of the update Σ_t w_t g_t.
@@ -82,7 +82,7 @@ def pcgrad_weights(gramian: Gramian | Float[Array, "T T"], key: Array) -> PerTas
 def project_conflicts(
     cosines: Float[Array, "T T"], orders: Int[Array, "T T"]
 ) -> Float[Array, "T T"]:
-    """What becomes of every unit gradient, in terms of all of them.
+    """The projected unit gradients as combinations of all of them.
 
     Args:
       cosines: [T, T]; rows of zeros for absent tasks.

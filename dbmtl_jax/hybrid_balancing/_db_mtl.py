@@ -1,4 +1,4 @@
-"""DB-MTL, the paper's method: the logarithm of the losses, an average, one common magnitude."""
+"""DB-MTL, the paper's method: log-losses, averaged gradients, and a common gradient norm."""
 
 from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
@@ -28,22 +28,22 @@ def db_mtl(
         \qquad \alpha_k = \max_t \|\hat g_{t,k}\|
 
     with steps k counted from 1 and norms over all shared parameters together (Algorithm 1;
-    Eqs. 1 and 2).  It is the chain `scale_by_log_loss`, `task_ema`, `balance_magnitudes`.  A
-    task's own parameters get ∇log(ℓ_t + ε), neither averaged nor rescaled.
+    Eqs. 1 and 2).  The update is g̃.  The method is the chain of `scale_by_log_loss`, `task_ema` and
+    `balance_magnitudes`.  A task's own parameters get ∇log(ℓ_t + ε), neither averaged nor rescaled.
 
     Args:
       num_tasks: T.
       beta: β_k, a number in [0, 1) or a schedule of k, e.g. `inverse_power_schedule(0.9, 0.5)`.
-        With the number 0 there is no average and no [T, …] state.
-      scale: α_k: "max" (the paper's), "min", "mean" or "median" of the norms, or a constant.
+        With the number 0 there is no average and no [T, *shape] state.
+      scale: α_k: "max" (as in the formula), "min", "mean" or "median" of the norms, or a constant.
       eps: ε, in the logarithm and in the normalisation.
-      log_losses: False where the loss function already takes the logarithm.
+      log_losses: whether to take the logarithm; False if your loss function already does.
       debias: divide the average by 1 - Π β_k, which the paper does not.
       ema_dtype: dtype of the average; None: the parameter's, float32 at least.
       labels: see `dbmtl_jax.core`.
 
-    `update` needs the raw `losses` [T] unless `log_losses=False`.  A masked task, or one whose loss
-    or gradient is not usable, keeps its average and is left out of the sum and of α.
+    `update` needs the raw `losses` [T] unless `log_losses=False`.  An absent task (masked or
+    unusable) keeps its average and is left out of the sum and of α.
 
     Source: Lin et al., Dual-balancing for multi-task learning, arXiv:2308.12029.
 

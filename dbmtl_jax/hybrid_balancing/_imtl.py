@@ -1,4 +1,4 @@
-"""IMTL: balanced losses and balanced gradients."""
+"""IMTL: IMTL-L's balanced losses and IMTL-G's balanced gradients."""
 
 import optax
 
@@ -14,14 +14,14 @@ def imtl(
     weight_optimizer: optax.GradientTransformation | None = None,
     labels: Labels = None,
 ) -> TaskTransformation:
-    r"""Impartial Multi-Task Learning, the hybrid: `imtl_g` on the losses of `imtl_l`.
+    r"""Impartial Multi-Task Learning, the hybrid: `imtl_g` of the gradients scaled by `imtl_l`.
 
-    .. math:: g_t = \nabla \big(e^{s_t} \ell_t - s_t\big), \qquad \text{update }
+    .. math:: g_t = \nabla \big(e^{s_t} \ell_t - s_t\big), \qquad \text{update } g =
         \sum_t \alpha_t g_t, \quad \sum_t \alpha_t = 1,
         \quad \langle g, g_t / \|g_t\| \rangle \text{ the same for all } t
 
-    with s learnt beside the model from s = 0.  A task's own parameters get their gradient times
-    :math:`e^{s_t}`.
+    with s learnt along with the model, starting at 0.  A task's own parameters get their gradient
+    times :math:`e^{s_t}`.
 
     The arguments are those of `imtl_l`.
 

@@ -1,7 +1,8 @@
 """Loss balancing: methods that weigh the tasks by their losses alone.
 
-Each stands for the whole method, [T, *shape] → [*shape], and as `scale_by_…` for its weights alone,
-[T, *shape] → [T, *shape], for chains in front of another method.
+Each factory makes the whole method, [T, *shape] → [*shape].  The factory `scale_by_…` makes the
+transformation [T, *shape] → [T, *shape] that only scales the rows by the method's loss weights, to
+be chained in front of another method.
 """
 
 from dbmtl_jax.loss_balancing._dwa import DWAState, dwa, scale_by_dwa

@@ -14,13 +14,13 @@ from dbmtl_jax.core._types import Array, Int, Labels, PerTask, PyTree
 
 
 class DWAState(NamedTuple):
-    """Mean losses of the epoch under way and of the last two, over each task's own steps."""
+    """The losses of the current epoch and the mean losses of the two epochs before it."""
 
     step: Int[Array, ""]
-    totals: PerTask  # of the epoch under way
-    counts: PerTask
-    last: PerTask
-    before: PerTask
+    totals: PerTask  # sums of the losses of the current epoch
+    counts: PerTask  # the number of losses in each sum
+    last: PerTask  # mean losses of the last complete epoch
+    before: PerTask  # mean losses of the epoch before that
 
 
 def dwa(
@@ -35,13 +35,14 @@ def dwa(
     .. math:: w = T \, \mathrm{softmax}(r / \tau), \qquad
         r_t = \bar\ell_t^{(e-1)} / \bar\ell_t^{(e-2)}
 
-    with the mean losses of the last two epochs; w = 1 in the first two.  A task that took no part
-    in an epoch keeps its last mean.  A task's own parameters get their gradient times w_t.
+    with the mean losses of the last two epochs; w = 1 during the first two epochs.  A task that
+    took no part in an epoch keeps its last mean.  A task's own parameters get their gradient
+    times w_t.
 
     Args:
       num_tasks: T.
-      temperature: τ; larger is more even.
-      steps_per_epoch: after how many steps an epoch ends; all is kept on the device.
+      temperature: τ; larger values make the weights more equal.
+      steps_per_epoch: the number of steps in an epoch.
       labels: see `dbmtl_jax.core`.
 
     Source: Liu et al., End-to-end multi-task learning with attention, CVPR 2019.

@@ -13,9 +13,9 @@ def gls(num_tasks: int, *, labels: Labels = None) -> LossBalancer:
     .. math:: \nabla \Big(\prod_t \ell_t\Big)^{1/T} = \sum_t w_t \nabla \ell_t, \qquad
         w_t = \frac{1}{T \ell_t} \Big(\prod_s \ell_s\Big)^{1/T}
 
-    over the present tasks, taken as exp(mean log ℓ), which does not overflow for many tasks.  A
-    task's own parameters get their gradient times w_t.  A loss that is not positive has no place
-    in the mean: its task is absent from the step.
+    over the present tasks.  The mean is computed as exp(mean log ℓ), which does not overflow for
+    many tasks.  A task's own parameters get their gradient times w_t.  A task whose loss is not
+    positive is absent from the step, as the mean is not defined for it.
 
     Args:
       num_tasks: T.

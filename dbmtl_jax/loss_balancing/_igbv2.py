@@ -18,16 +18,16 @@ from dbmtl_jax.loss_balancing import _soft_actor_critic as sac
 
 
 class IGBv2State(NamedTuple):
-    """The agent, what it has lived through, and what the next reward is measured against."""
+    """The agent, its replay buffer, and what the next reward is computed from."""
 
     step: Int[Array, ""]
-    key: Array  # of the next draws
+    key: Array  # the random key of the next step
     agent: sac.Agent
     buffer: sac.Buffer
     observation: PerTask  # the last loss of each task; 1 before its first
-    action: PerTask  # the weights of log-losses chosen then
+    action: PerTask  # w, the weights of the log-losses in the last step with a present task
     base: PerTask  # mean losses of the base epoch
-    base_steps: Int[Array, " T"]  # how many losses are in that mean
+    base_steps: Int[Array, " T"]  # the number of losses in each mean
 
 
 class _Schedule(NamedTuple):
@@ -74,39 +74,40 @@ def igbv2(
 
     .. math:: \min \sum_t w_t \log(\ell_t + \epsilon), \qquad w = T \, \mathrm{softmax}(u)
 
-    so the weight of a gradient is :math:`w_t / (\ell_t + \epsilon)`.  A soft actor-critic agent
-    draws u given the losses.  Its reward for the weights of one step is known at the next:
+    so the loss weight of task t is :math:`w_t / (\ell_t + \epsilon)`.  A soft actor-critic agent
+    draws u given the losses.  Its reward for the weights of one step is computed in the next:
 
     .. math:: \frac{\eta_0}{\eta} \min_t \frac{\ell_t^{\mathrm{before}} - \ell_t}{\bar\ell_t}
 
-    with the mean losses of the base epoch and the learning rate η.  Epochs count from 0.  Until
-    `warmup_epochs` have passed, u ~ N(0, I).  Transitions are kept once the base epoch is over.
-    From `train_from_epoch` on, every `train_every` steps, the agent takes that many gradient steps
-    with a full buffer, half of them with an empty one; the batches grow alike.  All of this runs
-    on the device within the step.
+    with the mean losses :math:`\bar\ell_t` of the base epoch and the learning rate η.  Epochs count
+    from 0.  Until `warmup_epochs` have passed, u ~ N(0, I).  Transitions are stored in the buffer
+    once the base epoch is over.  From `train_from_epoch` on, the agent is trained every
+    `train_every` steps: with `train_every` gradient steps if the buffer is full, down to half as
+    many if it is empty.  The batches grow with the buffer in the same way.  All of this runs on
+    the device within the step.
 
-    An absent task keeps its last loss in what the agent sees and does not count in the reward; a
-    task absent from the whole base epoch is measured against its first loss after it.  A step
-    without any task is none to the agent.  A task's own parameters get their gradient times the
-    weight.
+    The agent sees the last loss of an absent task, which does not count in the reward.  For a task
+    absent from the whole base epoch, its first loss after that epoch takes the place of the mean.
+    In a step without present tasks the agent stores no transition.  A task's own parameters get
+    their gradient times the loss weight.
 
     Args:
       num_tasks: T.
-      steps_per_epoch: after how many steps an epoch ends.
-      learning_rate: the model's optax schedule, count -> η; None: η_0/η = 1.
-      warmup_epochs: epochs with random weights.
+      steps_per_epoch: the number of steps in an epoch.
+      learning_rate: the optax schedule of the model's optimizer, count -> η; None: η_0/η = 1.
+      warmup_epochs: the number of epochs with random weights.
       base_epoch: the epoch whose mean losses scale the reward.
-      train_from_epoch: the first epoch in which the agent learns.
-      train_every: steps between the agent's times to learn.
-      buffer_size: how many transitions are kept.
-      batch_size: of the agent's gradient steps.
-      hidden_sizes: widths of the hidden layers of the actor and of both critics.
-      agent_learning_rate: of Adam, for the actor, the critics and the entropy's coefficient.
-      discount: of later rewards.
-      polyak: share of the critics that their targets take over at each gradient step.
-      initial_alpha: the first coefficient of the entropy, adapted towards an entropy of -T.
-      eps: ε; a loss that is at most -ε makes its task absent.
-      seed: of the networks and all draws, an int or a key; the key is part of the state.
+      train_from_epoch: the first epoch in which the agent is trained.
+      train_every: the number of steps from one training of the agent to the next.
+      buffer_size: the number of transitions that the replay buffer holds.
+      batch_size: the batch size of the agent's gradient steps when the buffer is full.
+      hidden_sizes: the widths of the hidden layers of the actor and of both critics.
+      agent_learning_rate: Adam's, for the actor, the critics and the coefficient of the entropy.
+      discount: the discount factor of later rewards.
+      polyak: the rate at which the target networks follow the critics, per gradient step.
+      initial_alpha: the first coefficient of the entropy; its target entropy is -T.
+      eps: ε; a task whose loss is at most -ε is absent from the step.
+      seed: the seed of the networks and all draws, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Dai et al., Improvable gap balancing for multi-task learning, UAI 2023.
@@ -161,7 +162,7 @@ def igbv2(
         gains = (memory.observation - observation) / jnp.maximum(memory.base, eps)
         reward = jnp.min(gains, where=rewarded, initial=jnp.inf)
         reward *= _rate_ratio(schedule.learning_rate, memory.step).astype(reward.dtype)
-        # Infinite without a task to reward; and the critics square their errors.
+        # The reward is infinite if no task counts in it; and the critics square their errors.
         learnable = jnp.isfinite(jnp.square(reward))
         valid = learnable & (epoch > schedule.base_epoch)
         buffer = sac.add(

@@ -1,4 +1,4 @@
-"""IMTL-L: learnt scales that bring all losses to one."""
+"""IMTL-L: learnt weights that bring all weighted losses to one."""
 
 import jax.numpy as jnp
 import optax
@@ -18,14 +18,14 @@ def imtl_l(
 
     .. math:: \min_{\theta, s} \sum_t e^{s_t} \ell_t - s_t
 
-    with s learnt beside the model from s = 0: the weights are :math:`e^{s_t}`, and after each step
-    s descends :math:`e^{s_t} \ell_t - 1`.  At the exact minimum over s the weight is 1/ℓ_t and the
-    objective 1 + Σ log ℓ_t, the logarithm of DB-MTL (Proposition 3.1).  A task's own parameters
-    get their gradient times the weight.
+    with s learnt along with the model, starting at 0.  The weights are :math:`w_t = e^{s_t}`, and
+    after each step an optimizer moves s with the gradient :math:`e^{s_t} \ell_t - 1`.  At the exact
+    minimum over s, the weight is 1/ℓ_t and the objective is Σ_t (1 + log ℓ_t): the logarithm of
+    DB-MTL (the paper's Proposition 3.1).  A task's own parameters get their gradient times w_t.
 
     Args:
       num_tasks: T.
-      weight_optimizer: of s; None: `optax.adam(1e-4)`.
+      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
       labels: see `dbmtl_jax.core`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.

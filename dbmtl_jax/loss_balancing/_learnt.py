@@ -20,16 +20,16 @@ def learnt_loss_balancer(
     labels: Labels,
     name: str,
 ) -> LossBalancer:
-    """Weights `weight(s)` of values s [T] that descend `slope(s, losses)` after each step.
+    """Weights `weight(s)`, where an optimizer moves s [T] with `slope(s, losses)` after each step.
 
     Args:
       num_tasks: T.
       initial: s_t before the first step.
-      optimizer: of s; None: `optax.adam(1e-4)`.
+      optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
       weight: s [T] -> the weights [T] of this step.
       slope: (s [T], losses [T]) -> the derivative [T] of the objective with regard to s.
       labels: see `dbmtl_jax.core`.
-      name: of the method.
+      name: the method's name.
     """
     learnt = LearntWeights.make(num_tasks, initial, optimizer)
 

@@ -14,13 +14,13 @@ def scale_by_log_loss(
 
     .. math:: \nabla \log(\ell_t + \epsilon) = \frac{\nabla \ell_t}{\ell_t + \epsilon}
 
-    for the shared parameters and for each task's own alike (DB-MTL, Algorithm 1, steps 6 and
-    12).  The logarithm makes the update independent of the scale of every loss, and is what
-    IMTL-L's learnt scale converges to (Proposition 3.1).
+    for the shared parameters and for each task's own alike (the paper's Algorithm 1, steps 6 and
+    12).  The logarithm makes the update independent of the scale of every loss.  IMTL-L with s at
+    its exact minimum gives the same gradients (Proposition 3.1).
 
-    A loss that is not finite or is at most -ε has no logarithm; dividing by it would flip the
-    gradient's sign and *maximise* the loss.  Such a task's gradients become NaN, which the
-    transformations of this library that follow take as "absent in this step".
+    A loss that is not finite or is at most -ε has no logarithm; dividing by a negative number would
+    flip the gradient's sign and *maximise* the loss.  The gradients of such a task become NaN,
+    which tells the transformations that follow that the task is absent from this step.
 
     Args:
       num_tasks: T.

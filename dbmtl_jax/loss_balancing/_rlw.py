@@ -13,12 +13,12 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
 
     .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
 
-    drawn anew at every step over the present tasks; the weights sum to 1 (not to T).  A task's own
-    parameters get their gradient times w_t.
+    with z drawn anew in every step and the softmax over the present tasks, so the weights sum to 1
+    (not to T).  A task's own parameters get their gradient times w_t.
 
     Args:
       num_tasks: T.
-      seed: of the draws, an int or a key; the key is part of the state.
+      seed: the seed of the draws, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
     Source: Lin et al., Reasonable effectiveness of random weighting, TMLR 2022.
@@ -34,7 +34,7 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
     def weigh(tasks: Tasks, memory: RandomState) -> tuple[PerTask, RandomState]:
         memory, key = memory.draw()
         z = jax.random.normal(key, (num_tasks,), tasks.losses.dtype)
-        # All tasks absent: softmax of nothing is 0/0.
+        # If all tasks are absent, the softmax over none of them would be 0/0.
         weights = jax.nn.softmax(z, where=tasks.present | ~tasks.present.any())
         return weights, memory
 

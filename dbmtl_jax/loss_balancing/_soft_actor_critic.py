@@ -29,8 +29,8 @@ class Config(NamedTuple):
     batch_size: int
     learning_rate: float
     discount: float
-    polyak: float  # share of the critics that their targets take over at each gradient step
-    initial_alpha: float  # of the entropy in the reward
+    polyak: float  # the rate at which the targets follow the critics, per gradient step
+    initial_alpha: float  # the first coefficient of the entropy in the reward
 
 
 class Agent(NamedTuple):
@@ -50,7 +50,7 @@ class Agent(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What the agent saw, did, got and saw then; leaves may have leading axes."""
+    """What the agent saw, its action and reward, and what it saw next; may have leading axes."""
 
     observation: Array  # [n]
     action: Array  # [n]
@@ -59,15 +59,15 @@ class Transition(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """The last `capacity` transitions, as a ring."""
+    """A ring buffer of the last `capacity` transitions."""
 
     transitions: Transition  # [capacity, ...]
-    position: Array  # int32, where the next one goes
-    size: Array  # int32
+    position: Array  # int32, where the next transition goes
+    size: Array  # int32, how many transitions are stored
 
 
 def init_agent(config: Config, key: Array, n: int, dtype: DTypeLike) -> Agent:
-    """An agent that has learnt nothing, for n observations and n actions."""
+    """An untrained agent with n observations and n actions."""
     keys = jax.random.split(key, 3)
     actor = _init_network(keys[0], _actor_sizes(config, n), dtype)
     critics = jnp.stack([_init_network(k, _critic_sizes(config, n), dtype) for k in keys[1:]])
@@ -89,7 +89,7 @@ def init_buffer(capacity: int, n: int, dtype: DTypeLike) -> Buffer:
 
 
 def add(buffer: Buffer, transition: Transition, valid: Array) -> Buffer:
-    """The buffer with one more transition where `valid`, the oldest giving way."""
+    """The buffer with one more transition, if it is `valid`, in the place of the oldest."""
 
     def write(rows: Array, new: Array) -> Array:
         # One row is selected, not the whole buffer, so that the write can happen in place.

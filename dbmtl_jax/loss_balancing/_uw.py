@@ -19,14 +19,14 @@ def uw(
 
     .. math:: \min_{\theta, s} \sum_t \frac{\ell_t}{2 e^{s_t}} + \frac{s_t}{2}
 
-    with the log-variances s learnt beside the model: the weights are :math:`1 / (2 e^{s_t})`, and
-    after each step s descends :math:`-\ell_t / (2 e^{s_t}) + 1/2`.  A task's own parameters get
-    their gradient times the weight.
+    with the log-variances s learnt along with the model.  The weights are
+    :math:`w_t = 1 / (2 e^{s_t})`, and after each step an optimizer moves s with the gradient
+    :math:`-\ell_t / (2 e^{s_t}) + 1/2`.  A task's own parameters get their gradient times w_t.
 
     Args:
       num_tasks: T.
-      initial: the first s_t.
-      weight_optimizer: of s; None: `optax.adam(1e-4)`.
+      initial: s_t before the first step.
+      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
       labels: see `dbmtl_jax.core`.
 
     Source: Kendall et al., Multi-task learning using uncertainty to weigh losses, CVPR 2018.

@@ -1,8 +1,8 @@
-"""Asserts about methods: the project's own tests use them, and yours can.
+"""Asserts about methods, for this project's tests and for yours.
 
 A *factory* is a function `num_tasks -> optax transformation`: a method's own factory, a
-`functools.partial` with options, or a `lambda` that makes a chain.  Give each assert the same
-object, so that its program is compiled once.
+`functools.partial` with options, or a `lambda` that makes a chain.  Pass the same object to all
+asserts, so that its program is compiled only once.
 
     from dbmtl_jax import testing
 
@@ -14,6 +14,7 @@ Needs chex (`pip install "dbmtl_jax[testing]"`).
 
 from dbmtl_jax.testing._contract import CONTRACT, assert_contract
 from dbmtl_jax.testing._properties import (
+    FirstUpdate,
     Options,
     assert_equal_projections,
     assert_homogeneous,
@@ -34,6 +35,7 @@ from dbmtl_jax.testing._samplers import (
 __all__ = [
     "CONTRACT",
     "SHAPES",
+    "FirstUpdate",
     "Options",
     "assert_contract",
     "assert_equal_projections",

@@ -7,7 +7,7 @@ from dbmtl_jax.testing import _clauses
 from dbmtl_jax.testing._properties import Factory
 from dbmtl_jax.testing._subject import Subject, subject_of
 
-CONTRACT: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
+_CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
     {
         "jit": _clauses.check_jit,
         "scan": _clauses.check_scan,
@@ -22,36 +22,41 @@ CONTRACT: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "own parameters": _clauses.check_own_parameters,
     }
 )
-"""The clauses of the contract, by name."""
+
+CONTRACT: Mapping[str, str] = MappingProxyType(
+    {name: check.__doc__ or "" for name, check in _CHECKS.items()}
+)
+"""The clauses of the contract, name to what is asserted, for `assert_contract`."""
 
 
 def assert_contract(
     factory: Factory,
-    *,
     num_tasks: int = 3,
+    *,
     clauses: Sequence[str] | None = None,
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> None:
     """Asserts all that optax, JAX and this library expect of a transformation of task gradients.
 
-    That it compiles once and gives the same under `jax.jit`, `lax.scan`, `jax.vmap` and with a
-    donated state; that its state is a tree of arrays that no step reshapes and a checkpoint
-    restores; that updates keep their dtype; that unknown keywords are ignored; and, if it merges
-    the tasks' gradients, that a masked task leaves no trace, a bad one is as if masked and is
-    counted, nothing moves when no task is left, gradients may stream, and own parameters wait with
-    their task.
+    It compiles once and gives the same under `jax.jit`, `lax.scan`, `jax.vmap` and with a donated
+    state.  Its state is a tree of arrays whose shapes and dtypes never change, and survives a
+    checkpoint.  Updates keep their dtype, and unknown keywords are ignored.  What the rows of
+    masked tasks contain does not matter.  If the transformation merges the tasks' gradients, a bad
+    task is treated as if masked and is counted, the update is zero when no task is left, pending
+    gradients give the same as stacked ones, and own parameters of an absent task do not move.
 
     Args:
-      factory: `num_tasks -> transformation`; with an argument `labels`, own parameters are checked.
+      factory: `num_tasks -> transformation`.  Own parameters are checked if it has an argument
+        `labels`.
       num_tasks: T.
       clauses: names from `CONTRACT`; None: all.
-      rtol: relative tolerance, where the order of additions may differ.
-      atol: absolute tolerance there.
+      rtol: the relative tolerance of comparisons in which the order of additions may differ.
+      atol: the absolute tolerance of these.
 
     Raises:
-      AssertionError: with the clause that does not hold.
-      ValueError: for another name of a clause.
+      AssertionError: if a clause does not hold; the message names it.
+      ValueError: for an unknown name of a clause.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, dbmtl_jax as dbmtl
@@ -70,9 +75,8 @@ def assert_contract(
     for name in CONTRACT if clauses is None else clauses:
         if name not in CONTRACT:
             raise ValueError(f"clauses: expected some of {', '.join(CONTRACT)}, found {name!r}")
-        check = CONTRACT[name]
         try:
-            check(subject)
+            _CHECKS[name](subject)
         # Whatever goes wrong: JAX itself refuses a state that changes its dtype, for example.
         except Exception as error:
-            raise AssertionError(f"{name}: {check.__doc__}\n{error}") from error
+            raise AssertionError(f"{name}: {CONTRACT[name]}\n{error}") from error

@@ -1,10 +1,8 @@
-"""What a method promises about its update, as asserts that are the same for all methods.
+"""Properties that a method may promise of its update, as asserts.
 
-Each asserts it of a first step, when all that a method learns or averages is where it starts.
-All take a factory, `num_tasks -> transformation`, the number of tasks T, and the keywords of
-`Options`.
-
-They raise AssertionError, with the kind of gradients and the deviation.
+Each is asserted of the first step, before the method has learnt or averaged anything.  All asserts
+take a factory, `num_tasks -> transformation`, the number of tasks T, and the keywords of `Options`.
+The AssertionError that they raise gives the kind of gradients and the deviation.
 """
 
 import functools
@@ -19,19 +17,19 @@ import optax
 from dbmtl_jax.testing._samplers import hard_gradients
 
 Factory = Callable[[int], optax.GradientTransformation]
-"""num_tasks -> the transformation."""
+"""A function num_tasks -> transformation."""
 
 
 class Options(TypedDict, total=False):
-    """On what a property is asserted, and how closely."""
+    """On which gradients a property is asserted, and with what tolerance."""
 
     kinds: Sequence[str]
-    """Of `hard_gradients`; by default "full rank", on which an update is well conditioned."""
+    """Keys of `hard_gradients`; by default only "full rank", where updates are well conditioned."""
     seed: int
-    """Of the gradients and of whatever else is drawn; by default 0."""
+    """The seed of the gradients and of all other draws; by default 0."""
     rtol: float
-    """The deviation that is tolerated, relative to the length of the update, or to rounding errors
-    of the gradients where the update nearly vanishes; by default 1e-4."""
+    """The tolerated deviation, relative to the norm of the update, or to a thousandth of the
+    largest gradient's norm if that is more; by default 1e-4."""
 
 
 class _Case(NamedTuple):
@@ -64,9 +62,9 @@ def _cases(num_tasks: int, options: Options) -> Iterator[_Case]:
 
 
 class FirstUpdate:
-    """`update(gradients [T, 16], losses [T] = 1) -> [16]`: what a fresh instance does first.
+    """`update(gradients [T, 16], losses [T] = 1) -> [16]`: the first update of a fresh instance.
 
-    `state` is the state after the last call.
+    Every call starts from the initial state; `state` is the state after the last call.
     """
 
     def __init__(self, factory: Factory, num_tasks: int) -> None:
@@ -92,7 +90,10 @@ class FirstUpdate:
 
 @functools.lru_cache(maxsize=256)
 def first_update(factory: Factory, num_tasks: int) -> FirstUpdate:
-    """The first update of a fresh instance, compiled once for each factory and T.
+    """A function for the first update of a fresh instance, compiled once for each factory and T.
+
+    It is called as `update(gradients [T, 16], losses [T] = 1) -> [16]`.  Every call starts from the
+    initial state, and `update.state` is the state after the last call.
 
     Example:
       >>> import numpy as np, dbmtl_jax as dbmtl
@@ -107,7 +108,7 @@ def first_update(factory: Factory, num_tasks: int) -> FirstUpdate:
 def assert_permutation_equivariant(
     factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
-    """Asserts that the order of the tasks does not matter.
+    """Asserts that the update does not depend on the order of the tasks.
 
     Example:
       >>> import dbmtl_jax as dbmtl
@@ -130,7 +131,8 @@ def assert_linear_under_scaling(
 ) -> None:
     """Asserts that A(diag(c) G) is linear in c > 0, where A(G) is the update.
 
-    So a task counts for more if its loss is multiplied, and the learning rate keeps its meaning.
+    So multiplying a task's gradient makes the task count for more, and the size of the update
+    follows that of the gradients.
 
     Example:
       >>> import dbmtl_jax as dbmtl
@@ -168,10 +170,10 @@ def assert_homogeneous(
 def assert_scale_invariant(
     factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
-    r"""Asserts that the unit of no loss matters: c_t ℓ_t and c_t g_t give the update of ℓ_t, g_t.
+    r"""Asserts that c_t ℓ_t and c_t g_t give the same update as ℓ_t and g_t for all c > 0.
 
-    That is what balancing the scales of losses means; taking their logarithm achieves it (DB-MTL,
-    Section 3.1).
+    So the unit of a loss does not matter, which is the goal of balancing loss scales; taking their
+    logarithm achieves it (the paper's Section 3.1).
 
     Example:
       >>> import dbmtl_jax as dbmtl
@@ -193,10 +195,11 @@ def assert_scale_invariant(
 def assert_non_conflicting(
     factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
-    """Asserts that no task's loss grows along the update.
+    """Asserts that the update has a nonnegative inner product with every task's gradient.
 
-    On all `hard_gradients` by default.  Here `rtol` is how negative a cosine between a gradient
-    and the update may be, by default 2e-3: float32 does not resolve better where gradients cancel.
+    By default it is asserted on all `hard_gradients`.  Here `rtol` is how negative a cosine between
+    a gradient and the update may be, by default 2e-3, as float32 is not more precise where
+    gradients cancel.
 
     Example:
       >>> import dbmtl_jax as dbmtl
@@ -224,7 +227,7 @@ def assert_non_conflicting(
 def assert_equal_projections(
     factory: Factory, num_tasks: int = 3, **options: Unpack[Options]
 ) -> None:
-    """Asserts that the update's components along all gradients are the same.
+    """Asserts that the update's components along all gradients are equal (default `rtol`: 1e-3).
 
     Example:
       >>> import dbmtl_jax as dbmtl

@@ -22,7 +22,7 @@ def sample_params(shapes: PyTree = SHAPES, dtype: Any = jnp.float32) -> PyTree:
 
     Args:
       shapes: a tree of tuples.
-      dtype: of the leaves.
+      dtype: the dtype of the leaves.
     """
     return jax.tree.map(lambda s: jnp.zeros(s, dtype), shapes, is_leaf=is_shape)
 
@@ -34,9 +34,9 @@ def sample_task_grads(
 
     Args:
       num_tasks: T.
-      seed: of the draw.
+      seed: the seed of the draw.
       shapes: a tree of tuples.
-      dtype: of the leaves.
+      dtype: the dtype of the leaves.
     """
     rng = np.random.default_rng(seed)
     scales = 10.0 ** rng.uniform(-1, 1, num_tasks)
@@ -49,19 +49,20 @@ def sample_task_grads(
 
 
 def sample_losses(num_tasks: int, seed: int = 0, dtype: Any = jnp.float32) -> PerTask:
-    """Losses between .1 and 5."""
+    """Losses [T] between 0.1 and 5."""
     return jnp.asarray(np.random.default_rng(seed + 1).uniform(0.1, 5.0, num_tasks), dtype)
 
 
 def hard_gradients(num_tasks: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Gradients [T, 16] of every kind that makes methods fail, by the name of the kind.
+    """Gradients [T, 16] of kinds that often make methods fail, by the name of the kind.
 
-    Full rank, one scale for each task, rank deficient, collinear, zero, tiny (1e-15), huge (1e15);
-    for more than one task also opposite, with a row of zeros, and Pareto-stationary.
+    The kinds are "full rank", "one scale each", "rank deficient", "collinear", "zero", "tiny"
+    (1e-15) and "huge" (1e15); for more than one task also "opposite", "a zero row" and
+    "Pareto-stationary".
 
     Args:
       num_tasks: T.
-      seed: of the draw.
+      seed: the seed of the draw.
 
     Example:
       >>> from dbmtl_jax import testing

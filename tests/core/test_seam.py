@@ -193,7 +193,14 @@ def test_what_comes_out_is_optaxs_and_tells_its_parts():
     [
         ({}, TypeError, "expected one of weigh and merge, found None and None"),
         ({"weigh": len, "merge": len}, TypeError, "expected one of weigh and merge"),
-        ({"weigh": len, "reads": "everything"}, ValueError, "reads: expected one of 'sum'"),
+        ({"weigh": len, "reads": "everything"}, ValueError, "reads: expected one of .*'sum'"),
+        ({"merge": len, "reads": "norms"}, TypeError, "reads: expected None with merge"),
+        ({"merge": len, "own_weights": len}, TypeError, "own_weights: expected None with merge"),
+        (
+            {"weigh": len, "per_leaf": True, "own_weights": len},
+            TypeError,
+            "own_weights: expected None with per_leaf",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):
@@ -208,3 +215,12 @@ def test_weights_of_another_shape_are_refused():
     balancer = dbmtl.loss_balancer(2, lambda tasks, memory: (jnp.ones(()), memory))
     with pytest.raises(ValueError, match=r"weigh: expected weights of shape \(2,\), found \(\)"):
         balancer.update(GRADS, balancer.init(PARAMS), losses=jnp.ones(2))
+
+
+@pytest.mark.parametrize(
+    ("tx", "name"), [(focus(2), "focus"), (focus(2).scale_by, "scale_by_focus")]
+)
+def test_errors_name_the_function_that_makes_the_method(tx, name):
+    state = tx.init(PARAMS)
+    with pytest.raises(TypeError, match=f"losses: {name} needs the raw task losses"):
+        tx.update(GRADS, state)
