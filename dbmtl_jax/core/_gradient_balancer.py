@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._parts import READS, Aggregator, Merged, Reads
 from dbmtl_jax.core._rows import StackedRows
+from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
 from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, PyTree
@@ -131,10 +132,12 @@ def _weighted_sum(
 
     def update(tasks: Tasks, memory: Memory) -> Merged:
         weights, memory = weighed(weigh, tasks, memory)
+        if not strict():
+            tasks = tasks._replace(present=tasks.present & jnp.isfinite(weights))
         updates = tasks.sum(weights)
         weights = jnp.where(tasks.present, weights, 0)
         own = None if own_weights is None else own_weights(weights, memory)
-        return Merged(updates, memory, weights, own)
+        return Merged(updates, memory, weights, own, tasks.present)
 
     return Aggregator(init, update, reads, weighs=True)
 

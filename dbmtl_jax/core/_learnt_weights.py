@@ -8,6 +8,9 @@ import optax
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._types import Mask, PerTask, PyTree, Scalar
 
+LARGEST = 30.0
+"""Of learnt values, whose exponentials are weights: e^30 is 10^13."""
+
 
 class LearntState(NamedTuple):
     """The values that a method learns, one for each task, and their optimizer's state."""
@@ -36,9 +39,16 @@ class LearntWeights(NamedTuple):
         return LearntState(values, self.optimizer.init(values))
 
     def descend(self, state: LearntState, slope: PerTask, present: Mask) -> LearntState:
-        """A step of the optimizer; the value of an absent task does not change."""
+        """A step of the optimizer.
+
+        The value of an absent task does not change, nor does one whose slope has a square that
+        overflows: Adam would never forget it.  Values stay where their exponential and the squares
+        of gradients times it are finite.
+        """
         values, opt_state = state
-        slope = jnp.where(present, slope, 0).astype(values.dtype)
+        slope = slope.astype(values.dtype)
+        usable = present & jnp.isfinite(jnp.square(slope))
+        slope = jnp.where(usable, slope, 0)
         updates, opt_state = self.optimizer.update(slope, opt_state, values)
-        moved = optax.apply_updates(values, updates)
-        return LearntState(jnp.where(present, moved, values), opt_state)
+        moved = jnp.clip(optax.apply_updates(values, updates), -LARGEST, LARGEST)
+        return LearntState(jnp.where(usable, moved, values), opt_state)

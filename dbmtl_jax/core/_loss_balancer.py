@@ -129,6 +129,8 @@ def _scaling(
         losses = jnp.where(present, tasks.losses, 1)
         usable = tasks._replace(given_losses=losses, present=present)
         weights, memory = weighed(weigh, usable, state.memory)
+        valid &= jnp.isfinite(weights)
+        present &= valid
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
         # NaN only for a task that is not masked: the loss of a masked task may be anything.
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))

@@ -34,6 +34,7 @@ class Merged(NamedTuple):
     memory: Memory
     weights: PerTask | None = None  # w in Σ_t w_t g_t; None if the update is no such sum
     own_weights: PerTask | None = None  # factors of own parameters' gradients; None: 1
+    present: Mask | None = None  # the tasks that took part, if it left some out
 
 
 class Aggregator(NamedTuple):

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._task_linalg import (
-    accumulation_dtype,
     gramian,
     per_task,
     scale_tasks,
     squared_norms,
     weighted_sum,
+    wide_dtype,
 )
 from dbmtl_jax.core._types import Array, Float, Label, Mask, PerTask, PyTree
 
@@ -145,7 +145,7 @@ class StackedRows(NamedTuple):
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
     ) -> tuple[PyTree, PerTask, Mask]:
         def average(leaf: Array, old: Array) -> Array:
-            gradient = per_task(scales, old) * leaf.astype(accumulation_dtype(leaf, old))
+            gradient = per_task(scales, old) * leaf.astype(wide_dtype(leaf, old))
             return jnp.where(per_task(present, old), blend(gradient, old).astype(old.dtype), old)
 
         averages = jax.tree.map(average, self.stacked, averages)

@@ -14,16 +14,33 @@ import jax.numpy as jnp
 from dbmtl_jax.core._types import Array, DTypeLike, Float, Mask, PerTask, PyTree, Scalar, Shaped
 
 
-def accumulation_dtype(*arrays: Array | jax.ShapeDtypeStruct) -> jnp.dtype:
-    """The widest of the arrays' dtypes, float32 at least."""
+def wide_dtype(*arrays: Array | jax.ShapeDtypeStruct) -> jnp.dtype:
+    """The widest of the arrays' dtypes, float32 at least; complex if one of them is."""
     return functools.reduce(jnp.promote_types, (x.dtype for x in arrays), jnp.dtype(jnp.float32))
+
+
+def accumulation_dtype(*arrays: Array | jax.ShapeDtypeStruct) -> jnp.dtype:
+    """The dtype of norms and inner products: the real one of `wide_dtype`."""
+    return jnp.finfo(wide_dtype(*arrays)).dtype
+
+
+def real_leaves(leaves: Sequence[Array]) -> list[Array]:
+    """The leaves with real and imaginary part in the place of each complex one.
+
+    So ‖g‖² is Σ |g_i|², and ⟨g, h⟩ is Re Σ g_i h̄_i.
+    """
+    found: list[Array] = []
+    for leaf in leaves:
+        is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+        found += [leaf.real, leaf.imag] if is_complex else [leaf]
+    return found
 
 
 def stacked_zeros(num_tasks: int, params: PyTree, dtype: DTypeLike | None = None) -> PyTree:
     """Zeros [T, *shape] for every parameter [*shape], in its dtype and float32 at least."""
 
     def zeros(param: Array) -> Array:
-        return jnp.zeros((num_tasks, *param.shape), dtype or accumulation_dtype(param))
+        return jnp.zeros((num_tasks, *param.shape), dtype or wide_dtype(param))
 
     return jax.tree.map(zeros, params)
 
@@ -45,7 +62,7 @@ def squared_norms(stack: Sequence[Array], num_tasks: int) -> PerTask:
     slicing a task out first and reducing that to a scalar is serial.
     """
     total = jnp.zeros((num_tasks,), accumulation_dtype(*stack))
-    for leaf in stack:
+    for leaf in real_leaves(stack):
         wide = leaf.astype(accumulation_dtype(leaf))
         if leaf.ndim > 2 and leaf.size >= _LONG * num_tasks * leaf.shape[1]:
             total += jax.lax.platform_dependent(wide, cpu=_squares_by_row, default=_squares)
@@ -72,7 +89,7 @@ def _squares_by_row(leaf: Array) -> Array:
 def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
     """M = G Gᵀ summed over the leaves, [T, T]."""
     total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
-    for leaf in stack:
+    for leaf in real_leaves(stack):
         flat = leaf.reshape(num_tasks, -1)
         if flat.shape[1] > _BLOCK:
             total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)

@@ -119,6 +119,8 @@ def _merging(
             tasks, part_state = part.update(tasks, part_state)
             part_states.append(part_state)
         merged = aggregator.update(tasks, state.aggregator)
+        if merged.present is not None:
+            tasks = tasks._replace(present=merged.present)
         shared, present = _without_a_bad_sum(merged.updates, tasks)
         own_scales = tasks.own_scales
         if merged.own_weights is not None:

@@ -8,7 +8,7 @@ from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import PyTree
 from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import scalar_loss, stack_losses, with_aux
+from dbmtl_jax.engine._losses import check_differentiable, scalar_loss, stack_losses, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
@@ -70,6 +70,8 @@ def encoder_value_and_task_grads(
             raise ValueError(
                 f"params[1]: expected the parameters of {num_tasks} heads, found {len(head_params)}"
             )
+
+        check_differentiable(params)
 
         def encode(p):
             return with_aux(encoder, has_aux)(p, *args)

@@ -3,7 +3,8 @@
 What it relies on may change.  `jax.extend.core` has the classes, but JAX promises neither names of
 primitives nor those of their parameters.  `tests/engine/test_jaxpr.py` fails if one of those that
 are used changes: "jit" with `jaxpr`, "conv_general_dilated" and "custom_lin".  The names in
-`_separate.py` only decide which losses are told apart; `tests/engine/test_isolation.py` guards them.
+`_separate.py` only decide which losses are told apart; `tests/engine/test_isolation.py` guards
+them.
 """
 
 from collections.abc import Callable, Iterator, Sequence

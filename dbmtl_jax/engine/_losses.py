@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, PerTask
+from dbmtl_jax.core._types import Array, PerTask, PyTree
 
 
 def checked_losses(losses: Any) -> list[Array] | Array:
@@ -14,11 +15,33 @@ def checked_losses(losses: Any) -> list[Array] | Array:
         shapes = [jnp.shape(loss) for loss in losses]
         if not losses or any(shape != () for shape in shapes):
             raise ValueError(f"fun: expected a sequence of T scalar losses, found shapes {shapes}")
-        return [jnp.asarray(loss) for loss in losses]
+        return [_real(loss) for loss in losses]
     shape = jnp.shape(losses)
     if len(shape) != 1 or shape[0] < 1:
         raise ValueError(f"fun: expected losses of shape (T,) or T scalars, found shape {shape}")
-    return jnp.asarray(losses)
+    return _real(losses)
+
+
+def _real(losses: Any) -> Array:
+    array = jnp.asarray(losses)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"fun: expected losses of a real floating dtype, found {array.dtype}")
+    return array
+
+
+def check_differentiable(params: PyTree, name: str = "params") -> None:
+    """Raises TypeError, naming the leaf, for what has no gradient: integers, keys, strings."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        try:
+            found = jnp.result_type(leaf)
+        except TypeError:
+            found = None
+        if found is None or not jnp.issubdtype(found, jnp.inexact):
+            kind = type(leaf).__name__ if found is None else found
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)}: expected a floating or complex array, as "
+                f"nothing else has a gradient, found {kind}; keep it out of {name}"
+            )
 
 
 def stack_losses(losses: list[Array] | Array) -> PerTask:

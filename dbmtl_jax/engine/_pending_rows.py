@@ -10,9 +10,11 @@ from dbmtl_jax.core._rows import Blend, StackedRows, TaskGrads
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
+    real_leaves,
     squared_norm,
     squared_norms,
     weighted_sum,
+    wide_dtype,
 )
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian
@@ -62,12 +64,12 @@ class PendingRows(NamedTuple):
 
         def column(task: int | Array, row: list[Array], matrix: Array) -> tuple[PyTree, Array]:
             # (J J_tᵀ)_s = ⟨c_s, tangent⟩.
-            tangents = jax.tree.leaves(push(row))
+            tangents = push([leaf.conj() for leaf in row])
             values = jnp.zeros((self._num_tasks,), matrix.dtype)
             for c, tangent in zip(cotangents, tangents, strict=True):
                 # An entry where c is zero does not count, even if its tangent is infinite.
                 products = jnp.where(c != 0, c * tangent[None], 0)
-                values += jnp.sum(products, axis=tuple(range(1, c.ndim)))
+                values += jnp.sum(products.real, axis=tuple(range(1, c.ndim)))
             # The row's own norm is more precise than one pushed forward and back.
             square = _square(row)
             return matrix.at[task].set(values.at[task].set(square)), square
@@ -93,7 +95,7 @@ class PendingRows(NamedTuple):
             new = []
             for gradient, leaf in zip(row, leaves, strict=True):
                 old = jax.lax.dynamic_index_in_dim(leaf, task, keepdims=False)
-                wide = scales[task] * gradient.astype(accumulation_dtype(gradient, leaf))
+                wide = scales[task] * gradient.astype(wide_dtype(gradient, leaf))
                 new.append(blend(wide, old).astype(leaf.dtype))
             square = _square(new)
             usable = present[task]
@@ -167,7 +169,7 @@ def _wide(array: Array) -> Array:
 def _square(row: list[Array]) -> Array:
     """‖row‖² over all leaves together, a scalar."""
     total = jnp.zeros((), accumulation_dtype(*row))
-    for leaf in map(_wide, row):
+    for leaf in map(_wide, real_leaves(row)):
         total += jnp.sum(leaf * leaf)
     return total
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import scalar_loss
+from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
 from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
@@ -54,6 +54,7 @@ def per_task_value_and_grads(
     ]
 
     def per_task_value_and_grads_fun(params, *args):
+        check_differentiable(params)
         num_tasks = leading_axis(args)
         if callable(fun):
             one_task = jax.tree.map(lambda x: x[0], args)

@@ -6,7 +6,7 @@ from dbmtl_jax.core import _labels
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._derivative import cut, derivative_of
 from dbmtl_jax.engine._jacobian import assemble, row_structs
-from dbmtl_jax.engine._losses import checked_losses, stack_losses, with_aux
+from dbmtl_jax.engine._losses import check_differentiable, checked_losses, stack_losses, with_aux
 from dbmtl_jax.engine._own import jacobian_of, own_grads
 from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
@@ -71,6 +71,7 @@ def value_and_task_grads(
             losses, aux = with_aux(fun, has_aux)(p, *args, **kwargs)
             return checked_losses(losses), aux
 
+        check_differentiable(params)
         losses, derivative, aux = derivative_of(losses_and_aux, params)
         values = stack_losses(losses)
         num_tasks = len(values)

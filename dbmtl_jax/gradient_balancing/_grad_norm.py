@@ -101,7 +101,9 @@ def grad_norm(
             goals = jnp.sum(scaled, where=present) / number * relative**alpha
             return jnp.sum(jnp.abs(scaled - jax.lax.stop_gradient(goals)), where=present)
 
-        moved = theta.descend(learnt, jax.grad(objective)(learnt.values), present)
+        # A task alone is at its goal; what is left is a rounding error with a slope of ±‖g‖.
+        learns = present & (number > 1)
+        moved = theta.descend(learnt, jax.grad(objective)(learnt.values), learns)
         first_epoch = step < steps_per_epoch
         weights = jnp.where(first_epoch, 1, weights_of(learnt.values))
         learnt = jax.tree.map(lambda a, b: jnp.where(first_epoch, a, b), learnt, moved)

@@ -22,6 +22,7 @@ class NashMTLState(NamedTuple):
 
     step: Int[Array, ""]
     alpha: PerTask  # the last solution
+    solved: Mask  # the tasks that it was solved for
 
 
 def nash_mtl(
@@ -45,7 +46,8 @@ def nash_mtl(
 
     Args:
       num_tasks: T.
-      update_every: the number of steps for which a solution α is used.
+      update_every: the number of steps for which a solution α is used.  Another one is found
+        earlier if other tasks are present.
       max_norm: the largest norm of the update of the shared parameters; None (also 0 or infinity):
         no clipping.
       scale_own: whether the gradients of a task's own parameters are multiplied by α_t (before
@@ -70,7 +72,8 @@ def nash_mtl(
         _checks.check_range("max_norm", max_norm, 0.0)
 
     def init(shared: PyTree) -> NashMTLState:
-        return NashMTLState(jnp.zeros((), jnp.int32), task_vector(num_tasks, 1, shared))
+        alpha = task_vector(num_tasks, 1, shared)
+        return NashMTLState(jnp.zeros((), jnp.int32), alpha, jnp.zeros((num_tasks,), bool))
 
     def weigh(tasks: Tasks, memory: NashMTLState) -> tuple[PerTask, NashMTLState]:
         gramian = tasks.gramian
@@ -80,13 +83,16 @@ def nash_mtl(
             return solved.astype(alpha.dtype)
 
         is_due = memory.step % update_every == 0
+        # α of another set of tasks is no solution for these.
+        is_due |= jnp.any(tasks.present != memory.solved)
         alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
         weights = alpha
         if max_norm is not None and max_norm > 0:
             beta = alpha * gramian.norms
             norm = jnp.sqrt(jnp.maximum(beta @ gramian.cosines @ beta, 0))
             weights = alpha * jnp.minimum(1, max_norm / jnp.where(norm > 0, norm, 1))
-        return weights, NashMTLState(optax.safe_increment(memory.step), alpha)
+        step = optax.safe_increment(memory.step)
+        return weights, NashMTLState(step, alpha, tasks.present)
 
     return gradient_balancer(
         num_tasks,

@@ -22,6 +22,7 @@ def imtl_l(
     after each step an optimizer moves s with the gradient :math:`e^{s_t} \ell_t - 1`.  At the exact
     minimum over s, the weight is 1/ℓ_t and the objective is Σ_t (1 + log ℓ_t): the logarithm of
     DB-MTL (the paper's Proposition 3.1).  A task's own parameters get their gradient times w_t.
+    s_t stays within ±30.  A negative loss has no minimum over s: its task is absent from the step.
 
     Args:
       num_tasks: T.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
@@ -37,4 +38,6 @@ def learnt_loss_balancer(
         s = memory.values
         return weight(s), learnt.descend(memory, slope(s, tasks.losses), tasks.present)
 
-    return loss_balancer(num_tasks, weigh, init=learnt.init, labels=labels, name=name)
+    # A negative loss has no minimum over s.
+    above = -float(jnp.finfo(jnp.float32).tiny)
+    return loss_balancer(num_tasks, weigh, init=learnt.init, above=above, labels=labels, name=name)

@@ -22,6 +22,7 @@ def uw(
     with the log-variances s learnt along with the model.  The weights are
     :math:`w_t = 1 / (2 e^{s_t})`, and after each step an optimizer moves s with the gradient
     :math:`-\ell_t / (2 e^{s_t}) + 1/2`.  A task's own parameters get their gradient times w_t.
+    s_t stays within ±30.  A negative loss has no minimum over s: its task is absent from the step.
 
     Args:
       num_tasks: T.
