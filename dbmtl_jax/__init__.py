@@ -6,7 +6,7 @@ The subpackages: `engine` computes task gradients, `core` is what methods are ma
 """
 
 from dbmtl_jax import core, engine, gradient_balancing, hybrid_balancing, loss_balancing
-from dbmtl_jax._diagnostics import Diagnostics, diagnostics
+from dbmtl_jax._diagnostics import Diagnostics, diagnostics, report_skipped
 from dbmtl_jax._task_grad_statistics import task_cosine_similarity, task_norms
 from dbmtl_jax.core import *
 from dbmtl_jax.engine import *
@@ -25,6 +25,7 @@ __all__ = [
     "Properties",
     "delta_p",
     "diagnostics",
+    "report_skipped",
     "scale_by_mtadam",
     "task_cosine_similarity",
     "task_norms",

@@ -1,7 +1,7 @@
 """Reading what any method saw and did in the last step."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import LossBalancingState, MultiTaskState
+from dbmtl_jax.core._transformation import CAUSES
 from dbmtl_jax.core._types import Array, Int, Mask, PerTask
 
 
@@ -27,12 +28,14 @@ class Diagnostics(NamedTuple):
     """Which tasks took part in the last step."""
 
 
-def diagnostics(opt_state: Any) -> Any:
+def diagnostics(opt_state: Any, names: Sequence[str] | None = None) -> Any:
     """Reads what a method saw and did in the last step, for any method and chain.
 
     Args:
       opt_state: the state of a method, or of anything that contains a method: `optax.chain`,
         `optax.inject_hyperparams`, `flax.nnx.Optimizer`, ...
+
+      names: of the tasks, if they have any; each field is then a dict by name.
 
     Returns:
       A `Diagnostics` of arrays [T].  A task that has never taken part has NaN for its norm and
@@ -61,7 +64,7 @@ def diagnostics(opt_state: Any) -> Any:
                 f"{len(groups)} of the latter and {len(states) - len(groups)} methods beside it"
             )
         return {
-            group: diagnostics(inner)
+            group: diagnostics(inner, names)
             for group, inner in groups[0].inner_states.items()
             if _found(inner, (MultiTaskState,))
         }
@@ -70,7 +73,66 @@ def diagnostics(opt_state: Any) -> Any:
             f"opt_state: expected the state of one method of dbmtl_jax, found {len(states)} in "
             f"{type(opt_state).__name__}"
         )
-    return _of(states[0], opt_state)
+    found = _of(states[0], opt_state)
+    return found if names is None else Diagnostics(*(_by_name(field, names) for field in found))
+
+
+def report_skipped(opt_state: Any, names: Sequence[str] | None = None) -> list[str]:
+    """Says which tasks were skipped, how often, for how long now, and why: a line for each.
+
+    For training loops, outside of `jax.jit`: a task that is skipped step after step does not train,
+    and nothing else tells.
+
+    Args:
+      opt_state: as for `diagnostics`.
+      names: of the tasks, if they have any.
+
+    Returns:
+      A sentence for each task that was skipped in any step so far; none if all is well.
+
+    Raises:
+      ValueError: if there is no method in the state, or more than one.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> tx = dbmtl.db_mtl(2)
+      >>> losses = jnp.array([1.0, -0.5])
+      >>> _, state = tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)), losses=losses)
+      >>> print(*dbmtl.report_skipped(state))
+      task 1 was skipped in 1 of 1 steps, in the last 1 of them: its loss cannot be weighed (a
+      logarithm needs positive losses)
+    """
+    states = _found(opt_state, (MultiTaskState,))
+    if not states:
+        diagnostics(opt_state)  # raises
+    labels = sorted(names) if names is not None else None
+    lines = []
+    for state in states:
+        refused = [_array(s.refused) for s in _found(opt_state, (LossBalancingState,))]
+        skipped, streak, steps = (_array(x) for x in (state.skipped, state.streak, state.steps))
+        for task in range(len(skipped)):
+            if not int(skipped[task]):
+                continue
+            why = _REASONS[CAUSES[int(_array(state.cause)[task])]]
+            if any(int(count[task]) for count in refused):
+                why = "its loss cannot be weighed (a logarithm needs positive losses)"
+            name = f"task {task}" if labels is None else f"task {labels[task]!r}"
+            total = int(skipped[task]) + int(steps[task])
+            now = f", in the last {int(streak[task])} of them" if int(streak[task]) else ""
+            lines.append(f"{name} was skipped in {int(skipped[task])} of {total} steps{now}: {why}")
+    return lines
+
+
+_REASONS = {
+    "none": "for no known reason",
+    "loss": "its loss was not finite",
+    "gradient": "its gradient was not finite",
+    "weight": "its weight was not finite",
+}
+
+
+def _by_name(field: Array | None, names: Sequence[str]) -> dict[str, Array] | None:
+    return None if field is None else dict(zip(sorted(names), field, strict=True))
 
 
 def _of(state: MultiTaskState, opt_state: Any) -> Diagnostics:

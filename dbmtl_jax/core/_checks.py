@@ -15,7 +15,20 @@ import numpy as np
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._labels import SHARED
-from dbmtl_jax.core._types import Labels, Mask, PerTask, PyTree
+from dbmtl_jax.core._names import check_num_tasks, in_order
+from dbmtl_jax.core._types import Array, Labels, Mask, PerTask, PyTree
+
+__all__ = [
+    "Step",
+    "check_losses",
+    "check_num_tasks",
+    "check_option",
+    "check_range",
+    "check_same_tree",
+    "check_task_grads",
+    "check_task_mask",
+    "check_update",
+]
 
 
 class Step(NamedTuple):
@@ -38,15 +51,6 @@ def check_update(
     labels = _labels.resolve(labels, updates if params is None else params, num_tasks)
     check_task_grads(updates, labels, num_tasks, params)
     return Step(labels, check_losses(losses, num_tasks), check_task_mask(task_mask, num_tasks))
-
-
-def check_num_tasks(num_tasks: Any) -> int:
-    """Returns `num_tasks` as an int, or raises TypeError / ValueError (T < 1)."""
-    if isinstance(num_tasks, bool) or not isinstance(num_tasks, int | np.integer):
-        raise TypeError(f"num_tasks: expected an int, found {num_tasks!r}")
-    if num_tasks < 1:
-        raise ValueError(f"num_tasks: expected at least 1, found {num_tasks}")
-    return int(num_tasks)
 
 
 def check_range(
@@ -83,17 +87,27 @@ def check_losses(losses: Any, num_tasks: int) -> PerTask | None:
     """
     if losses is None:
         return None
-    array = jnp.asarray(losses)
+    losses = in_order("losses", losses, num_tasks)
+    array = _stacked("losses", losses)
     if array.shape != (num_tasks,):
         raise ValueError(f"losses: expected shape ({num_tasks},), found {array.shape}")
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def _stacked(name: str, values: Any) -> Array:
+    if isinstance(values, list | tuple):
+        shapes = [jnp.shape(value) for value in values]
+        if any(shape != () for shape in shapes):
+            raise ValueError(f"{name}: expected a scalar for each task, found shapes {shapes}")
+        return jnp.stack([jnp.asarray(value) for value in values])
+    return jnp.asarray(values)
 
 
 def check_task_mask(task_mask: Any, num_tasks: int) -> Mask:
     """Returns the mask of the tasks that take part as a [T] bool array; None means all of them."""
     if task_mask is None:
         return jnp.ones((num_tasks,), bool)
-    array = jnp.asarray(task_mask)
+    array = _stacked("task_mask", in_order("task_mask", task_mask, num_tasks))
     if array.shape != (num_tasks,) or array.dtype != jnp.bool_:
         raise ValueError(
             f"task_mask: expected a bool array of shape ({num_tasks},), "

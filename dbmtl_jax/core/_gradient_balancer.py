@@ -12,7 +12,7 @@ from dbmtl_jax.core._rows import StackedRows
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, PyTree
+from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, PyTree, TaskCount
 
 Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[PerTask, Memory]]
 Merge: TypeAlias = Callable[[Tasks, Memory], tuple[PyTree, Memory]]
@@ -24,7 +24,7 @@ def no_memory(shared: PyTree) -> tuple[()]:
 
 
 def gradient_balancer(
-    num_tasks: int,
+    num_tasks: TaskCount,
     weigh: Weigh | None = None,
     *,
     merge: Merge | None = None,
@@ -44,7 +44,7 @@ def gradient_balancer(
     unusable tasks, pending gradients (`stream=True`), several devices and checkpoints.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       weigh: `(tasks, memory) -> (w [T], memory)`.  It runs inside the compiled step.  Of `tasks`
         (a `Tasks`) it may read `norms` [T], `losses` [T], `present` [T] bool, `extra_args`,
         with `reads="gramian"` also `cosines` [T, T] and `gramian`, and with `reads="rows"` also

@@ -16,7 +16,8 @@ def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
 
     Args:
       labels: None (every leaf is shared), a prefix tree of `tree`, or a callable of `tree` that
-        returns one; its leaves are ``"shared"`` or an int in [0, num_tasks).
+        returns one; its leaves are ``"shared"`` or an int in [0, num_tasks), or a name where the
+        tasks have names.
       tree: the parameters, or gradients of the same tree.
       num_tasks: T.
 
@@ -30,8 +31,9 @@ def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
         return jax.tree.map(lambda _: SHARED, tree)
     if callable(labels):
         labels = labels(tree)
-    for path, label in jax.tree_util.tree_leaves_with_path(labels):
-        _check_label(f"labels{jax.tree_util.keystr(path)}", label, num_tasks)
+    labels = jax.tree_util.tree_map_with_path(
+        lambda path, label: _index(f"labels{jax.tree_util.keystr(path)}", label, num_tasks), labels
+    )
     try:
         return jax.tree.map(
             lambda label, subtree: jax.tree.map(lambda _: label, subtree), labels, tree
@@ -40,12 +42,19 @@ def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
         raise ValueError(f"labels: expected a prefix of the tree of params: {error}") from error
 
 
-def _check_label(where: str, label: Any, num_tasks: int) -> None:
-    is_task = isinstance(label, int | np.integer) and not isinstance(label, bool)
-    if label != SHARED and not (is_task and 0 <= label < num_tasks):
-        raise ValueError(
-            f"{where}: expected {SHARED!r} or a task index in [0, {num_tasks}), found {label!r}"
-        )
+def _index(where: str, label: Any, num_tasks: int) -> str | int:
+    """The label with a task's index in the place of its name."""
+    names = getattr(num_tasks, "names", None)
+    if isinstance(label, str):
+        if label == SHARED:
+            return label
+        if names is not None and label in names:
+            return names.index(label)
+    is_index = isinstance(label, int | np.integer) and not isinstance(label, bool)
+    if names is None and is_index and 0 <= label < num_tasks:
+        return int(label)
+    tasks = f"a task index in [0, {num_tasks})" if names is None else f"one of {', '.join(names)}"
+    raise ValueError(f"{where}: expected {SHARED!r} or {tasks}, found {label!r}")
 
 
 def is_shared(labels: PyTree) -> list[bool]:

@@ -12,8 +12,18 @@ from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import TaskTransformation, like, transformation
-from dbmtl_jax.core._types import Labels, Mask, Memory, PerTask, PyTree, Scalar
+from dbmtl_jax.core._transformation import TaskTransformation, counted, like, transformation
+from dbmtl_jax.core._types import (
+    Array,
+    Int,
+    Labels,
+    Mask,
+    Memory,
+    PerTask,
+    PyTree,
+    Scalar,
+    TaskCount,
+)
 
 Options = ParamSpec("Options")
 
@@ -23,6 +33,7 @@ class LossBalancingState(NamedTuple):
 
     loss_weights: PerTask  # 0 for an absent task
     memory: Memory
+    refused: Int[Array, " T"]  # in how many steps a loss was finite and yet could not be weighed
 
 
 class LossBalancer(TaskTransformation):
@@ -36,7 +47,7 @@ class LossBalancer(TaskTransformation):
 
 
 def loss_balancer(
-    num_tasks: int,
+    num_tasks: TaskCount,
     weigh: Weigh,
     *,
     init: Callable[[PyTree], Memory] = no_memory,
@@ -54,7 +65,7 @@ def loss_balancer(
     a step with pending gradients (`stream=True`) costs one backward pass.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       weigh: `(tasks, memory) -> (w [T], memory)`.  It runs inside the compiled step.  Of `tasks` (a
         `Tasks`) it may read `losses` [T], which are 1 for absent tasks, `present` [T] bool and
         `extra_args`.
@@ -119,7 +130,8 @@ def _scaling(
     """Scales every task's gradients by its loss weight."""
 
     def first(shared: PyTree) -> LossBalancingState:
-        return LossBalancingState(task_vector(num_tasks, 0, shared), init(shared))
+        refused = jnp.zeros((num_tasks,), jnp.int32)
+        return LossBalancingState(task_vector(num_tasks, 0, shared), init(shared), refused)
 
     def update(tasks: Tasks, state: LossBalancingState) -> tuple[Tasks, LossBalancingState]:
         valid = jnp.isfinite(tasks.losses)
@@ -129,6 +141,7 @@ def _scaling(
         losses = jnp.where(present, tasks.losses, 1)
         usable = tasks._replace(given_losses=losses, present=present)
         weights, memory = weighed(weigh, usable, state.memory)
+        refused = tasks.present & jnp.isfinite(tasks.losses) & ~valid
         valid &= jnp.isfinite(weights)
         present &= valid
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
@@ -136,7 +149,8 @@ def _scaling(
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))
         if not strict():
             scaled = scaled._replace(present=present)
-        return scaled, LossBalancingState(recorded, like(memory, state.memory))
+        counts = counted(state.refused, refused)
+        return scaled, LossBalancingState(recorded, like(memory, state.memory), counts)
 
     def settle(state: LossBalancingState, present: Mask) -> LossBalancingState:
         return state._replace(loss_weights=jnp.where(present, state.loss_weights, 0))

@@ -12,7 +12,16 @@ from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._task_linalg import stacked_zeros, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Array, DTypeLike, Int, Labels, PerTask, PyTree, ScalarOrSchedule
+from dbmtl_jax.core._types import (
+    Array,
+    DTypeLike,
+    Int,
+    Labels,
+    PerTask,
+    PyTree,
+    ScalarOrSchedule,
+    TaskCount,
+)
 
 
 class TaskEmaState(NamedTuple):
@@ -24,7 +33,7 @@ class TaskEmaState(NamedTuple):
 
 
 def task_ema(
-    num_tasks: int,
+    num_tasks: TaskCount,
     beta: ScalarOrSchedule = 0.9,
     *,
     debias: bool = False,
@@ -40,7 +49,7 @@ def task_ema(
     was.  The gradients of a task's own parameters pass through unchanged.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       beta: β_k, a number in [0, 1) or a schedule, called with k = 1 at the first step.  With the
         number 0 there is no average and no [T, *shape] state.
       debias: divide the average by 1 - Π β_k, the product taken over the steps in which the task

@@ -17,12 +17,15 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
+from dbmtl_jax.core._parts import READS, Aggregator, Merged, Part, Reads
 from dbmtl_jax.core._rows import TaskGrads, rows_of, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import squared_norm, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Int, Label, Labels, Mask, Memory, PerTask, PyTree
+
+CAUSES = ("none", "loss", "gradient", "weight")
+"""What was not finite when a task was skipped."""
 
 
 class MultiTaskState(NamedTuple):
@@ -31,6 +34,8 @@ class MultiTaskState(NamedTuple):
     skipped: Int[Array, " T"]  # how many steps skipped the task: unusable and not masked
     steps: Int[Array, " T"]  # in how many steps the task took part
     present: Mask  # whether it took part in the last step
+    streak: Int[Array, " T"]  # of these steps, how many up to the last one without a break
+    cause: Int[Array, " T"]  # why the task was skipped last: an index into `CAUSES`
     norms: PerTask  # ‖g_t‖ in the last step; 0 for an absent task, -1 if not computed
     weights: PerTask | None  # w_t in the last step, 0 for an absent task; None if there are none
     parts: tuple[Memory, ...]  # the states of the parts
@@ -104,6 +109,8 @@ def _merging(
             skipped=jnp.zeros((num_tasks,), jnp.int32),
             steps=jnp.zeros((num_tasks,), jnp.int32),
             present=jnp.zeros((num_tasks,), bool),
+            streak=jnp.zeros((num_tasks,), jnp.int32),
+            cause=jnp.zeros((num_tasks,), jnp.int32),
             norms=task_vector(num_tasks, 0, shared),
             weights=task_vector(num_tasks, 0, shared) if aggregator.weighs else None,
             parts=tuple(part.init(shared) for part in parts),
@@ -131,10 +138,14 @@ def _merging(
                 return update.astype(leaf.dtype)
             return jnp.where(present[label], scaled_own_leaf(label, leaf, own_scales), 0)
 
+        skipped = step.mask & ~present
         new_state = MultiTaskState(
-            skipped=_counted(state.skipped, step.mask & ~present),
-            steps=_counted(state.steps, present),
+            skipped=counted(state.skipped, skipped),
+            steps=counted(state.steps, present),
             present=present,
+            # A masked step neither goes on with a streak nor ends it.
+            streak=jnp.where(present, 0, counted(state.streak, skipped)),
+            cause=jnp.where(skipped, _cause(step, tasks, merged), state.cause),
             norms=_seen_norms(tasks, present).astype(state.norms.dtype),
             weights=_recorded(merged.weights, present, state.weights),
             parts=tuple(
@@ -235,7 +246,19 @@ def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
     return jax.tree.map(lambda x: jnp.where(finite, x, 0), updates), tasks.present & finite
 
 
-def _counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
+def _cause(step: _checks.Step, tasks: Tasks, merged: Merged) -> Int[Array, " T"]:
+    """What would be the cause if a task is skipped, as an index into `CAUSES`."""
+    cause = jnp.full(tasks.present.shape, CAUSES.index("gradient"), jnp.int32)
+    if merged.weights is not None:
+        cause = jnp.where(jnp.isfinite(merged.weights), cause, CAUSES.index("weight"))
+    cause = jnp.where(jnp.isfinite(tasks.scales), cause, CAUSES.index("weight"))
+    if step.losses is not None:
+        usable = jnp.isfinite(step.losses)
+        cause = jnp.where(usable, cause, CAUSES.index("loss"))
+    return cause
+
+
+def counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
     """Counts one more, up to the largest int."""
     return jnp.where(here, optax.safe_increment(counts), counts)
 

@@ -6,7 +6,7 @@ and have beartype check every call.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
@@ -54,6 +54,9 @@ Scalar: TypeAlias = float | Array
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Array], Array]
 """A number, or an optax schedule: a function of the step count, an int array []."""
 
+TaskCount: TypeAlias = int | Sequence[str]
+"""T, or the names of the tasks."""
+
 Seed: TypeAlias = int | np.integer | Array
 """An int or a key, as `optax.add_noise` takes it."""
 
@@ -73,4 +76,5 @@ __all__ = [
     "ScalarOrSchedule",
     "Seed",
     "Shaped",
+    "TaskCount",
 ]

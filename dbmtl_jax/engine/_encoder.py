@@ -1,21 +1,22 @@
 """Task gradients of a shared encoder with one head for each task."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._names import check_num_tasks, in_order
 from dbmtl_jax.core._types import PyTree
 from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import check_differentiable, scalar_loss, stack_losses, with_aux
+from dbmtl_jax.engine._losses import check_differentiable, like_losses, scalar_loss, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
 def encoder_value_and_task_grads(
     encoder: Callable[..., PyTree],
-    heads: Sequence[Callable[..., PyTree]],
+    heads: Sequence[Callable[..., PyTree]] | Mapping[str, Callable[..., PyTree]],
     *,
     has_aux: bool = False,
     chunk_size: int | None = None,
@@ -34,7 +35,8 @@ def encoder_value_and_task_grads(
       encoder: `encoder(encoder_params, *args) -> z`, where z is any tree of arrays; with `has_aux`,
         it returns (z, aux).
       heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`, they
-        return (loss, aux).
+        return (loss, aux).  With a mapping of them by name, head_params, losses and auxiliary
+        outputs are mappings, too, and the labels are `("shared", {name: name, ...})`.
       has_aux: whether the encoder and every head return auxiliary outputs, too.
       chunk_size, mode, stream: how the pullbacks through the encoder run, as in
         `value_and_task_grads`.
@@ -60,15 +62,20 @@ def encoder_value_and_task_grads(
       [ 2. 36.] [ 1. 36.] 2.0 24.0
     """
     check_options(mode, chunk_size, stream)
-    num_tasks = len(heads)
-    if num_tasks < 1:
+    if len(heads) < 1:
         raise ValueError("heads: expected at least one function, found none")
+    named = isinstance(heads, Mapping)
+    num_tasks = check_num_tasks(list(heads) if named else len(heads))
+    functions = in_order("heads", heads, num_tasks) if named else list(heads)
+    # What an error calls task t.
+    keys: Sequence[str | int] = num_tasks.names or range(num_tasks)
 
     def encoder_value_and_task_grads_fun(params, *args):
         encoder_params, head_params = params
-        if len(head_params) != num_tasks:
+        of_heads = in_order("params[1]", head_params, num_tasks)
+        if len(of_heads) != num_tasks:
             raise ValueError(
-                f"params[1]: expected the parameters of {num_tasks} heads, found {len(head_params)}"
+                f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
             )
 
         check_differentiable(params)
@@ -78,11 +85,11 @@ def encoder_value_and_task_grads(
 
         representation, push, encoder_aux = jax.linearize(encode, encoder_params, has_aux=True)
         losses, head_aux, head_grads, cotangents = [], [], [], []
-        for task, head in enumerate(heads):
+        for key, head, own in zip(keys, functions, of_heads, strict=True):
             head_fun = jax.value_and_grad(
-                scalar_loss(head, f"heads[{task}]", has_aux), argnums=(0, 1), has_aux=True
+                scalar_loss(head, f"heads[{key!r}]", has_aux), argnums=(0, 1), has_aux=True
             )
-            (loss, aux), (head_grad, cotangent) = head_fun(head_params[task], representation, *args)
+            (loss, aux), (head_grad, cotangent) = head_fun(own, representation, *args)
             losses.append(loss)
             head_aux.append(aux)
             head_grads.append(head_grad)
@@ -122,7 +129,8 @@ def encoder_value_and_task_grads(
             grads: PyTree = PendingTaskGrads(labels, template, jacobian)
         else:
             grads = (jax.tree.unflatten(structure, jacobian.stacked(chosen)), own)
-        values = stack_losses(losses)
-        return ((values, (encoder_aux, head_aux)) if has_aux else values), grads
+        values = like_losses(losses, num_tasks)
+        head_auxes = dict(zip(keys, head_aux, strict=True)) if named else head_aux
+        return ((values, (encoder_aux, head_auxes)) if has_aux else values), grads
 
     return encoder_value_and_task_grads_fun

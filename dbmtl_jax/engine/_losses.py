@@ -1,25 +1,75 @@
 """What the engine functions take from the user's functions: losses, and auxiliary outputs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, PerTask, PyTree
+from dbmtl_jax.core._names import NumTasks, check_names
+from dbmtl_jax.core._types import Array, PyTree
 
 
 def checked_losses(losses: Any) -> list[Array] | Array:
-    """The losses of T tasks, T scalars or an array [T]; ValueError for anything else."""
+    """The losses of T tasks, as T scalars or an array [T].
+
+    Raises:
+      TypeError: for losses that are not real floating numbers.
+      ValueError: for anything but T scalars in a flat sequence or mapping, or one array [T].
+    """
+    if isinstance(losses, Mapping):
+        names = sorted(check_names("fun: losses", losses))
+        return checked_losses([losses[name] for name in names])
     if isinstance(losses, list | tuple):
-        shapes = [jnp.shape(loss) for loss in losses]
-        if not losses or any(shape != () for shape in shapes):
-            raise ValueError(f"fun: expected a sequence of T scalar losses, found shapes {shapes}")
+        if not losses or any(_shape(loss) != () for loss in losses):
+            found = (
+                f"a {type(losses).__name__} of {', '.join(map(_described, losses)) or 'nothing'}"
+            )
+            hint = (
+                "; pass has_aux=True if the last is auxiliary output, and return the losses without "
+                "their total"
+                if len(losses) == 2
+                else ""
+            )
+            raise ValueError(f"fun: expected a sequence of T scalar losses, found {found}{hint}")
         return [_real(loss) for loss in losses]
-    shape = jnp.shape(losses)
-    if len(shape) != 1 or shape[0] < 1:
-        raise ValueError(f"fun: expected losses of shape (T,) or T scalars, found shape {shape}")
+    shape = _shape(losses)
+    if shape is None or len(shape) != 1 or shape[0] < 1:
+        raise ValueError(
+            f"fun: expected losses of shape (T,) or T scalars, found {_described(losses)}"
+        )
     return _real(losses)
+
+
+def num_tasks_of(losses: Any) -> NumTasks:
+    """T, with the names of the tasks where the losses have names."""
+    if isinstance(losses, Mapping):
+        return NumTasks(len(losses), losses)
+    return NumTasks(len(losses))
+
+
+def like_losses(values: list[Array] | Array, num_tasks: NumTasks) -> PyTree:
+    """The losses of T tasks as an array [T], or by name."""
+    if num_tasks.names is not None:
+        return dict(zip(num_tasks.names, values, strict=True))
+    return jnp.stack(values) if isinstance(values, list) else values
+
+
+def _shape(x: Any) -> tuple[int, ...] | None:
+    """The shape of an array or a number; None for anything else."""
+    try:
+        return tuple(jnp.shape(x))
+    except (TypeError, ValueError):
+        return None
+
+
+def _described(x: Any) -> str:
+    if isinstance(x, Mapping):
+        return f"a mapping of {', '.join(map(str, x))}"
+    if isinstance(x, list | tuple):
+        return f"a {type(x).__name__} of length {len(x)}"
+    shape = _shape(x)
+    return f"{type(x).__name__}" if shape is None else f"shape {shape}"
 
 
 def _real(losses: Any) -> Array:
@@ -44,14 +94,23 @@ def check_differentiable(params: PyTree, name: str = "params") -> None:
             )
 
 
-def stack_losses(losses: list[Array] | Array) -> PerTask:
-    """The losses of T tasks as one array."""
-    return jnp.stack(losses) if isinstance(losses, list) else losses
-
-
 def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:
-    """Gives a function without auxiliary outputs an empty one, so that there is one case."""
-    return fun if has_aux else lambda *args, **kwargs: (fun(*args, **kwargs), None)
+    """A function that returns its value and an auxiliary output, None where it has none.
+
+    With `has_aux`, ValueError where the function returns anything but a pair.
+    """
+
+    def pair(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        found = fun(*args, **kwargs)
+        if not has_aux:
+            return found, None
+        if not (isinstance(found, list | tuple) and len(found) == 2):
+            raise ValueError(
+                f"fun: expected a pair (losses, aux), as has_aux=True, found {_described(found)}"
+            )
+        return found[0], found[1]
+
+    return pair
 
 
 def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:

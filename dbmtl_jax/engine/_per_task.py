@@ -1,11 +1,12 @@
 """Task gradients when every task has a batch of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._names import check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
@@ -13,7 +14,9 @@ from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis
 
 
 def per_task_value_and_grads(
-    fun: Callable[..., PyTree] | Sequence[Callable[..., PyTree]],
+    fun: Callable[..., PyTree]
+    | Sequence[Callable[..., PyTree]]
+    | Mapping[str, Callable[..., PyTree]],
     *,
     labels: Labels = None,
     has_aux: bool = False,
@@ -27,7 +30,9 @@ def per_task_value_and_grads(
 
     Args:
       fun: `fun(params, *args) -> loss`, a scalar, called with task t's slice of every argument;
-        or T such functions, one per task (these always run unrolled).
+        or T such functions, one per task (these always run unrolled).  With a mapping of them by
+        name every argument is a mapping of the tasks' batches, and losses and auxiliary outputs
+        are mappings, too.
       labels: see `dbmtl_jax.core`.
       has_aux: whether `fun` returns (loss, aux).
       chunk_size, mode: how the tasks run, as in `value_and_task_grads`.
@@ -48,6 +53,8 @@ def per_task_value_and_grads(
       [3. 7.] (2, 2)
     """
     check_options(mode, chunk_size)
+    if isinstance(fun, Mapping):
+        return _by_name(fun, labels, has_aux)
     functions = [fun] if callable(fun) else list(fun)
     differentiated = [
         jax.value_and_grad(scalar_loss(f, "fun", has_aux), has_aux=True) for f in functions
@@ -77,3 +84,34 @@ def per_task_value_and_grads(
         return ((losses, aux) if has_aux else losses), own
 
     return per_task_value_and_grads_fun
+
+
+def _by_name(
+    functions: Mapping[str, Callable[..., PyTree]], labels: Labels, has_aux: bool
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """The tasks' functions, each with its own entry of every argument."""
+    num_tasks = check_num_tasks(list(functions))
+    names = list(num_tasks.names or ())
+
+    def by_name(params, *args):
+        check_differentiable(params)
+        columns = [in_order(f"args[{i}]", arg, num_tasks) for i, arg in enumerate(args)]
+        losses, auxes, rows = [], [], []
+        for task, name in enumerate(names):
+            loss_of = scalar_loss(functions[name], f"fun[{name!r}]", has_aux)
+            grad_of = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, aux), row = grad_of(params, *(column[task] for column in columns))
+            losses.append(loss)
+            auxes.append(aux)
+            rows.append(row)
+        labels_ = _labels.resolve(labels, params, num_tasks)
+        grads = jax.tree.map(
+            lambda label, *leaves: jnp.stack(leaves) if label == _labels.SHARED else leaves[label],
+            labels_,
+            *rows,
+        )
+        values = dict(zip(names, losses, strict=True))
+        aux_of = dict(zip(names, auxes, strict=True))
+        return ((values, aux_of) if has_aux else values), grads
+
+    return by_name

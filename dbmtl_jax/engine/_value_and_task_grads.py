@@ -3,10 +3,17 @@
 from collections.abc import Callable
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._names import NumTasks
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._derivative import cut, derivative_of
 from dbmtl_jax.engine._jacobian import assemble, row_structs
-from dbmtl_jax.engine._losses import check_differentiable, checked_losses, stack_losses, with_aux
+from dbmtl_jax.engine._losses import (
+    check_differentiable,
+    checked_losses,
+    like_losses,
+    num_tasks_of,
+    with_aux,
+)
 from dbmtl_jax.engine._own import jacobian_of, own_grads
 from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
@@ -29,8 +36,8 @@ def value_and_task_grads(
     `jax.grad` for each loss by itself, but the tasks share the forward pass.
 
     Args:
-      fun: `fun(params, *args, **kwargs) -> losses`, [T] or a sequence of T scalars; with
-        `has_aux`, a pair (losses, aux).
+      fun: `fun(params, *args, **kwargs) -> losses`: an array [T], a flat sequence of T scalars, or
+        a flat mapping of T scalars by name; with `has_aux`, it returns a pair (losses, aux).
       labels: see `dbmtl_jax.core`.
       has_aux: whether `fun` returns auxiliary outputs, too, such as batch statistics.
       chunk_size: run so many tasks at a time, as a batch, to save memory; None: as `mode` says.
@@ -45,7 +52,8 @@ def value_and_task_grads(
         for most methods time.  "auto" then means "unroll" for convolutions on CPUs, else "loop".
 
     Returns:
-      `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`.  `grads`
+      `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`; with names
+      the losses are a dict, and row t is that of the t-th name in sorted order.  `grads`
       is a tree like params: a shared leaf is [T, *shape], and its row t is ∇ℓ_t; a leaf of task t
       is [*shape], the gradient of ℓ_t.  With `stream`, `grads` is a `PendingTaskGrads` that stands
       for that tree within the same trace; its method `stacked()` computes the tree.
@@ -67,14 +75,17 @@ def value_and_task_grads(
     check_options(mode, chunk_size, stream)
 
     def value_and_task_grads_fun(params, *args, **kwargs):
+        found: list[NumTasks] = []
+
         def losses_and_aux(p):
             losses, aux = with_aux(fun, has_aux)(p, *args, **kwargs)
-            return checked_losses(losses), aux
+            values = checked_losses(losses)
+            found.append(num_tasks_of(losses))
+            return values, aux
 
         check_differentiable(params)
         losses, derivative, aux = derivative_of(losses_and_aux, params)
-        values = stack_losses(losses)
-        num_tasks = len(values)
+        num_tasks = found[0]
         labels_ = _labels.resolve(labels, params, num_tasks)
         pieces = cut(derivative, _labels.is_shared(labels_))
         chosen = choose(mode, chunk_size, num_tasks, derivative.contains, stream=stream)
@@ -85,6 +96,7 @@ def value_and_task_grads(
             grads = PendingTaskGrads(labels_, template, jacobian)
         else:
             grads = assemble(labels_, jacobian.stacked(chosen), own)
+        values = like_losses(losses, num_tasks)
         return ((values, aux) if has_aux else values), grads
 
     return value_and_task_grads_fun

@@ -9,13 +9,13 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
 
 Scale = Literal["min", "median", "rmse"]
 
 
 def aligned_mtl(
-    num_tasks: int, *, scale: Scale = "min", labels: Labels = None
+    num_tasks: TaskCount, *, scale: Scale = "min", labels: Labels = None
 ) -> TaskTransformation:
     r"""Aligned Multi-Task Learning: sums the nearest gradients that have condition number one.
 
@@ -29,7 +29,7 @@ def aligned_mtl(
     their mean.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       scale: σ, of the singular values: "min" (as in the formula), "median", or "rmse", their root
         mean square.
       labels: see `dbmtl_jax.core`.

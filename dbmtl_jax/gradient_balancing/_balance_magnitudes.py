@@ -9,13 +9,13 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask, Scalar
+from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask, Scalar, TaskCount
 
 Scale = Literal["max", "min", "mean", "median"]
 
 
 def balance_magnitudes(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     scale: Scale | float = "max",
     eps: float = 1e-8,
@@ -30,7 +30,7 @@ def balance_magnitudes(
     they are.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       scale: α: "max", "min", "mean" or "median" of the norms (the paper's Fig. 6), or a constant.
       eps: ε, added to each norm.
       labels: see `dbmtl_jax.core`.

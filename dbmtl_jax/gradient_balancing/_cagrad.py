@@ -11,13 +11,13 @@ from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._simplex import mean_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, Scalar
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, Scalar, TaskCount
 
 Rescale = Literal["none", "paper", "sum", 0, 1, 2]
 
 
 def cagrad(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     c: float = 0.5,
     rescale: Rescale = "paper",
@@ -35,7 +35,7 @@ def cagrad(
     is about as long as the mean gradient, not the sum.  With c >= 1 it conflicts with no task.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       c: how far d may be from the mean gradient; with 0, d is the mean gradient.
       rescale: what d is divided by: 1 with "none", 1 + c² with "paper", 1 + c with "sum".  The
         numbers 0, 1 and 2 stand for these three, in this order.

@@ -3,16 +3,16 @@
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import sum_of_tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Labels
+from dbmtl_jax.core._types import Labels, TaskCount
 
 
-def sum_tasks(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
+def sum_tasks(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation:
     r"""Sums the tasks' gradients: the gradient of :math:`\sum_t \ell_t` (not of the mean).
 
     By itself this is equal weighting (EW).  It also ends a chain of `scale_by_…` transformations.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       labels: see `dbmtl_jax.core`.
 
     Example:
@@ -26,7 +26,7 @@ def sum_tasks(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
     return transformation(num_tasks, (), sum_of_tasks(), labels, "sum_tasks")
 
 
-def ew(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
+def ew(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation:
     """Equal weighting, the baseline: `sum_tasks` under the name that papers use.
 
     With pending gradients (`stream=True`) it takes one backward pass, as `jax.grad` of the sum of

@@ -9,11 +9,11 @@ from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype, per_task
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree, Seed
+from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree, Seed, TaskCount
 
 
 def grad_drop(
-    num_tasks: int, *, leak: float = 0.0, seed: Seed = 0, labels: Labels = None
+    num_tasks: TaskCount, *, leak: float = 0.0, seed: Seed = 0, labels: Labels = None
 ) -> TaskTransformation:
     r"""Gradient Sign Dropout.
 
@@ -25,7 +25,7 @@ def grad_drop(
     to those of the parameters.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       leak: the fraction of a dropped entry that remains, in [0, 1].
       seed: the seed of the draws of U, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.

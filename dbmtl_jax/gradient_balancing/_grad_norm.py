@@ -12,7 +12,7 @@ from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, TaskCount
 
 
 class GradNormState(NamedTuple):
@@ -25,7 +25,7 @@ class GradNormState(NamedTuple):
 
 
 def grad_norm(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     alpha: float = 1.5,
     steps_per_epoch: int = 1,
@@ -44,7 +44,7 @@ def grad_norm(
     first epoch, during which w = 1.  The θ of an absent task does not change.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       alpha: α; larger values train the tasks that lag behind faster.
       steps_per_epoch: the length of the first epoch, in steps.
       weight_optimizer: the optimizer of θ, which starts at 1; None: `optax.adam(1e-4)`.
@@ -65,6 +65,7 @@ def grad_norm(
       ...     print(optax.tree.get(state, "weights"))
       [1.2 0.8]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("alpha", alpha, 0.0)
     _checks.check_range("steps_per_epoch", steps_per_epoch, 1)
     theta = LearntWeights.make(num_tasks, 1.0, weight_optimizer)

@@ -12,7 +12,7 @@ from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, Seed
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, Seed, TaskCount
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -24,7 +24,7 @@ class GradVacState(NamedTuple):
 
 
 def grad_vac(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     beta: float = 0.5,
     per_leaf: bool = False,
@@ -45,7 +45,7 @@ def grad_vac(
     parameters is :math:`\sum_i v_i`.  Averages of pairs with an absent task do not change.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       beta: β in [0, 1]; larger values make the averages follow faster.
       per_leaf: whether to do this for every parameter array by itself, instead of for all shared
         parameters together.
@@ -63,6 +63,7 @@ def grad_vac(
       [[0.  0.3]
        [0.3 0. ]]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("beta", beta, 0.0, 1.0)
 
     def init(shared: PyTree) -> GradVacState:

@@ -6,10 +6,10 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
 
 
-def imtl_g(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
+def imtl_g(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation:
     r"""Impartial Multi-Task Learning at the gradient level.
 
     .. math:: g = \sum_t \alpha_t g_t, \quad \sum_t \alpha_t = 1, \qquad
@@ -19,7 +19,7 @@ def imtl_g(num_tasks: int, *, labels: Labels = None) -> TaskTransformation:
     be negative.  If :math:`M^{+} d` sums to zero (opposite gradients), the update is zero.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       labels: see `dbmtl_jax.core`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.

@@ -7,11 +7,11 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Labels, PerTask
+from dbmtl_jax.core._types import Labels, PerTask, TaskCount
 
 
 def meta_balance(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     relax: float = 0.7,
     beta: float = 0.9,
@@ -29,7 +29,7 @@ def meta_balance(
     task do not change.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       relax: r, how far the norms are brought together: with 0 the update is the plain sum, with 1
         all gradients get the target's averaged norm.
       beta: β, the decay of the averages of the norms.

@@ -10,13 +10,13 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._min_norm import min_norm_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask
+from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
 
 def mgda(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     normalization: Normalization = "none",
     scale_own: bool = True,
@@ -31,7 +31,7 @@ def mgda(
     weights are found on the [T, T] Gramian by an interior-point method.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       normalization: what g_t is divided by first: nothing with "none", ‖g_t‖ with "l2", ℓ_t with
         "loss", ℓ_t ‖g_t‖ with "loss+".  The update is the combination of the divided gradients.
       scale_own: whether the gradients of a task's own parameters are multiplied by w_t, as in

@@ -14,7 +14,16 @@ from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, fused, transformation
-from dbmtl_jax.core._types import Array, Int, Labels, Memory, PerTask, PyTree, ScalarOrSchedule
+from dbmtl_jax.core._types import (
+    Array,
+    Int,
+    Labels,
+    Memory,
+    PerTask,
+    PyTree,
+    ScalarOrSchedule,
+    TaskCount,
+)
 
 Projection = Literal["simplex", "softmax"]
 
@@ -27,7 +36,7 @@ class MoCoState(NamedTuple):
 
 
 def moco(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     beta: ScalarOrSchedule = 0.5,
     beta_power: float = 0.5,
@@ -51,7 +60,7 @@ def moco(
     returns with λ = 0.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       beta: β in [0, 1], the step size of the averages y; or a schedule, k -> β_k.
       beta_power: σ_β; not used with a schedule.
       gamma: γ, the step size of the weights λ; or a schedule, k -> γ_k.

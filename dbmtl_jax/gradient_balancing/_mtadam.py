@@ -11,7 +11,7 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._task_linalg import per_task, squared_norms, stacked_zeros, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Int, Labels, PyTree
+from dbmtl_jax.core._types import Array, Int, Labels, PyTree, TaskCount
 
 
 class MTAdamState(NamedTuple):
@@ -24,7 +24,7 @@ class MTAdamState(NamedTuple):
 
 
 def mtadam(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -48,7 +48,7 @@ def mtadam(
     `optax.scale_by_learning_rate`.  The gradients of a task's own parameters go through plain Adam.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       b1: β1, the decay of the first moments.
       b2: β2, the decay of the second moments.
       b3: β3, the decay of the averaged norms n.

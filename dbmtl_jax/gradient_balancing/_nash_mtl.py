@@ -12,7 +12,7 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, Mask, PerTask, PyTree
+from dbmtl_jax.core._types import Array, Float, Int, Labels, Mask, PerTask, PyTree, TaskCount
 
 _MAX_ITERATIONS = 60
 
@@ -26,7 +26,7 @@ class NashMTLState(NamedTuple):
 
 
 def nash_mtl(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     update_every: int = 1,
     max_norm: float | None = 1.0,
@@ -45,7 +45,7 @@ def nash_mtl(
     the update is about zero before clipping.  A task whose gradient is zero is left out.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       update_every: the number of steps for which a solution α is used.  Another one is found
         earlier if other tasks are present.
       max_norm: the largest norm of the update of the shared parameters; None (also 0 or infinity):
@@ -67,6 +67,7 @@ def nash_mtl(
       ...     print(update, optax.tree.get(state, "alpha"))
       [1. 1.] [0.5  0.25]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("update_every", update_every, 1)
     if max_norm is not None:
         _checks.check_range("max_norm", max_norm, 0.0)

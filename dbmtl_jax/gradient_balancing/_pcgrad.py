@@ -8,11 +8,11 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, Seed
+from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, Seed, TaskCount
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
-def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTransformation:
+def pcgrad(num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None) -> TaskTransformation:
     r"""Projecting Conflicting Gradients.
 
     For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where
@@ -24,7 +24,7 @@ def pcgrad(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> TaskTran
     The projections are carried out on [T, T] coefficients, not on the gradients.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       seed: the seed of the random orders, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 

@@ -2,14 +2,14 @@
 
 from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import DTypeLike, Labels, ScalarOrSchedule
+from dbmtl_jax.core._types import DTypeLike, Labels, ScalarOrSchedule, TaskCount
 from dbmtl_jax.gradient_balancing import balance_magnitudes
 from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from dbmtl_jax.loss_balancing import scale_by_log_loss
 
 
 def db_mtl(
-    num_tasks: int,
+    num_tasks: TaskCount,
     beta: ScalarOrSchedule = 0.9,
     *,
     scale: Scale | float = "max",
@@ -32,7 +32,7 @@ def db_mtl(
     `balance_magnitudes`.  A task's own parameters get ∇log(ℓ_t + ε), neither averaged nor rescaled.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       beta: β_k, a number in [0, 1) or a schedule of k, e.g. `inverse_power_schedule(0.9, 0.5)`.
         With the number 0 there is no average and no [T, *shape] state.
       scale: α_k: "max" (as in the formula), "min", "mean" or "median" of the norms, or a constant.

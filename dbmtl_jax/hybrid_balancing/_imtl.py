@@ -3,13 +3,13 @@
 import optax
 
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import Labels
+from dbmtl_jax.core._types import Labels, TaskCount
 from dbmtl_jax.gradient_balancing import imtl_g
 from dbmtl_jax.loss_balancing import scale_by_imtl_l
 
 
 def imtl(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     weight_optimizer: optax.GradientTransformation | None = None,
     labels: Labels = None,

@@ -10,7 +10,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Labels, PerTask, PyTree
+from dbmtl_jax.core._types import Array, Int, Labels, PerTask, PyTree, TaskCount
 
 
 class DWAState(NamedTuple):
@@ -24,7 +24,7 @@ class DWAState(NamedTuple):
 
 
 def dwa(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     temperature: float = 2.0,
     steps_per_epoch: int = 1,
@@ -40,7 +40,7 @@ def dwa(
     times w_t.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       temperature: τ; larger values make the weights more equal.
       steps_per_epoch: the number of steps in an epoch.
       labels: see `dbmtl_jax.core`.
@@ -54,6 +54,7 @@ def dwa(
       >>> print(optax.tree.get(state, "loss_weights"))
       [1. 1.]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("temperature", temperature, 1e-6)
     _checks.check_range("steps_per_epoch", steps_per_epoch, 1)
 

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Labels, Memory, PerTask
+from dbmtl_jax.core._types import Labels, Memory, PerTask, TaskCount
 
 
-def gls(num_tasks: int, *, labels: Labels = None) -> LossBalancer:
+def gls(num_tasks: TaskCount, *, labels: Labels = None) -> LossBalancer:
     r"""Geometric Loss Strategy: descends the geometric mean of the losses.
 
     .. math:: \nabla \Big(\prod_t \ell_t\Big)^{1/T} = \sum_t w_t \nabla \ell_t, \qquad
@@ -18,7 +18,7 @@ def gls(num_tasks: int, *, labels: Labels = None) -> LossBalancer:
     positive is absent from the step, as the mean is not defined for it.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       labels: see `dbmtl_jax.core`.
 
     Source: Chennupati et al., MultiNet++, CVPR Workshops 2019.

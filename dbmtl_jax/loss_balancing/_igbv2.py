@@ -13,7 +13,7 @@ from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_f
 from dbmtl_jax.core._random import key_of
 from dbmtl_jax.core._task_linalg import accumulation_dtype, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Scalar, Seed
+from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Scalar, Seed, TaskCount
 from dbmtl_jax.loss_balancing import _soft_actor_critic as sac
 
 
@@ -51,7 +51,7 @@ _LOWEST = {
 
 
 def igbv2(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     steps_per_epoch: int = 1,
     learning_rate: optax.Schedule | None = None,
@@ -92,7 +92,7 @@ def igbv2(
     their gradient times the loss weight.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       steps_per_epoch: the number of steps in an epoch.
       learning_rate: the optax schedule of the model's optimizer, count -> η; None: η_0/η = 1.
       warmup_epochs: the number of epochs with random weights.

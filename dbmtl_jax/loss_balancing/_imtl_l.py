@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core._loss_balancer import LossBalancer, scaling_form
-from dbmtl_jax.core._types import Labels
+from dbmtl_jax.core._types import Labels, TaskCount
 from dbmtl_jax.loss_balancing._learnt import learnt_loss_balancer
 
 
 def imtl_l(
-    num_tasks: int,
+    num_tasks: TaskCount,
     *,
     weight_optimizer: optax.GradientTransformation | None = None,
     labels: Labels = None,
@@ -25,7 +25,7 @@ def imtl_l(
     s_t stays within ±30.  A negative loss has no minimum over s: its task is absent from the step.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
       labels: see `dbmtl_jax.core`.
 

@@ -4,11 +4,11 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import loss_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Labels, Memory, PerTask
+from dbmtl_jax.core._types import Labels, Memory, PerTask, TaskCount
 
 
 def scale_by_log_loss(
-    num_tasks: int, *, eps: float = 1e-8, labels: Labels = None
+    num_tasks: TaskCount, *, eps: float = 1e-8, labels: Labels = None
 ) -> TaskTransformation:
     r"""Turns the gradients of the losses into those of their logarithms.
 
@@ -23,7 +23,7 @@ def scale_by_log_loss(
     which tells the transformations that follow that the task is absent from this step.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       eps: ε, added to the loss.
       labels: see `dbmtl_jax.core`.
 

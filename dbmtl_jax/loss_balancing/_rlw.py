@@ -5,10 +5,10 @@ import jax
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Labels, PerTask, Seed
+from dbmtl_jax.core._types import Labels, PerTask, Seed, TaskCount
 
 
-def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalancer:
+def rlw(num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None) -> LossBalancer:
     r"""Random Loss Weighting.
 
     .. math:: w = \mathrm{softmax}(z), \qquad z \sim \mathcal N(0, I)
@@ -17,7 +17,7 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
     (not to T).  A task's own parameters get their gradient times w_t.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, or the names of the tasks.
       seed: the seed of the draws, an int or a key; the key is part of the state.
       labels: see `dbmtl_jax.core`.
 
@@ -33,7 +33,7 @@ def rlw(num_tasks: int, *, seed: Seed = 0, labels: Labels = None) -> LossBalance
 
     def weigh(tasks: Tasks, memory: RandomState) -> tuple[PerTask, RandomState]:
         memory, key = memory.draw()
-        z = jax.random.normal(key, (num_tasks,), tasks.losses.dtype)
+        z = jax.random.normal(key, (tasks.num_tasks,), tasks.losses.dtype)
         # If all tasks are absent, the softmax over none of them would be 0/0.
         weights = jax.nn.softmax(z, where=tasks.present | ~tasks.present.any())
         return weights, memory

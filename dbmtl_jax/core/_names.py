@@ -1,0 +1,96 @@
+"""Tasks that have names: their number, and mappings by name in the order of the tasks.
+
+With names everything that has an entry for each task is a mapping, and the tasks' order is that of
+the sorted names, in which JAX flattens a dict.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from dbmtl_jax.core._types import PyTree
+
+RESERVED = ("shared", "frozen")
+"""What labels mean something else by."""
+
+
+class NumTasks(int):
+    """T, and the names of the tasks if they have any."""
+
+    names: tuple[str, ...] | None
+
+    def __new__(cls, number: int, names: Iterable[str] | None = None) -> "NumTasks":
+        self = super().__new__(cls, number)
+        self.names = None if names is None else tuple(sorted(names))
+        return self
+
+
+def check_num_tasks(num_tasks: Any) -> NumTasks:
+    """T out of an int or a sequence of names.
+
+    Raises:
+      TypeError: for anything else.
+      ValueError: for T < 1, for names that are not unique, and for "shared" and "frozen".
+    """
+    if isinstance(num_tasks, NumTasks):
+        return num_tasks
+    if isinstance(num_tasks, list | tuple):
+        return NumTasks(len(num_tasks), check_names("num_tasks", num_tasks))
+    if isinstance(num_tasks, bool) or not isinstance(num_tasks, int | np.integer):
+        raise TypeError(f"num_tasks: expected an int or a sequence of names, found {num_tasks!r}")
+    if num_tasks < 1:
+        raise ValueError(f"num_tasks: expected at least 1, found {num_tasks}")
+    return NumTasks(int(num_tasks))
+
+
+def check_names(what: str, names: Iterable[Any]) -> list[str]:
+    """The names, or an error that says why they cannot be names of tasks.
+
+    Raises:
+      TypeError: for a name that is no string.
+      ValueError: for no name, a name twice, or a reserved one.
+    """
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: expected names of tasks (strings), found {name!r}")
+        if name in RESERVED:
+            raise ValueError(f"{what}: {name!r} is a label and cannot be the name of a task")
+    if not found:
+        raise ValueError(f"{what}: expected at least one name, found none")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{what}: expected every name once, found {found}")
+    return found
+
+
+def in_order(what: str, values: PyTree, num_tasks: int) -> PyTree:
+    """A mapping by name as a list in the order of the tasks; without names the value itself.
+
+    Raises:
+      TypeError: for a mapping where the tasks have no names, or the other way round.
+      ValueError: for missing or unknown names.
+    """
+    names = getattr(num_tasks, "names", None)
+    if names is None:
+        if isinstance(values, Mapping):
+            raise TypeError(
+                f"{what}: expected an array of shape ({num_tasks},), as num_tasks={num_tasks} has "
+                f"no names, found a mapping of {', '.join(map(str, values))}; pass the names as "
+                "num_tasks"
+            )
+        return values
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{what}: expected a mapping of the tasks {', '.join(names)}, as num_tasks has these "
+            f"names, found {type(values).__name__}"
+        )
+    missing, unknown = set(names) - set(values), set(values) - set(names)
+    if missing or unknown:
+        found = [
+            f"{kind} {', '.join(map(repr, sorted(some, key=str)))}"
+            for kind, some in (("missing", missing), ("unknown", unknown))
+            if some
+        ]
+        raise ValueError(f"{what}: expected the tasks {', '.join(names)}: {'; '.join(found)}")
+    return [values[name] for name in names]
