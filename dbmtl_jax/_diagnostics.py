@@ -73,8 +73,7 @@ def diagnostics(opt_state: Any, names: Sequence[str] | None = None) -> Any:
             f"opt_state: expected the state of one method of dbmtl_jax, found {len(states)} in "
             f"{type(opt_state).__name__}"
         )
-    found = _of(states[0], opt_state)
-    return found if names is None else Diagnostics(*(_by_name(field, names) for field in found))
+    return _of(states[0], opt_state, names)
 
 
 def report_skipped(opt_state: Any, names: Sequence[str] | None = None) -> list[str]:
@@ -131,24 +130,23 @@ _REASONS = {
 }
 
 
-def _by_name(field: Array | None, names: Sequence[str]) -> dict[str, Array] | None:
-    return None if field is None else dict(zip(sorted(names), field, strict=True))
-
-
-def _of(state: MultiTaskState, opt_state: Any) -> Diagnostics:
+def _of(state: MultiTaskState, opt_state: Any, names: Sequence[str] | None) -> Diagnostics:
     seen = _array(state.steps) > 0
     norms, weights = _array(state.norms), _array(state.weights)
-
-    def where_seen(values: Array) -> Array:
-        return jnp.where(seen, values, jnp.nan)
-
     factors = [_array(s.loss_weights) for s in _found(opt_state, (LossBalancingState,))]
+
+    def where_seen(values: Array) -> Any:
+        return by_name(jnp.where(seen, values, jnp.nan))
+
+    def by_name(values: Array) -> Any:
+        return values if names is None else dict(zip(sorted(names), values, strict=True))
+
     return Diagnostics(
         norms=where_seen(jnp.where(norms < 0, jnp.nan, norms)),
         weights=None if weights is None else where_seen(weights),
         loss_weights=where_seen(math.prod(factors)) if factors else None,
-        skipped=_array(state.skipped),
-        present=_array(state.present),
+        skipped=by_name(_array(state.skipped)),
+        present=by_name(_array(state.present)),
     )
 
 

@@ -22,9 +22,8 @@ def checked_losses(losses: Any) -> list[Array] | Array:
         return checked_losses([losses[name] for name in names])
     if isinstance(losses, list | tuple):
         if not losses or any(_shape(loss) != () for loss in losses):
-            found = (
-                f"a {type(losses).__name__} of {', '.join(map(_described, losses)) or 'nothing'}"
-            )
+            parts = ", ".join(map(_described, losses)) or "nothing"
+            found = f"a {type(losses).__name__} of {parts}"
             hint = (
                 "; pass has_aux=True if the last is auxiliary output, and return the losses without "
                 "their total"
