@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 from dbmtl_jax.core._types import Array, PyTree
 from dbmtl_jax.engine._jaxpr import Atom, Values, contains, inlined, run, struct_of, value_of
 from dbmtl_jax.engine._separate import separated
+from dbmtl_jax.engine._shard_map import varying_axes, varying_over
 
 Tasks = frozenset[int]
 
@@ -107,7 +108,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         inputs = [struct_of(v) for v in (*at_cut, *beyond)]
         if not isinstance(output, Var) or output in known:
             return [jnp.zeros(x.shape, x.dtype) for x in inputs]  # a constant
-        one = jnp.ones((), struct_of(output).dtype)
+        one = varying_over(varying_axes(output.aval), jnp.ones((), struct_of(output).dtype))
         return list(jax.linear_transpose(loss, *inputs)(one))
 
     pieces = [own_piece(task) for task in range(num_tasks)]

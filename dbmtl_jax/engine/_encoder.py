@@ -11,6 +11,7 @@ from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, like_losses, scalar_loss, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
+from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
@@ -82,6 +83,19 @@ def encoder_value_and_task_grads(
 
         def encode(p):
             return with_aux(encoder, has_aux)(p, *args)
+
+        def losses_of(both):
+            z, _ = encode(both[0])
+            each = zip(keys, functions, in_order("params[1]", both[1], num_tasks), strict=True)
+            return [
+                scalar_loss(head, f"heads[{key!r}]", has_aux)(own, z, *args)[0]
+                for key, head, own in each
+            ]
+
+        axes = axes_of_losses(losses_of, params)
+        check_stream(axes, stream)
+        encoder_params, head_params = varying_over(axes, params)
+        of_heads = in_order("params[1]", head_params, num_tasks)
 
         representation, push, encoder_aux = jax.linearize(encode, encoder_params, has_aux=True)
         losses, head_aux, head_grads, cotangents = [], [], [], []

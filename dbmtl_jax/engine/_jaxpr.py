@@ -8,6 +8,7 @@ them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
@@ -72,9 +73,14 @@ def value_of(atom: Atom, values: Values) -> Array:
 
 
 def struct_of(variable: Var) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of a variable."""
-    aval = variable.aval
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)  # type: ignore[attr-defined]
+    """The type of a variable: shape, dtype, and how it lies on a mesh if there is one."""
+    aval: Any = variable.aval
+    where = {}
+    if not aval.sharding.mesh.empty:
+        where["sharding"] = aval.sharding
+        if aval.manual_axis_type.varying:
+            where["manual_axis_type"] = aval.manual_axis_type
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **where)
 
 
 _JIT = frozenset({"jit", "pjit"})

@@ -25,7 +25,7 @@ def checked_losses(losses: Any) -> list[Array] | Array:
             parts = ", ".join(map(_described, losses)) or "nothing"
             found = f"a {type(losses).__name__} of {parts}"
             hint = (
-                "; pass has_aux=True if the last is auxiliary output, and return the losses without "
+                "; pass has_aux=True if the last is auxiliary output, and return losses without "
                 "their total"
                 if len(losses) == 2
                 else ""

@@ -10,6 +10,7 @@ from dbmtl_jax.core._names import check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
+from dbmtl_jax.engine._shard_map import axes_of_losses, varying_over
 from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
 
 
@@ -63,20 +64,24 @@ def per_task_value_and_grads(
     def per_task_value_and_grads_fun(params, *args):
         check_differentiable(params)
         num_tasks = leading_axis(args)
-        if callable(fun):
-            one_task = jax.tree.map(lambda x: x[0], args)
-            traced = jax.make_jaxpr(lambda p: fun(p, *one_task))(params).jaxpr
-            chosen = choose(mode, chunk_size, num_tasks, lambda name: contains(traced, name))
-            (losses, aux), grads = map_tasks(lambda a: differentiated[0](params, *a), args, chosen)
-        else:
-            if len(functions) != num_tasks:
-                raise ValueError(
-                    f"fun: expected {num_tasks} functions, one for each slice of the arguments' "
-                    f"first axis, found {len(functions)}"
-                )
+        if not callable(fun) and len(functions) != num_tasks:
+            raise ValueError(
+                f"fun: expected {num_tasks} functions, one for each slice of the arguments' "
+                f"first axis, found {len(functions)}"
+            )
+
+        def rows_of(p):
+            if callable(fun):
+                one_task = jax.tree.map(lambda x: x[0], args)
+                traced = jax.make_jaxpr(lambda p: fun(p, *one_task))(p).jaxpr
+                chosen = choose(mode, chunk_size, num_tasks, lambda name: contains(traced, name))
+                return map_tasks(lambda a: differentiated[0](p, *a), args, chosen)
             slices = [jax.tree.map(lambda x, t=t: x[t], args) for t in range(num_tasks)]
-            rows = [f(params, *a) for f, a in zip(differentiated, slices, strict=True)]
-            (losses, aux), grads = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+            rows = [f(p, *a) for f, a in zip(differentiated, slices, strict=True)]
+            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+        axes = axes_of_losses(lambda p: rows_of(p)[0][0], params)
+        (losses, aux), grads = rows_of(varying_over(axes, params))
         labels_ = _labels.resolve(labels, params, num_tasks)
         own = jax.tree.map(
             lambda label, leaf: leaf if label == _labels.SHARED else leaf[label], labels_, grads
@@ -96,14 +101,17 @@ def _by_name(
     def by_name(params, *args):
         check_differentiable(params)
         columns = [in_order(f"args[{i}]", arg, num_tasks) for i, arg in enumerate(args)]
-        losses, auxes, rows = [], [], []
-        for task, name in enumerate(names):
-            loss_of = scalar_loss(functions[name], f"fun[{name!r}]", has_aux)
-            grad_of = jax.value_and_grad(loss_of, has_aux=True)
-            (loss, aux), row = grad_of(params, *(column[task] for column in columns))
-            losses.append(loss)
-            auxes.append(aux)
-            rows.append(row)
+
+        def of_task(p, task):
+            loss_of = scalar_loss(functions[names[task]], f"fun[{names[task]!r}]", has_aux)
+            arguments = [column[task] for column in columns]
+            return jax.value_and_grad(loss_of, has_aux=True)(p, *arguments)
+
+        tasks = range(num_tasks)
+        axes = axes_of_losses(lambda p: [of_task(p, task)[0][0] for task in tasks], params)
+        params = varying_over(axes, params)
+        found, rows = zip(*(of_task(params, task) for task in tasks), strict=True)
+        losses, auxes = zip(*found, strict=True)
         labels_ = _labels.resolve(labels, params, num_tasks)
         grads = jax.tree.map(
             lambda label, *leaves: jnp.stack(leaves) if label == _labels.SHARED else leaves[label],

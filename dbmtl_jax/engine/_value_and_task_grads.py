@@ -16,6 +16,7 @@ from dbmtl_jax.engine._losses import (
 )
 from dbmtl_jax.engine._own import jacobian_of, own_grads
 from dbmtl_jax.engine._pending import PendingTaskGrads
+from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
 
@@ -84,6 +85,9 @@ def value_and_task_grads(
             return values, aux
 
         check_differentiable(params)
+        axes = axes_of_losses(lambda p: losses_and_aux(p)[0], params)
+        check_stream(axes, stream)
+        params = varying_over(axes, params)
         losses, derivative, aux = derivative_of(losses_and_aux, params)
         num_tasks = found[0]
         labels_ = _labels.resolve(labels, params, num_tasks)
