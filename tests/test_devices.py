@@ -13,16 +13,27 @@ MAGNIFIED = {"aligned_mtl": 10}
 """Where small eigenvalues magnify what the order of additions changes."""
 
 
-@pytest.fixture(scope="module")
-def found():
+def run(module):
+    """What a program with devices of its own prints."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.helpers.many_devices"],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-W", "error", "-m", module], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found():
+    return run("tests.helpers.many_devices")
+
+
+def test_task_grads_inside_of_shard_map_are_those_of_one_device():
+    """Losses and gradients averaged afterwards, or losses inside, as JAX has it by default."""
+    found = run("tests.helpers.shard_map_run")
+    message = found.pop("refused")
+    assert "losses that differ over the axes data; average them within the function" in message
+    assert len(found) > 20
+    assert all(value < TOLERANCE for value in found.values()), found
 
 
 @pytest.mark.parametrize("method", dbmtl.METHODS)

@@ -45,6 +45,6 @@ def check_stream(axes: frozenset[str], stream: bool) -> None:
         names = ", ".join(sorted(axes))
         raise ValueError(
             "stream: expected losses that are the same on all devices, found losses that differ "
-            f"over the axes {names}; average them within the function (jax.lax.pmean), or stack the "
-            "gradients (stream=False) and average them and the losses before tx.update"
+            f"over the axes {names}; average them within the function (jax.lax.pmean), or stack "
+            "the gradients (stream=False) and average them and the losses before tx.update"
         )
