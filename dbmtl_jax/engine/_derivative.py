@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
 from dbmtl_jax.core._types import Array, PyTree
-from dbmtl_jax.engine._jaxpr import Atom, Values, contains, inlined, run, struct_of, value_of
+from dbmtl_jax.engine._jaxpr import Values, contains, inlined, run, struct_of
 from dbmtl_jax.engine._separate import separated
 from dbmtl_jax.engine._shard_map import varying_axes, varying_over
 
@@ -61,10 +61,16 @@ def derivative_of(
 class Cut(NamedTuple):
     """A derivative in two pieces."""
 
-    cotangents: list[list[Array]]  # for every task, those of its loss for the values at the cut
-    own: list[list[Array | None]]  # for every task, those for the parameters beyond it
+    num_tasks: int
+    # (task, cotangent of its loss) -> those of the values at the cut
+    piece: Callable[[int, Array], list[Array]]
+    own: Callable[[int], dict[int, Array]]  # task -> its loss's of the parameters beyond the cut
     push: Callable[[Sequence[Array]], list[Array]]  # tangents of the parameters -> of the cut
+    push_all: Callable[
+        [Sequence[Array]], list[Array]
+    ]  # tangents of the parameters -> of the losses
     pull: Callable[[Sequence[Array]], list[Array]]  # cotangents of the cut -> of the parameters
+    at_parameters: bool  # whether losses part at parameters, before anything is computed of them
 
 
 def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
@@ -95,29 +101,40 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         transposed = jax.linear_transpose(lambda *x: push(x), *map(struct_of, jaxpr.invars))
         return list(transposed(list(cotangents)))
 
-    def own_piece(task: int) -> list[Array]:
+    def push_all(tangents: Sequence[Array]) -> list[Array]:
+        values = known | dict(zip(jaxpr.invars, tangents, strict=True))
+        run(jaxpr, [*shared, *private], values)
+        zero = jnp.zeros(())
+        return [values[v] if isinstance(v, Var) and v not in known else zero for v in jaxpr.outvars]
+
+    def piece_of(task: int, seed: Array) -> list[Array]:
         """The cotangents of one loss for the values at the cut and beyond."""
         output = jaxpr.outvars[task]
+        inputs = [struct_of(v) for v in (*at_cut, *beyond)]
+        if not isinstance(output, Var) or output in known:
+            return [jnp.zeros(x.shape, x.dtype) for x in inputs]  # a constant
         needed = _needed(private, output)
 
         def loss(*tangents: Array) -> Array:
             values = known | dict(zip([*at_cut, *beyond], tangents, strict=True))
             run(jaxpr, needed, values)
-            return value_of(output, values)
+            return values[output]
 
-        inputs = [struct_of(v) for v in (*at_cut, *beyond)]
-        if not isinstance(output, Var) or output in known:
-            return [jnp.zeros(x.shape, x.dtype) for x in inputs]  # a constant
-        one = varying_over(varying_axes(output.aval), jnp.ones((), struct_of(output).dtype))
-        return list(jax.linear_transpose(loss, *inputs)(one))
+        seed = varying_over(varying_axes(output.aval), seed.astype(struct_of(output).dtype))
+        return list(jax.linear_transpose(loss, *inputs)(seed))
 
-    pieces = [own_piece(task) for task in range(num_tasks)]
-    of_beyond = [dict(zip(beyond, piece[len(at_cut) :], strict=True)) for piece in pieces]
+    def own(task: int) -> dict[int, Array]:
+        positions = [i for i, here in enumerate(is_shared) if not here]
+        return dict(zip(positions, piece_of(task, jnp.ones(()))[len(at_cut) :], strict=True))
+
     return Cut(
-        [piece[: len(at_cut)] for piece in pieces],
-        [[found.get(v) for v in jaxpr.invars] for found in of_beyond],
+        num_tasks,
+        lambda task, seed: piece_of(task, seed)[: len(at_cut)],
+        own,
         push,
+        push_all,
         pull,
+        any(v in at_cut for v in through),
     )
 
 
@@ -165,7 +182,7 @@ def _pieces(jaxpr: Jaxpr, known: Values, num_tasks: int) -> tuple[list[JaxprEqn]
     return shared, private
 
 
-def _needed(equations: Sequence[JaxprEqn], output: Atom) -> list[JaxprEqn]:
+def _needed(equations: Sequence[JaxprEqn], output: Var) -> list[JaxprEqn]:
     """The equations that an output needs, in their order."""
     wanted, found = {output}, []
     for equation in reversed(equations):

@@ -121,10 +121,12 @@ def encoder_value_and_task_grads(
             mode, chunk_size, num_tasks, lambda name: contains(linear.jaxpr, name), stream=stream
         )
         jacobian = Jacobian(
+            num_tasks,
+            lambda task, _: cotangents[task],
             pull,
-            cotangents,
             lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
             chosen[0] == "unroll",
+            cotangents,
         )
         # The heads keep the container they came in, so that grads and params are one tree.
         same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._types import Array, PerTask, PyTree
+from dbmtl_jax.core._task_linalg import accumulation_dtype, squared_norm, weighted_sum
+from dbmtl_jax.core._types import Array, Mask, PerTask, PyTree
 from dbmtl_jax.engine._task_map import Mode, map_tasks
 
 
@@ -21,22 +22,77 @@ from dbmtl_jax.engine._task_map import Mode, map_tasks
 class Jacobian:
     """T gradients with regard to the shared leaves, as functions."""
 
+    num_tasks: int
+    # (task, 1) -> cotangents; row t of the Jacobian is pull(piece(t, 1))
+    piece: Callable[[int, Array], Sequence[Array]]
     pull: Callable[[Sequence[Array]], list[Array]]  # a cotangent to the shared leaves
-    rows: Sequence[Sequence[Array]]  # row t of the Jacobian is pull(rows[t])
-    push: Callable[[Sequence[Array]], Sequence[Array]]  # tangents of the shared leaves forward
+    push: Callable[[Sequence[Array]], Sequence[Array]]  # tangents of the shared leaves, forward
     unroll: bool  # whether tasks follow each other in the program; else they run in a loop
+    # The cotangents of every task; None where they are as large as rows, and are not stored.
+    stored: Sequence[Sequence[Array]] | None
+    push_all: Callable[[Sequence[Array]], Sequence[Array]] | None = None  # `push` up to the losses
+    scales: PerTask | None = None  # row t times scales[t]
 
-    @functools.cached_property
+    @property
+    def rows(self) -> list[list[Array]]:
+        """The cotangents of every task."""
+        return [self._scaled_piece(t, jnp.ones(())) for t in range(self.num_tasks)]
+
+    @property
     def cotangents(self) -> list[Array]:
         """The cotangents of all tasks, [T, ...] each."""
         return [jnp.stack(column) for column in zip(*self.rows, strict=True)]
 
+    def reader(self) -> Callable[[int | Array, Array], list[Array]]:
+        """(task, wait) -> its cotangents.  The task may be traced; `wait` is 0, and waited for."""
+        if self.stored is not None:
+            stacked = self.cotangents
+            return lambda task, wait: [
+                jax.lax.dynamic_index_in_dim(c, task + wait, keepdims=False) for c in stacked
+            ]
+        pieces = [functools.partial(self._scaled_piece, t) for t in range(self.num_tasks)]
+
+        def read(task: int | Array, wait: Array) -> list[Array]:
+            one = 1.0 + wait
+            return pieces[task](one) if isinstance(task, int) else jax.lax.switch(task, pieces, one)
+
+        return read
+
+    def weighted(self, weights: PerTask, present: Mask) -> list[Array]:
+        """Σ_t w_t c_t over the present tasks."""
+        if self.stored is not None:
+            return [weighted_sum(weights, present, c) for c in self.cotangents]
+        total: list[Array] | None = None
+        for task in range(self.num_tasks):
+            part = [
+                jnp.where(present[task], weights[task] * c, 0).astype(c.dtype)
+                for c in self._scaled_piece(task, jnp.ones(()))
+            ]
+            total = part if total is None else [a + b for a, b in zip(total, part, strict=True)]
+        return total or []
+
+    def squared_norms(self) -> PerTask:
+        """‖c_t‖²: not finite if row t cannot be."""
+        return jnp.stack([squared_norm(row) for row in self.rows])
+
+    def along(self, row: Sequence[Array]) -> PerTask:
+        """J r, the inner products of all rows with one."""
+        conjugate = [leaf.conj() for leaf in row]
+        if self.push_all is not None:
+            found = jnp.stack([x.real for x in self.push_all(conjugate)])
+            return found if self.scales is None else found * self.scales
+        values = jnp.zeros((self.num_tasks,), accumulation_dtype(*row))
+        for c, tangent in zip(self.cotangents, self.push(conjugate), strict=True):
+            # An entry where c is zero does not count, even if its tangent is infinite.
+            products = jnp.where(c != 0, c * tangent[None], 0)
+            values += jnp.sum(products.real, axis=tuple(range(1, c.ndim)))
+        return values
+
     def scaled(self, scales: PerTask) -> "Jacobian":
         """Row t times a scale."""
-        rows = [
-            [(scales[task] * c).astype(c.dtype) for c in row] for task, row in enumerate(self.rows)
-        ]
-        return dataclasses.replace(self, rows=rows)
+        return dataclasses.replace(
+            self, scales=scales if self.scales is None else self.scales * scales
+        )
 
     def stacked(self, chosen: tuple[Mode, int | None]) -> list[Array]:
         """Every row, computed as chosen: the shared leaves [T, *shape]."""
@@ -44,6 +100,12 @@ class Jacobian:
             return map_tasks(self.pull, self.cotangents, chosen)
         computed = [self.pull(row) for row in self.rows]
         return [jnp.stack(column) for column in zip(*computed, strict=True)]
+
+    def _scaled_piece(self, task: int, one: Array) -> list[Array]:
+        piece = list(self.piece(task, one) if self.stored is None else self.stored[task])
+        if self.scales is None:
+            return piece
+        return [(self.scales[task] * c).astype(c.dtype) for c in piece]
 
 
 def assemble(labels: PyTree, shared: Sequence[PyTree], own: Sequence[PyTree]) -> PyTree:

@@ -56,10 +56,7 @@ def like_losses(values: list[Array] | Array, num_tasks: NumTasks) -> PyTree:
 
 def _shape(x: Any) -> tuple[int, ...] | None:
     """The shape of an array or a number; None for anything else."""
-    try:
-        return tuple(jnp.shape(x))
-    except (TypeError, ValueError):
-        return None
+    return tuple(jnp.shape(x)) if hasattr(x, "dtype") or isinstance(x, int | float) else None
 
 
 def _described(x: Any) -> str:

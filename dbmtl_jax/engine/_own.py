@@ -20,16 +20,25 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) ->
         pulled = zip(pieces.pull(cotangents), is_shared, strict=True)
         return [leaf for leaf, here in pulled if here]
 
-    def push(tangents: Sequence[Array]) -> list[Array]:
+    def whole(tangents: Sequence[Array]) -> list[Array]:
         rest = iter(tangents)
-        return pieces.push(
-            [
-                next(rest) if here else jnp.zeros_like(leaf)
-                for here, leaf in zip(is_shared, leaves, strict=True)
-            ]
-        )
+        return [
+            next(rest) if here else jnp.zeros_like(leaf)
+            for here, leaf in zip(is_shared, leaves, strict=True)
+        ]
 
-    return Jacobian(pull, pieces.cotangents, push, unroll)
+    # Where losses part at parameters their cotangents are rows.
+    lazy = pieces.at_parameters
+    one = jnp.ones(())
+    return Jacobian(
+        pieces.num_tasks,
+        pieces.piece,
+        pull,
+        lambda tangents: pieces.push(whole(tangents)),
+        unroll,
+        None if lazy else [pieces.piece(task, one) for task in range(pieces.num_tasks)],
+        (lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,
+    )
 
 
 def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array | None]:
@@ -49,9 +58,9 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
                 f"params{jax.tree_util.keystr(path)}: expected that the loss of task {label} alone "
                 f"depends on it, as it is labelled its own; found that of task {others[0]}, too"
             )
-        gradient = pieces.own[label][i]
+        gradient = pieces.own(label)[i]
         if derivative.readers[i] - {label}:
             # An array of losses hides what is whose.  The compiler drops all but this leaf.
-            gradient += pieces.pull(pieces.cotangents[label])[i]
+            gradient += pieces.pull(pieces.piece(label, jnp.ones(())))[i]
         found.append(gradient)
     return found

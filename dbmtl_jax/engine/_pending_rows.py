@@ -12,8 +12,6 @@ from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
     real_leaves,
     squared_norm,
-    squared_norms,
-    weighted_sum,
     wide_dtype,
 )
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
@@ -47,7 +45,7 @@ class PendingRows(NamedTuple):
         return self._unflatten(self._fold(write, empty))
 
     def squared_sources(self) -> PerTask:
-        return squared_norms(self.jacobian.cotangents, self._num_tasks)
+        return self.jacobian.squared_norms()
 
     def squared_norms(self) -> PerTask:
         def square(task: int | Array, row: list[Array], squares: Array) -> tuple[PyTree, Array]:
@@ -59,17 +57,9 @@ class PendingRows(NamedTuple):
     def gramian(self) -> Float[Array, "T T"]:
         if not self._can_push():
             return self.computed().gramian()
-        push = self.jacobian.push
-        cotangents = self.jacobian.cotangents
 
         def column(task: int | Array, row: list[Array], matrix: Array) -> tuple[PyTree, Array]:
-            # (J J_tᵀ)_s = ⟨c_s, tangent⟩.
-            tangents = push([leaf.conj() for leaf in row])
-            values = jnp.zeros((self._num_tasks,), matrix.dtype)
-            for c, tangent in zip(cotangents, tangents, strict=True):
-                # An entry where c is zero does not count, even if its tangent is infinite.
-                products = jnp.where(c != 0, c * tangent[None], 0)
-                values += jnp.sum(products.real, axis=tuple(range(1, c.ndim)))
+            values = self.jacobian.along(row).astype(matrix.dtype)
             # The row's own norm is more precise than one pushed forward and back.
             square = _square(row)
             return matrix.at[task].set(values.at[task].set(square)), square
@@ -79,11 +69,7 @@ class PendingRows(NamedTuple):
         return (matrix + matrix.T) / 2
 
     def sum(self, weights: PerTask, present: Mask) -> PyTree:
-        return self._unflatten(
-            self.jacobian.pull(
-                [weighted_sum(weights, present, c) for c in self.jacobian.cotangents]
-            )
-        )
+        return self._unflatten(self.jacobian.pull(self.jacobian.weighted(weights, present)))
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
@@ -121,7 +107,7 @@ class PendingRows(NamedTuple):
 
     @property
     def _num_tasks(self) -> int:
-        return len(self.jacobian.rows)
+        return self.jacobian.num_tasks
 
     @property
     def _dtype(self) -> jnp.dtype:
@@ -130,24 +116,18 @@ class PendingRows(NamedTuple):
     def _unflatten(self, leaves: list[Array]) -> PyTree:
         return jax.tree.unflatten(jax.tree.structure(self.shapes), leaves)
 
-    def _row(self, task: int | Array) -> list[Array]:
-        one = jax.tree.map(
-            lambda c: jax.lax.dynamic_index_in_dim(c, task, keepdims=False),
-            self.jacobian.cotangents,
-        )
-        return self.jacobian.pull(one)
-
     def _fold(
         self, body: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree
     ) -> PyTree:
         """`carry, square = body(t, row t, carry)` for one task after the other."""
+        read, pull = self.jacobian.reader(), self.jacobian.pull
+        wait = jnp.zeros((), jnp.int32)
         if not self.jacobian.unroll:
             return jax.lax.fori_loop(
-                0, self._num_tasks, lambda t, carry: body(t, self._row(t), carry)[0], carry
+                0, self._num_tasks, lambda t, carry: body(t, pull(read(t, wait)), carry)[0], carry
             )
-        wait = jnp.zeros((), jnp.int32)
         for task in range(self._num_tasks):
-            carry, square = body(task, self._row(task + wait), carry)
+            carry, square = body(task, pull(read(task, wait)), carry)
             # Always 0.  The next row cannot be computed before this one is used up; the compiler
             # would otherwise start them all, and keep them all.
             wait = (square < -1).astype(jnp.int32)
@@ -159,7 +139,7 @@ class PendingRows(NamedTuple):
         if any(accumulation_dtype(struct) != struct.dtype for struct in structs):
             return False
         row = [jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for struct in structs]
-        return not contains(jax.make_jaxpr(self.jacobian.push)(row).jaxpr, "custom_lin")
+        return not contains(jax.make_jaxpr(self.jacobian.along)(row).jaxpr, "custom_lin")
 
 
 def _wide(array: Array) -> Array:

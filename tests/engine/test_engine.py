@@ -224,7 +224,7 @@ def test_auto_unrolls_few_tasks_and_convolutions_and_loops_over_the_rest():
     [
         (lambda p: p.sum(), r"fun: expected losses of shape \(T,\) or T scalars, found shape \(\)"),
         (lambda p: p[None], r"found shape \(1, 3\)"),
-        (lambda p: [p.sum(), p], r"expected a sequence of T scalar losses, found shapes"),
+        (lambda p: [p.sum(), p], r"T scalar losses, found a list of shape \(\), shape \(3,\)"),
         (lambda p: [], "expected a sequence of T scalar losses"),
     ],
 )

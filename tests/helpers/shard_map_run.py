@@ -80,7 +80,7 @@ def step(engine, name, stream, inside, average, x, y):
 
 def main():
     _, ((x, y), *_) = network()
-    mesh = jax.make_mesh((4,), ("data",))
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     found = {}
     for engine in ENGINES:
         for name in METHODS if engine == "losses" else ("db_mtl",):
