@@ -129,6 +129,8 @@ def _merging(
         if merged.present is not None:
             tasks = tasks._replace(present=merged.present)
         shared, present = _without_a_bad_sum(merged.updates, tasks)
+        if strict():
+            shared = _poisoned(shared, tasks, step)
         own_scales = tasks.own_scales
         if merged.own_weights is not None:
             own_scales = own_scales * merged.own_weights
@@ -244,6 +246,15 @@ def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
         return updates, tasks.present
     finite = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
     return jax.tree.map(lambda x: jnp.where(finite, x, 0), updates), tasks.present & finite
+
+
+def _poisoned(updates: PyTree, tasks: Tasks, step: _checks.Step) -> PyTree:
+    """The updates, NaN if a task is not usable: `jax_debug_nans` finds a NaN, but no infinity."""
+    bad = ~jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
+    for values in (tasks.squares, step.losses):
+        if values is not None:
+            bad |= jnp.any(step.mask & ~jnp.isfinite(values))
+    return jax.tree.map(lambda x: jnp.where(bad, jnp.nan, x), updates)
 
 
 def _cause(step: _checks.Step, tasks: Tasks, merged: Merged) -> Int[Array, " T"]:
