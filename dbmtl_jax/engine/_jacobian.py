@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._task_linalg import accumulation_dtype, squared_norm, weighted_sum
 from dbmtl_jax.core._types import Array, Mask, PerTask, PyTree
+from dbmtl_jax.engine._shard_map import over_devices
 from dbmtl_jax.engine._task_map import Mode, map_tasks
 
 
@@ -73,7 +74,7 @@ class Jacobian:
 
     def squared_norms(self) -> PerTask:
         """‖c_t‖²: not finite if row t cannot be."""
-        return jnp.stack([squared_norm(row) for row in self.rows])
+        return jnp.stack([sum(over_devices(squared_norm([c])) for c in row) for row in self.rows])
 
     def along(self, row: Sequence[Array]) -> PerTask:
         """J r, the inner products of all rows with one."""
@@ -85,7 +86,7 @@ class Jacobian:
         for c, tangent in zip(self.cotangents, self.push(conjugate), strict=True):
             # An entry where c is zero does not count, even if its tangent is infinite.
             products = jnp.where(c != 0, c * tangent[None], 0)
-            values += jnp.sum(products.real, axis=tuple(range(1, c.ndim)))
+            values += over_devices(jnp.sum(products.real, axis=tuple(range(1, c.ndim))))
         return values
 
     def scaled(self, scales: PerTask) -> "Jacobian":

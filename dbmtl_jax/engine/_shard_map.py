@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from dbmtl_jax.core._types import PyTree
+from dbmtl_jax.core._types import Array, PyTree
 
 
 def varying_axes(x: Any) -> frozenset[str]:
@@ -37,6 +37,12 @@ def varying_over(axes: frozenset[str], params: PyTree) -> PyTree:
         return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(cast, params) if axes else params
+
+
+def over_devices(total: Array) -> Array:
+    """A total of what differs from device to device, summed over the devices."""
+    axes = tuple(sorted(varying_axes(total)))
+    return jax.lax.psum(total, axes) if axes else total
 
 
 def check_stream(axes: frozenset[str], stream: bool) -> None:

@@ -83,7 +83,7 @@ def main():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     found = {}
     for engine in ENGINES:
-        for name in METHODS if engine == "losses" else ("db_mtl",):
+        for name in METHODS if engine == "losses" else ("db_mtl", "pcgrad"):
             expected = jax.jit(functools.partial(step, engine, name, False, False, False))(x, y)
             for recipe, options in {
                 "after": (False, False, True),
