@@ -15,7 +15,6 @@ import optax
 
 from dbmtl_jax._diagnostics import diagnostics
 from dbmtl_jax.core._types import Array, PyTree
-from dbmtl_jax.engine import value_and_task_grads
 from dbmtl_jax.testing._samplers import sample_losses, sample_params, sample_task_grads
 from dbmtl_jax.testing._subject import STEPS, Batch, Subject, batch, batches, run
 
@@ -171,36 +170,6 @@ def check_no_task_left(subject: Subject) -> None:
         merged, moved = subject.update(*case)
         chex.assert_trees_all_equal(merged, sample_params())
         chex.assert_tree_all_finite(moved)
-
-
-def check_streaming(subject: Subject) -> None:
-    """Gradients that stream give the updates of stacked ones."""
-    num_tasks, tx = subject.num_tasks, subject.tx
-    if not subject.aggregates:
-        return
-    keys = jax.random.split(jax.random.key(0), 4)
-    params = {"w": jax.random.normal(keys[0], (2, 8)), "b": jnp.ones(8)}
-    # Gradients far from collinear: otherwise rounding decides about weights.
-    heads = jax.random.normal(keys[1], (num_tasks, 8))
-
-    def losses_of(params: PyTree, x: Array) -> list[Array]:
-        z = jnp.tanh(x @ params["w"] + params["b"][None])
-        return [jnp.mean((z @ head - 1) ** 2) * 3.0**t for t, head in enumerate(heads)]
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def step(stream: bool, state: Any, x: Array, mask: Array) -> tuple[PyTree, Any]:
-        losses, grads = value_and_task_grads(losses_of, stream=stream)(params, x)
-        return tx.update(grads, state, params, losses=losses, task_mask=mask)
-
-    stacked = streamed = tx.init(params)
-    for k in range(2):
-        x = jax.random.normal(keys[2 + k], (4, 2))
-        mask = batch(num_tasks, k)[2]
-        expected, stacked = step(False, stacked, x, mask)
-        found, streamed = step(True, streamed, x, mask)
-        # Both ways of computing inner products round, and small eigenvalues magnify that.
-        chex.assert_trees_all_close(found, expected, rtol=20 * subject.rtol, atol=20 * subject.atol)
-    chex.assert_trees_all_equal_shapes_and_dtypes(streamed, stacked)
 
 
 def check_own_parameters(subject: Subject) -> None:

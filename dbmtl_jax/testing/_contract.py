@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from dbmtl_jax.testing import _clauses
 from dbmtl_jax.testing._properties import Factory
+from dbmtl_jax.testing._streaming_clause import check_streaming
 from dbmtl_jax.testing._subject import Subject, subject_of
 
 _CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
@@ -18,7 +19,7 @@ _CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "masks": _clauses.check_masks,
         "bad tasks": _clauses.check_bad_tasks,
         "no task left": _clauses.check_no_task_left,
-        "streaming": _clauses.check_streaming,
+        "streaming": check_streaming,
         "own parameters": _clauses.check_own_parameters,
     }
 )
