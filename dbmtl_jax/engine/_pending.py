@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._rows import TaskGrads, scaled_own_leaf
 from dbmtl_jax.core._types import PerTask, PyTree
+from dbmtl_jax.engine._half_precision import without_overflow
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._pending_rows import PendingRows
 
@@ -32,7 +33,7 @@ class PendingTaskGrads(TaskGrads):
     def __init__(self, labels: PyTree, template: PyTree, jacobian: Jacobian) -> None:
         self._labels = labels
         self._template = template
-        self._jacobian = jacobian
+        self._jacobian = without_overflow(jacobian)
 
     @property
     def template(self) -> PyTree:

@@ -114,7 +114,9 @@ class PendingRows(NamedTuple):
         return accumulation_dtype(*jax.tree.leaves(self.shapes))
 
     def _unflatten(self, leaves: list[Array]) -> PyTree:
-        return jax.tree.unflatten(jax.tree.structure(self.shapes), leaves)
+        structs, structure = jax.tree.flatten(self.shapes)
+        cast = [x.astype(struct.dtype) for x, struct in zip(leaves, structs, strict=True)]
+        return jax.tree.unflatten(structure, cast)
 
     def _fold(
         self, body: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree
@@ -156,6 +158,6 @@ def _square(row: list[Array]) -> Array:
 
 def _write(stacked: list[Array], row: list[Array], task: int | Array) -> list[Array]:
     return [
-        jax.lax.dynamic_update_index_in_dim(leaf, new, task, 0)
+        jax.lax.dynamic_update_index_in_dim(leaf, new.astype(leaf.dtype), task, 0)
         for leaf, new in zip(stacked, row, strict=True)
     ]
