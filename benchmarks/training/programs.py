@@ -52,6 +52,7 @@ class Programs:
         mesh: Mesh | None = None,
     ) -> None:
         self.problem, self.model, self.config, self.mesh = problem, model, config, mesh
+        self.has_method = method is not None
         layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
         self._layout, self._data = layout, layout.put_copies(problem.data)
         rest = optimizer or adam(config)

@@ -14,6 +14,7 @@ from benchmarks.run_log import Mark, environment
 from benchmarks.training import distributed, together
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.programs import Batch, Programs
+from benchmarks.training.skipped import SkippedTasks
 from benchmarks.training.update import TrainState
 from benchmarks.training.validation import Epoch, Result, Run, Standing, Validation
 
@@ -45,6 +46,7 @@ class Trainer:
     def __init__(self, programs: Programs) -> None:
         self.programs, self._problem = programs, programs.problem
         self._validation = Validation(programs)
+        self._skipped = SkippedTasks(programs.problem.tasks)
 
     def run(
         self,
@@ -195,6 +197,10 @@ class Trainer:
         """Validates all seeds after an epoch."""
         tables = [state.losses] if len(runs) == 1 else np.moveaxis(state.losses, 1, 0)
         variables = together.unstack(state.train.variables, len(runs))
+        if self.programs.has_method:
+            opt_states = together.unstack(state.train.opt_state, len(runs))
+            for run, opt_state in zip(runs, opt_states, strict=True):
+                self._skipped.note(run.seed, opt_state, progress)
         standings = []
         for run, before, own, table, probe in zip(
             runs, state.standings, variables, tables, probes, strict=True

@@ -18,9 +18,8 @@ def without_overflow(jacobian: Jacobian) -> Jacobian:
     float32, and one that is pulled back is first brought to the size of the tasks' own, by a power
     of two, which the result is multiplied with.
     """
-    dtypes = [
-        c.dtype for c in jax.eval_shape(lambda one: list(jacobian.piece(0, one)), jnp.ones(()))
-    ]
+    structs = jax.eval_shape(lambda one: list(jacobian.piece(0, one)), jnp.ones(()))
+    dtypes = [c.dtype for c in structs]
     if not any(map(_is_float16, dtypes)):
         return jacobian
     stored = jacobian.stored
