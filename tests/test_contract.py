@@ -156,14 +156,3 @@ def test_orbax_restores_the_state(tx, tmp_path):
         checkpointer.wait_until_finished()
         restored = checkpointer.restore(tmp_path / "state", tx.init(params))
     chex.assert_trees_all_equal(restored, state)
-
-
-def test_injected_hyperparameters_may_be_traced():
-    build = optax.inject_hyperparams(
-        dbmtl.db_mtl, static_args=("num_tasks", "scale", "log_losses", "debias")
-    )
-    tx = build(num_tasks=T, beta=0.9)
-    params = testing.sample_params()
-    got, _ = run(tx, params, inputs(), jax.jit(tx.update))
-    expected, _ = run(dbmtl.db_mtl(T, 0.9), params, inputs())
-    assert_close(got, expected)

@@ -15,16 +15,18 @@ import numpy as np
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._labels import SHARED
-from dbmtl_jax.core._names import check_num_tasks, in_order
+from dbmtl_jax.core._names import STATIC, check_num_tasks, in_order, is_int
 from dbmtl_jax.core._types import Array, Labels, Mask, PerTask, PyTree
 
 __all__ = [
     "Step",
+    "check_count",
     "check_losses",
     "check_num_tasks",
     "check_option",
     "check_range",
     "check_same_tree",
+    "check_size",
     "check_task_grads",
     "check_task_mask",
     "check_update",
@@ -58,10 +60,10 @@ def check_range(
 ) -> None:
     """Raises unless a static number lies in [low, high] (or [low, high) where `open_high`).
 
-    Arrays are let through: `optax.inject_hyperparams` passes traced values, which have no
+    JAX arrays are let through: `optax.inject_hyperparams` passes traced values, which have no
     value to compare.
     """
-    if isinstance(value, jax.Array):
+    if isinstance(value, jax.Array) and value.shape == () and value.dtype != jnp.bool_:
         return
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, found {value!r}")
@@ -71,12 +73,42 @@ def check_range(
         raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, found {value}")
 
 
+def check_count(name: str, value: Any, low: int = 1) -> None:
+    """Raises unless a number of steps is an int of at least `low`.
+
+    Integer arrays are let through, traced ones unchecked (`optax.inject_hyperparams`).
+    """
+    is_array = isinstance(value, jax.Array | np.ndarray) and value.shape == ()
+    is_count = np.issubdtype(value.dtype, np.integer) if is_array else is_int(value)
+    if not is_count:
+        raise TypeError(f"{name}: expected an int, found {value!r}")
+    if not isinstance(value, jax.core.Tracer) and value < low:
+        raise ValueError(f"{name}: expected an int of at least {low}, found {value}")
+
+
+def check_size(name: str, value: Any, low: int = 1) -> int:
+    """The size of an array as an int.
+
+    Raises:
+      TypeError: for anything else than an int or an integer array that is not traced.
+      ValueError: for less than `low`.
+    """
+    check_count(name, value, low)
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"{name}: expected an int that is not traced, found {value}; {STATIC}")
+    return int(value)
+
+
 def check_option(name: str, value: Any, options: Sequence[Any]) -> None:
     """Raises ValueError unless `value` is one of the options."""
+    if isinstance(value, jax.Array):
+        raise TypeError(f"{name}: expected one of {_listed(options)}, found an array; {STATIC}")
     if not any(value is option or value == option for option in options):
-        raise ValueError(
-            f"{name}: expected one of {', '.join(map(repr, options))}, found {value!r}"
-        )
+        raise ValueError(f"{name}: expected one of {_listed(options)}, found {value!r}")
+
+
+def _listed(options: Sequence[Any]) -> str:
+    return ", ".join(map(repr, options))
 
 
 def check_losses(losses: Any, num_tasks: int) -> PerTask | None:

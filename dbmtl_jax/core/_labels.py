@@ -3,9 +3,9 @@
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
+from dbmtl_jax.core._names import STATIC, is_int
 from dbmtl_jax.core._types import Labels, PyTree
 
 SHARED = "shared"
@@ -50,11 +50,11 @@ def _index(where: str, label: Any, num_tasks: int) -> str | int:
             return label
         if names is not None and label in names:
             return names.index(label)
-    is_index = isinstance(label, int | np.integer) and not isinstance(label, bool)
-    if names is None and is_index and 0 <= label < num_tasks:
+    if names is None and is_int(label) and 0 <= label < num_tasks:
         return int(label)
     tasks = f"a task index in [0, {num_tasks})" if names is None else f"one of {', '.join(names)}"
-    raise ValueError(f"{where}: expected {SHARED!r} or {tasks}, found {label!r}")
+    hint = f"; {STATIC}" if isinstance(label, jax.Array) else ""
+    raise ValueError(f"{where}: expected {SHARED!r} or {tasks}, found {label!r}{hint}")
 
 
 def is_shared(labels: PyTree) -> list[bool]:

@@ -7,12 +7,22 @@ the sorted names, in which JAX flattens a dict.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from dbmtl_jax.core._types import PyTree
 
 RESERVED = ("shared", "frozen")
 """What labels mean something else by."""
+
+
+STATIC = "under optax.inject_hyperparams list it in `static_args`"
+"""What to do about an option that cannot be traced."""
+
+
+def is_int(value: Any) -> bool:
+    """Whether a value is an int, not a bool."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 class NumTasks(int):
@@ -37,8 +47,11 @@ def check_num_tasks(num_tasks: Any) -> NumTasks:
         return num_tasks
     if isinstance(num_tasks, list | tuple):
         return NumTasks(len(num_tasks), check_names("num_tasks", num_tasks))
-    if isinstance(num_tasks, bool) or not isinstance(num_tasks, int | np.integer):
-        raise TypeError(f"num_tasks: expected an int or a sequence of names, found {num_tasks!r}")
+    if not is_int(num_tasks):
+        hint = f"; {STATIC}" if isinstance(num_tasks, jax.Array) else ""
+        raise TypeError(
+            f"num_tasks: expected an int or a sequence of names, found {num_tasks!r}{hint}"
+        )
     if num_tasks < 1:
         raise ValueError(f"num_tasks: expected at least 1, found {num_tasks}")
     return NumTasks(int(num_tasks))

@@ -19,6 +19,7 @@ from dbmtl_jax.core._types import (
     Labels,
     PerTask,
     PyTree,
+    Scalar,
     ScalarOrSchedule,
     TaskCount,
 )
@@ -87,7 +88,7 @@ def task_ema(
         if not keeps_average:
             return tasks, state._replace(count=count)
         _check_shapes(tasks.rows.shapes, state.ema)
-        beta_k = beta(count) if callable(beta) else beta
+        beta_k = _below_one(beta(count) if callable(beta) else beta)
 
         # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
         def move(gradient: Array, ema: Array) -> Array:
@@ -103,6 +104,13 @@ def task_ema(
 
     part = Part(init, update, averages=keeps_average)
     return transformation(num_tasks, (part,), None, labels, "task_ema")
+
+
+def _below_one(beta: Scalar) -> Scalar:
+    """A β that is computed, by a schedule or under `optax.inject_hyperparams`, kept in [0, 1)."""
+    if not isinstance(beta, jax.Array):
+        return beta
+    return jnp.clip(beta, 0, 1 - jnp.finfo(beta.dtype).epsneg)
 
 
 def _check_shapes(gradients: PyTree, ema: PyTree) -> None:
@@ -129,7 +137,8 @@ def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array
       sigma: σ >= 0.
 
     Returns:
-      A schedule: a function that maps k, an int array [], to β_k.
+      A schedule: a function that maps k, an int array [], to β_k.  For k = 0 it gives β, so a
+      counter that starts at 0, as that of `optax.inject_hyperparams`, sees β twice.
 
     Raises:
       TypeError, ValueError: for a β or σ that is no number or out of range.
@@ -144,6 +153,6 @@ def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array
     _checks.check_range("sigma", sigma, 0.0)
 
     def schedule(count: Array | int) -> Array:
-        return beta / jnp.asarray(count, dtype=float) ** sigma
+        return beta / jnp.maximum(jnp.asarray(count, dtype=float), 1) ** sigma
 
     return schedule

@@ -51,6 +51,9 @@ Memory: TypeAlias = Any
 Scalar: TypeAlias = float | Array
 """A number; `optax.inject_hyperparams` passes traced ones."""
 
+Count: TypeAlias = int | np.integer | Int[Array, ""]
+"""A number of steps, which may be traced, too."""
+
 ScalarOrSchedule: TypeAlias = Scalar | Callable[[Array], Array]
 """A number, or an optax schedule: a function of the step count, an int array []."""
 
@@ -63,6 +66,7 @@ Seed: TypeAlias = int | np.integer | Array
 __all__ = [
     "Array",
     "Bool",
+    "Count",
     "DTypeLike",
     "Float",
     "Int",

@@ -24,7 +24,7 @@ def check_options(mode: str, chunk_size: int | None, stream: bool = False) -> No
     if mode not in get_args(Mode):
         raise ValueError(f"mode: expected one of {get_args(Mode)}, found {mode!r}")
     if chunk_size is not None:
-        _checks.check_range("chunk_size", chunk_size, 1)
+        _checks.check_size("chunk_size", chunk_size)
         if mode == "unroll":
             raise ValueError('chunk_size: expected None with mode="unroll", found a number')
         if stream:

@@ -18,7 +18,7 @@ def balance_magnitudes(
     num_tasks: TaskCount,
     *,
     scale: Scale | float = "max",
-    eps: float = 1e-8,
+    eps: Scalar = 1e-8,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Sums the tasks' gradients after giving them all the same norm.

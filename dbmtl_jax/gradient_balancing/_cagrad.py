@@ -19,7 +19,7 @@ Rescale = Literal["none", "paper", "sum", 0, 1, 2]
 def cagrad(
     num_tasks: TaskCount,
     *,
-    c: float = 0.5,
+    c: Scalar = 0.5,
     rescale: Rescale = "paper",
     labels: Labels = None,
 ) -> TaskTransformation:
@@ -61,7 +61,7 @@ def cagrad(
 
 
 def cagrad_weights(
-    gramian: Gramian | Float[Array, "T T"], *, c: float = 0.5, rescale: Rescale = "paper"
+    gramian: Gramian | Float[Array, "T T"], *, c: Scalar = 0.5, rescale: Rescale = "paper"
 ) -> PerTask:
     """The weights of `cagrad` for gradients with a given Gramian.
 

@@ -9,11 +9,11 @@ from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype, per_task
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree, Seed, TaskCount
+from dbmtl_jax.core._types import Array, Bool, Float, Labels, PyTree, Scalar, Seed, TaskCount
 
 
 def grad_drop(
-    num_tasks: TaskCount, *, leak: float = 0.0, seed: Seed = 0, labels: Labels = None
+    num_tasks: TaskCount, *, leak: Scalar = 0.0, seed: Seed = 0, labels: Labels = None
 ) -> TaskTransformation:
     r"""Gradient Sign Dropout.
 

@@ -12,7 +12,17 @@ from dbmtl_jax.core._learnt_weights import LearntState, LearntWeights
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Count,
+    Float,
+    Int,
+    Labels,
+    PerTask,
+    PyTree,
+    Scalar,
+    TaskCount,
+)
 
 
 class GradNormState(NamedTuple):
@@ -27,8 +37,8 @@ class GradNormState(NamedTuple):
 def grad_norm(
     num_tasks: TaskCount,
     *,
-    alpha: float = 1.5,
-    steps_per_epoch: int = 1,
+    alpha: Scalar = 1.5,
+    steps_per_epoch: Count = 1,
     weight_optimizer: optax.GradientTransformation | None = None,
     scale_own: bool = True,
     labels: Labels = None,
@@ -67,7 +77,7 @@ def grad_norm(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("alpha", alpha, 0.0)
-    _checks.check_range("steps_per_epoch", steps_per_epoch, 1)
+    _checks.check_count("steps_per_epoch", steps_per_epoch)
     theta = LearntWeights.make(num_tasks, 1.0, weight_optimizer)
 
     def init(shared: PyTree) -> GradNormState:

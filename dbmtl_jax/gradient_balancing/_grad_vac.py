@@ -12,7 +12,17 @@ from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, PyTree, Seed, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Float,
+    Int,
+    Labels,
+    PerTask,
+    PyTree,
+    Scalar,
+    Seed,
+    TaskCount,
+)
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
@@ -26,7 +36,7 @@ class GradVacState(NamedTuple):
 def grad_vac(
     num_tasks: TaskCount,
     *,
-    beta: float = 0.5,
+    beta: Scalar = 0.5,
     per_leaf: bool = False,
     seed: Seed = 0,
     labels: Labels = None,
@@ -91,7 +101,7 @@ def grad_vac_weights(
     targets: Float[Array, "T T"],
     key: Array,
     *,
-    beta: float | Array = 0.5,
+    beta: Scalar = 0.5,
 ) -> tuple[PerTask, Float[Array, "T T"]]:
     """The weights of `grad_vac` for gradients with a given Gramian.
 
@@ -124,7 +134,7 @@ def vaccinate(
     cosines: Float[Array, "T T"],
     targets: Float[Array, "T T"],
     orders: Int[Array, "T T"],
-    beta: float | Array,
+    beta: Scalar,
 ) -> tuple[Float[Array, "T T"], Float[Array, "T T"]]:
     """The changed unit gradients as combinations of all of them, and the new averages.
 

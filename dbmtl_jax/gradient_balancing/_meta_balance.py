@@ -1,5 +1,6 @@
 """MetaBalance: auxiliary gradients brought to the norm of the target task's gradient."""
 
+import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
@@ -7,14 +8,14 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Labels, PerTask, TaskCount
+from dbmtl_jax.core._types import Labels, PerTask, Scalar, TaskCount
 
 
 def meta_balance(
     num_tasks: TaskCount,
     *,
-    relax: float = 0.7,
-    beta: float = 0.9,
+    relax: Scalar = 0.7,
+    beta: Scalar = 0.9,
     target: int = 0,
     labels: Labels = None,
 ) -> TaskTransformation:
@@ -49,7 +50,8 @@ def meta_balance(
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("relax", relax, 0.0, 1.0)
     _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
-    _checks.check_option("target", target, range(num_tasks))
+    if not isinstance(target, jax.Array):
+        _checks.check_option("target", target, range(num_tasks))
 
     def weigh(tasks: Tasks, averages: PerTask) -> tuple[PerTask, PerTask]:
         moved = beta * averages + (1 - beta) * tasks.norms

@@ -21,6 +21,7 @@ from dbmtl_jax.core._types import (
     Memory,
     PerTask,
     PyTree,
+    Scalar,
     ScalarOrSchedule,
     TaskCount,
 )
@@ -39,10 +40,10 @@ def moco(
     num_tasks: TaskCount,
     *,
     beta: ScalarOrSchedule = 0.5,
-    beta_power: float = 0.5,
+    beta_power: Scalar = 0.5,
     gamma: ScalarOrSchedule = 0.1,
-    gamma_power: float = 0.5,
-    rho: float = 0.0,
+    gamma_power: Scalar = 0.5,
+    rho: Scalar = 0.0,
     normalize: bool = False,
     projection: Projection = "simplex",
     labels: Labels = None,
@@ -116,7 +117,7 @@ def moco(
     return fused(*parts, method, labels=labels, name="moco")
 
 
-def _at(rate: ScalarOrSchedule, power: float, count: Array) -> Array:
+def _at(rate: ScalarOrSchedule, power: Scalar, count: Array) -> Array:
     """A rate at step k: number / k^power, or what the schedule says."""
     return rate(count) if callable(rate) else rate / jnp.asarray(count, float) ** power
 

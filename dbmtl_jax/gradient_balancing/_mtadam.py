@@ -11,7 +11,7 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._task_linalg import per_task, squared_norms, stacked_zeros, task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Int, Labels, PyTree, TaskCount
+from dbmtl_jax.core._types import Array, Int, Labels, PyTree, Scalar, TaskCount
 
 
 class MTAdamState(NamedTuple):
@@ -26,10 +26,10 @@ class MTAdamState(NamedTuple):
 def mtadam(
     num_tasks: TaskCount,
     *,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    b3: float = 0.9,
-    eps: float = 1e-8,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    b3: Scalar = 0.9,
+    eps: Scalar = 1e-8,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Adam for several loss terms; it replaces Adam and is not chained in front of it.

@@ -12,7 +12,18 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, Mask, PerTask, PyTree, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Count,
+    Float,
+    Int,
+    Labels,
+    Mask,
+    PerTask,
+    PyTree,
+    Scalar,
+    TaskCount,
+)
 
 _MAX_ITERATIONS = 60
 
@@ -28,8 +39,8 @@ class NashMTLState(NamedTuple):
 def nash_mtl(
     num_tasks: TaskCount,
     *,
-    update_every: int = 1,
-    max_norm: float | None = 1.0,
+    update_every: Count = 1,
+    max_norm: Scalar | None = 1.0,
     scale_own: bool = True,
     labels: Labels = None,
 ) -> TaskTransformation:
@@ -68,7 +79,7 @@ def nash_mtl(
       [1. 1.] [0.5  0.25]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    _checks.check_range("update_every", update_every, 1)
+    _checks.check_count("update_every", update_every)
     if max_norm is not None:
         _checks.check_range("max_norm", max_norm, 0.0)
 
@@ -88,10 +99,11 @@ def nash_mtl(
         is_due |= jnp.any(tasks.present != memory.solved)
         alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
         weights = alpha
-        if max_norm is not None and max_norm > 0:
+        if max_norm is not None:
             beta = alpha * gramian.norms
             norm = jnp.sqrt(jnp.maximum(beta @ gramian.cosines @ beta, 0))
-            weights = alpha * jnp.minimum(1, max_norm / jnp.where(norm > 0, norm, 1))
+            largest = jnp.where(jnp.asarray(max_norm) > 0, max_norm, jnp.inf)
+            weights = alpha * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))
         step = optax.safe_increment(memory.step)
         return weights, NashMTLState(step, alpha, tasks.present)
 

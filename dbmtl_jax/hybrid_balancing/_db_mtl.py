@@ -2,7 +2,7 @@
 
 from dbmtl_jax.core._task_ema import task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import DTypeLike, Labels, ScalarOrSchedule, TaskCount
+from dbmtl_jax.core._types import DTypeLike, Labels, Scalar, ScalarOrSchedule, TaskCount
 from dbmtl_jax.gradient_balancing import balance_magnitudes
 from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from dbmtl_jax.loss_balancing import scale_by_log_loss
@@ -13,7 +13,7 @@ def db_mtl(
     beta: ScalarOrSchedule = 0.9,
     *,
     scale: Scale | float = "max",
-    eps: float = 1e-8,
+    eps: Scalar = 1e-8,
     log_losses: bool = True,
     debias: bool = False,
     ema_dtype: DTypeLike | None = None,

@@ -10,7 +10,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Labels, PerTask, PyTree, TaskCount
+from dbmtl_jax.core._types import Array, Count, Int, Labels, PerTask, PyTree, Scalar, TaskCount
 
 
 class DWAState(NamedTuple):
@@ -26,8 +26,8 @@ class DWAState(NamedTuple):
 def dwa(
     num_tasks: TaskCount,
     *,
-    temperature: float = 2.0,
-    steps_per_epoch: int = 1,
+    temperature: Scalar = 2.0,
+    steps_per_epoch: Count = 1,
     labels: Labels = None,
 ) -> LossBalancer:
     r"""Dynamic Weight Averaging.
@@ -56,7 +56,7 @@ def dwa(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("temperature", temperature, 1e-6)
-    _checks.check_range("steps_per_epoch", steps_per_epoch, 1)
+    _checks.check_count("steps_per_epoch", steps_per_epoch)
 
     def init(shared: PyTree) -> DWAState:
         means = (task_vector(num_tasks, value, shared) for value in (0, 0, 1, 1))

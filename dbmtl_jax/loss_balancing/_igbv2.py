@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from dbmtl_jax.core import _checks
@@ -13,7 +12,18 @@ from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_f
 from dbmtl_jax.core._random import key_of
 from dbmtl_jax.core._task_linalg import accumulation_dtype, task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Labels, Mask, PerTask, PyTree, Scalar, Seed, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Count,
+    Int,
+    Labels,
+    Mask,
+    PerTask,
+    PyTree,
+    Scalar,
+    Seed,
+    TaskCount,
+)
 from dbmtl_jax.loss_balancing import _soft_actor_critic as sac
 
 
@@ -31,12 +41,12 @@ class IGBv2State(NamedTuple):
 
 
 class _Schedule(NamedTuple):
-    steps_per_epoch: int
+    steps_per_epoch: Count
     learning_rate: optax.Schedule | None
-    warmup_epochs: int
-    base_epoch: int
-    train_from_epoch: int
-    train_every: int
+    warmup_epochs: Count
+    base_epoch: Count
+    train_from_epoch: Count
+    train_every: Count
     buffer_size: int
 
 
@@ -46,27 +56,26 @@ _LOWEST = {
     "base_epoch": 0,
     "train_from_epoch": 0,
     "train_every": 1,
-    "buffer_size": 1,
 }
 
 
 def igbv2(
     num_tasks: TaskCount,
     *,
-    steps_per_epoch: int = 1,
+    steps_per_epoch: Count = 1,
     learning_rate: optax.Schedule | None = None,
-    warmup_epochs: int = 5,
-    base_epoch: int = 1,
-    train_from_epoch: int = 3,
-    train_every: int = 50,
-    buffer_size: int = 10_000,
-    batch_size: int = 256,
+    warmup_epochs: Count = 5,
+    base_epoch: Count = 1,
+    train_from_epoch: Count = 3,
+    train_every: Count = 50,
+    buffer_size: int | None = None,
+    batch_size: int | None = None,
     hidden_sizes: Sequence[int] = (128, 128),
-    agent_learning_rate: float = 3e-4,
-    discount: float = 0.99,
-    polyak: float = 0.005,
-    initial_alpha: float = 0.2,
-    eps: float = 1e-8,
+    agent_learning_rate: Scalar = 3e-4,
+    discount: Scalar = 0.99,
+    polyak: Scalar = 0.005,
+    initial_alpha: Scalar = 0.2,
+    eps: Scalar = 1e-8,
     seed: Seed = 0,
     labels: Labels = None,
 ) -> LossBalancer:
@@ -99,8 +108,8 @@ def igbv2(
       base_epoch: the epoch whose mean losses scale the reward.
       train_from_epoch: the first epoch in which the agent is trained.
       train_every: the number of steps from one training of the agent to the next.
-      buffer_size: the number of transitions that the replay buffer holds.
-      batch_size: the batch size of the agent's gradient steps when the buffer is full.
+      buffer_size: the number of transitions that the replay buffer holds; None: 10,000.
+      batch_size: the batch size of the agent's gradient steps when the buffer is full; None: 256.
       hidden_sizes: the widths of the hidden layers of the actor and of both critics.
       agent_learning_rate: Adam's, for the actor, the critics and the coefficient of the entropy.
       discount: the discount factor of later rewards.
@@ -128,10 +137,15 @@ def igbv2(
         base_epoch,
         train_from_epoch,
         train_every,
-        buffer_size,
+        _checks.check_size("buffer_size", 10_000 if buffer_size is None else buffer_size),
     )
     config = sac.Config(
-        tuple(hidden_sizes), batch_size, agent_learning_rate, discount, polyak, initial_alpha
+        tuple(_checks.check_size(f"hidden_sizes[{i}]", n) for i, n in enumerate(hidden_sizes)),
+        _checks.check_size("batch_size", 256 if batch_size is None else batch_size),
+        agent_learning_rate,
+        discount,
+        polyak,
+        initial_alpha,
     )
     _check_options(schedule, config, eps)
 
@@ -216,15 +230,8 @@ def _rate_ratio(learning_rate: optax.Schedule | None, step: Int[Array, ""]) -> A
 
 
 def _check_options(schedule: _Schedule, config: sac.Config, eps: Scalar) -> None:
-    counts = {"batch_size": (config.batch_size, 1)}
-    for i, size in enumerate(config.hidden_sizes):
-        counts[f"hidden_sizes[{i}]"] = (size, 1)
     for name, low in _LOWEST.items():
-        counts[name] = (getattr(schedule, name), low)
-    for name, (value, low) in counts.items():
-        if not isinstance(value, int | np.integer):
-            raise TypeError(f"{name}: expected an int, found {value!r}")
-        _checks.check_range(name, value, low)
+        _checks.check_count(name, getattr(schedule, name), low)
     _checks.check_range("agent_learning_rate", config.learning_rate, 0)
     _checks.check_range("discount", config.discount, 0, 1)
     _checks.check_range("polyak", config.polyak, 0, 1)
@@ -234,7 +241,9 @@ def _check_options(schedule: _Schedule, config: sac.Config, eps: Scalar) -> None
     if rate is None:
         return
     if not callable(rate):
-        raise TypeError(f"learning_rate: expected an optax schedule or None, found {rate!r}")
+        raise TypeError(
+            f"learning_rate: expected an optax schedule or None, found {rate!r}; {_checks.STATIC}"
+        )
     first = rate(jnp.zeros((), jnp.int32))
     if not isinstance(first, jax.core.Tracer) and not first > 0:
         raise ValueError(

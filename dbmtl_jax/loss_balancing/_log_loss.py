@@ -4,11 +4,11 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import loss_balancer
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Labels, Memory, PerTask, TaskCount
+from dbmtl_jax.core._types import Labels, Memory, PerTask, Scalar, TaskCount
 
 
 def scale_by_log_loss(
-    num_tasks: TaskCount, *, eps: float = 1e-8, labels: Labels = None
+    num_tasks: TaskCount, *, eps: Scalar = 1e-8, labels: Labels = None
 ) -> TaskTransformation:
     r"""Turns the gradients of the losses into those of their logarithms.
 

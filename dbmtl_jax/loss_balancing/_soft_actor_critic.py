@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dbmtl_jax.core._types import Array, DTypeLike
+from dbmtl_jax.core._types import Array, Count, DTypeLike, Scalar
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -27,10 +27,10 @@ class Config(NamedTuple):
 
     hidden_sizes: tuple[int, ...]
     batch_size: int
-    learning_rate: float
-    discount: float
-    polyak: float  # the rate at which the targets follow the critics, per gradient step
-    initial_alpha: float  # the first coefficient of the entropy in the reward
+    learning_rate: Scalar
+    discount: Scalar
+    polyak: Scalar  # the rate at which the targets follow the critics, per gradient step
+    initial_alpha: Scalar  # the first coefficient of the entropy in the reward
 
 
 class Agent(NamedTuple):
@@ -106,7 +106,7 @@ def add(buffer: Buffer, transition: Transition, valid: Array) -> Buffer:
     )
 
 
-def grown(largest: int, buffer: Buffer) -> Array:
+def grown(largest: Count, buffer: Buffer) -> Array:
     """From half of `largest` with an empty buffer up to all of it with a full one, 1 at least."""
     fill = buffer.size / buffer.transitions.reward.shape[0]
     return jnp.maximum(jnp.floor(largest * (1 + fill) / 2), 1).astype(jnp.int32)

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core._loss_balancer import LossBalancer, scaling_form
-from dbmtl_jax.core._types import Labels, TaskCount
+from dbmtl_jax.core._types import Labels, Scalar, TaskCount
 from dbmtl_jax.loss_balancing._learnt import learnt_loss_balancer
 
 
 def uw(
     num_tasks: TaskCount,
     *,
-    initial: float = -0.5,
+    initial: Scalar = -0.5,
     weight_optimizer: optax.GradientTransformation | None = None,
     labels: Labels = None,
 ) -> LossBalancer:

@@ -202,7 +202,7 @@ def test_the_state_can_be_double():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch: expected a number in"),
+        ({"steps_per_epoch": 0}, ValueError, "steps_per_epoch: expected an int of at least 1"),
         ({"buffer_size": 1e4}, TypeError, "buffer_size: expected an int, found 10000.0"),
         ({"train_every": 0}, ValueError, "train_every: expected"),
         ({"batch_size": 0}, ValueError, "batch_size: expected"),

@@ -161,7 +161,7 @@ def test_the_tasks_own_parameters_are_weighted_too(name):
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match="steps_per_epoch: expected a number in"):
+    with pytest.raises(ValueError, match="steps_per_epoch: expected an int of at least 1"):
         dbmtl.dwa(2, steps_per_epoch=0)
     with pytest.raises(ValueError, match="temperature: expected a number in"):
         dbmtl.dwa(2, temperature=0.0)
