@@ -237,7 +237,7 @@ def test_options_are_checked():
     for engine in (dbmtl.value_and_task_grads, dbmtl.per_task_value_and_grads):
         with pytest.raises(ValueError, match=r"mode: expected one of .*'auto'.*found 'fast'"):
             engine(jnp.sum, mode="fast")
-        with pytest.raises(ValueError, match="chunk_size: expected a number in"):
+        with pytest.raises(ValueError, match="chunk_size: expected an int of at least 1"):
             engine(jnp.sum, chunk_size=0)
         with pytest.raises(ValueError, match="chunk_size: expected None"):
             engine(jnp.sum, chunk_size=2, mode="unroll")

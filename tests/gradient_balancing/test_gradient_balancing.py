@@ -467,7 +467,7 @@ def test_a_chain_with_the_logarithm_is_the_method_on_the_logarithms():
         ("mgda", {"normalization": "l1"}, "normalization: expected one of 'none', 'l2'"),
         ("cagrad", {"c": -0.1}, "c: expected a number in"),
         ("cagrad", {"rescale": 3}, "rescale: expected one of 'none', .*2, found 3"),
-        ("nash_mtl", {"update_every": 0}, "update_every: expected a number in"),
+        ("nash_mtl", {"update_every": 0}, "update_every: expected an int of at least 1"),
         ("nash_mtl", {"max_norm": -1.0}, "max_norm: expected a number in"),
         ("grad_drop", {"leak": 1.5}, "leak: expected a number in"),
         ("grad_vac", {"beta": 2.0}, "beta: expected a number in"),
