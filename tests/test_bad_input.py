@@ -135,7 +135,7 @@ def test_options_are_checked(options, error, message):
 
 def test_labels_are_checked(part):
     params = testing.sample_params()
-    with pytest.raises(ValueError, match=r"labels\['scale'\]: expected 'shared' or a task index"):
+    with pytest.raises(ValueError, match=r"labels\['scale'\]: .*, 'frozen' or a task index"):
         part(T, labels={"dense": "shared", "scale": 3}).init(params)
     with pytest.raises(ValueError, match="labels: expected a prefix of the tree of params"):
         part(T, labels={"dense": "shared"}).init(params)

@@ -8,9 +8,11 @@ gradients were taken (a method that reads them raises TypeError if they are miss
 [T] bool, the tasks that take part in this step (None: all); and `params`, against which shapes are
 checked.  Other keywords are ignored, unless a method of your own reads them.
 
-**Labels** say which parameters all tasks share and which belong to one task.  They are a prefix
-tree of the parameters, or a function that maps the parameters to one, whose leaves are
-``"shared"`` or a task index; None: all parameters are shared.  The gradient of a task's own
+**Labels** say which parameters all tasks share, which belong to one task and which do not move.
+They are a prefix tree of the parameters, or a function that maps the parameters to one, whose
+leaves are ``"shared"``, a task's index or name, or ``"frozen"``; None: all parameters are shared.
+A frozen parameter (integers allowed) is not differentiated.  Its gradient and its update are zeros
+[*shape], and norms and inner products leave it out.  The gradient of a task's own
 parameter has no task axis: it is the gradient of that task's loss.  Most methods leave it as it is
 or multiply it by a factor for that task; the table of methods in `docs/guide.md` says which.
 
@@ -58,6 +60,7 @@ aggregator
 
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian
+from dbmtl_jax.core._labels import labels_by_path
 from dbmtl_jax.core._learnt_weights import LearntState
 from dbmtl_jax.core._loss_balancer import LossBalancer, LossBalancingState, loss_balancer
 from dbmtl_jax.core._random import RandomState
@@ -79,6 +82,7 @@ __all__ = [
     "Tasks",
     "gradient_balancer",
     "inverse_power_schedule",
+    "labels_by_path",
     "loss_balancer",
     "task_ema",
 ]

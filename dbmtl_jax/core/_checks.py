@@ -180,7 +180,7 @@ def check_task_grads(
                     f"the gradients of num_tasks={num_tasks} tasks stacked in front of the "
                     f"parameter's {shape}"
                     if label == SHARED
-                    else f"the parameter's own, as it is labelled a parameter of task {label} alone"
+                    else f"the parameter's own, as it is labelled {label!r}"
                 )
                 raise ValueError(f"{where}: expected shape {expected} ({kind}), found {found}")
         elif label == SHARED and found[:1] != (num_tasks,):

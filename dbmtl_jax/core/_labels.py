@@ -1,5 +1,6 @@
-"""Which parameters all tasks share, and which belong to one task alone: the `labels`."""
+"""Which parameters all tasks share, belong to one task alone, or do not move: the `labels`."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,44 +10,117 @@ from dbmtl_jax.core._names import STATIC, is_int
 from dbmtl_jax.core._types import Labels, PyTree
 
 SHARED = "shared"
+FROZEN = "frozen"
 
 
 def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
-    """Spells `labels` out: a tree like `tree` whose leaves are ``"shared"`` or a task index.
+    """Spells `labels` out: a tree like `tree`, with a label for every leaf.
 
     Args:
       labels: None (every leaf is shared), a prefix tree of `tree`, or a callable of `tree` that
-        returns one; its leaves are ``"shared"`` or an int in [0, num_tasks), or a name where the
-        tasks have names.
+        returns one; its leaves are ``"shared"``, ``"frozen"`` or an int in [0, num_tasks), or a
+        name where the tasks have names.
       tree: the parameters, or gradients of the same tree.
       num_tasks: T.
 
     Raises:
-      ValueError: if `labels` is not a prefix of `tree`, or a label is neither of the two.
+      ValueError: if `labels` is not a prefix of `tree`, or a label is none of these.
     """
+    return jax.tree_util.tree_map_with_path(
+        lambda path, label: _index(f"labels{jax.tree_util.keystr(path)}", label, num_tasks),
+        _spelt_out(labels, tree),
+    )
+
+
+def frozen(labels: Labels, tree: PyTree) -> PyTree:
+    """Which leaves are labelled frozen: a tree like `tree` of bools."""
+    return jax.tree.map(
+        lambda label: isinstance(label, str) and label == FROZEN, _spelt_out(labels, tree)
+    )
+
+
+def labels_by_path(rule: Callable[[str], Any]) -> Callable[[PyTree], PyTree]:
+    """Labels for parameters by their path in the tree, for any kind of tree.
+
+    Args:
+      rule: maps a path, such as ``"heads/0/kernel"``, to a label: ``"shared"``, ``"frozen"``, a
+        task's index or its name.
+
+    Returns:
+      A function of the parameters, to be passed as `labels`.
+
+    Example:
+      >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
+      >>> labels = dbmtl.labels_by_path(lambda path: 1 if path.startswith("head") else "shared")
+      >>> labels({"encoder": {"w": jnp.ones(2)}, "head": jnp.ones(3)})
+      {'encoder': {'w': 'shared'}, 'head': 1}
+    """
+
+    def labels(params: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: rule("/".join(map(str, map(_key, path)))), params
+        )
+
+    return labels
+
+
+def _spelt_out(labels: Labels, tree: PyTree) -> PyTree:
+    """A label for every leaf, as given."""
     # `optax.tree.map_params` calls init with a node without leaves to find the copies of params.
     if not jax.tree.leaves(tree):
         return tree
     if labels is None:
         return jax.tree.map(lambda _: SHARED, tree)
-    if callable(labels):
+    if _is_function(labels):
         labels = labels(tree)
-    labels = jax.tree_util.tree_map_with_path(
-        lambda path, label: _index(f"labels{jax.tree_util.keystr(path)}", label, num_tasks), labels
-    )
     try:
         return jax.tree.map(
             lambda label, subtree: jax.tree.map(lambda _: label, subtree), labels, tree
         )
     except ValueError as error:
+        if isinstance(labels, Mapping):
+            found = _by_keys(labels, tree)
+            if found is not None:
+                return found
         raise ValueError(f"labels: expected a prefix of the tree of params: {error}") from error
+
+
+def _is_function(labels: Labels) -> bool:
+    """Whether labels are to be called: a tree of labels may be a module, which is callable, too."""
+    leaves = jax.tree.leaves(labels)
+    return bool(leaves) and all(map(callable, leaves))
+
+
+def _by_keys(labels: Mapping[Any, Any], tree: PyTree) -> PyTree | None:
+    """Nested mappings of labels for a tree of other nodes (`flax.nnx.State`) with the same keys."""
+
+    def find(path: tuple[Any, ...], _: Any) -> Any:
+        found: Any = labels
+        for entry in path:
+            if not isinstance(found, Mapping | list | tuple):
+                break
+            found = found[_key(entry)]
+        return found
+
+    try:
+        return jax.tree_util.tree_map_with_path(find, tree)
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _key(entry: Any) -> Any:
+    """The key of an entry of a path."""
+    for name in ("key", "idx", "name"):
+        if hasattr(entry, name):
+            return getattr(entry, name)
+    return entry
 
 
 def _index(where: str, label: Any, num_tasks: int) -> str | int:
     """The label with a task's index in the place of its name."""
     names = getattr(num_tasks, "names", None)
     if isinstance(label, str):
-        if label == SHARED:
+        if label in (SHARED, FROZEN):
             return label
         if names is not None and label in names:
             return names.index(label)
@@ -54,7 +128,7 @@ def _index(where: str, label: Any, num_tasks: int) -> str | int:
         return int(label)
     tasks = f"a task index in [0, {num_tasks})" if names is None else f"one of {', '.join(names)}"
     hint = f"; {STATIC}" if isinstance(label, jax.Array) else ""
-    raise ValueError(f"{where}: expected {SHARED!r} or {tasks}, found {label!r}{hint}")
+    raise ValueError(f"{where}: expected {SHARED!r}, {FROZEN!r} or {tasks}, found {label!r}{hint}")
 
 
 def is_shared(labels: PyTree) -> list[bool]:
@@ -63,7 +137,7 @@ def is_shared(labels: PyTree) -> list[bool]:
 
 
 def shared(labels: PyTree, tree: PyTree) -> PyTree:
-    """`tree` with `optax.MaskedNode` in the place of leaves that belong to one task."""
+    """`tree` with `optax.MaskedNode` in the place of leaves that are not shared."""
     return jax.tree.map(
         lambda label, leaf: leaf if label == SHARED else optax.MaskedNode(), labels, tree
     )
@@ -74,5 +148,5 @@ def own_leaves(labels: PyTree, tree: PyTree) -> list[tuple[int, Any]]:
     return [
         (label, leaf)
         for label, leaf in zip(jax.tree.leaves(labels), jax.tree.leaves(tree), strict=True)
-        if label != SHARED
+        if label not in (SHARED, FROZEN)
     ]

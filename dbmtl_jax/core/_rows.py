@@ -106,6 +106,8 @@ def rows_of(updates: TaskGrads | PyTree, labels: PyTree, num_tasks: int) -> Rows
 
 def scaled_own_leaf(task: Label, leaf: Array, own_scales: PerTask) -> Array:
     """The gradient of a task's own parameter times its scale, in the gradient's dtype."""
+    if task == _labels.FROZEN:
+        return leaf
     return (own_scales[task] * leaf).astype(leaf.dtype)
 
 

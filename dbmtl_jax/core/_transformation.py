@@ -120,7 +120,7 @@ def _merging(
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
-        tasks = _tasks(updates, step, num_tasks, reads, extra_args, name)
+        tasks = tasks_of(updates, step, num_tasks, reads, extra_args, name)
         part_states = []
         for part, part_state in zip(parts, state.parts, strict=True):
             tasks, part_state = part.update(tasks, part_state)
@@ -138,6 +138,8 @@ def _merging(
         def place(label: Label, leaf: PyTree, update: PyTree) -> Array:
             if label == _labels.SHARED:
                 return update.astype(leaf.dtype)
+            if label == _labels.FROZEN:
+                return jnp.zeros_like(leaf)
             return jnp.where(present[label], scaled_own_leaf(label, leaf, own_scales), 0)
 
         skipped = step.mask & ~present
@@ -172,7 +174,7 @@ def _scaling(
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
-        tasks = _tasks(updates, step, num_tasks, part.reads, extra_args, name)
+        tasks = tasks_of(updates, step, num_tasks, part.reads, extra_args, name)
         tasks, state = part.update(tasks, state)
         absent = step.mask & ~tasks.present
         scales, own_scales = (
@@ -196,7 +198,7 @@ def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
     return max(needed, key=READS.index)
 
 
-def _tasks(
+def tasks_of(
     updates: TaskGrads | PyTree,
     step: _checks.Step,
     num_tasks: int,

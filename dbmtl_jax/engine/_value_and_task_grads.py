@@ -6,6 +6,7 @@ from dbmtl_jax.core import _labels
 from dbmtl_jax.core._names import NumTasks
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._derivative import cut, derivative_of
+from dbmtl_jax.engine._frozen import Moving
 from dbmtl_jax.engine._jacobian import assemble, row_structs
 from dbmtl_jax.engine._losses import (
     check_differentiable,
@@ -78,28 +79,31 @@ def value_and_task_grads(
     def value_and_task_grads_fun(params, *args, **kwargs):
         found: list[NumTasks] = []
 
+        moving = Moving(labels, params)
+
         def losses_and_aux(p):
-            losses, aux = with_aux(fun, has_aux)(p, *args, **kwargs)
+            losses, aux = with_aux(fun, has_aux)(moving.whole(p), *args, **kwargs)
             values = checked_losses(losses)
             found.append(num_tasks_of(losses))
             return values, aux
 
-        check_differentiable(params)
-        axes = axes_of_losses(lambda p: losses_and_aux(p)[0], params)
+        check_differentiable(moving.params)
+        axes = axes_of_losses(lambda p: losses_and_aux(p)[0], moving.params)
         check_stream(axes, stream)
-        params = varying_over(axes, params)
-        losses, derivative, aux = derivative_of(losses_and_aux, params)
+        varying = varying_over(axes, moving.params)
+        losses, derivative, aux = derivative_of(losses_and_aux, varying)
         num_tasks = found[0]
-        labels_ = _labels.resolve(labels, params, num_tasks)
+        all_labels = _labels.resolve(labels, params, num_tasks)
+        labels_ = moving.of(all_labels)
         pieces = cut(derivative, _labels.is_shared(labels_))
         chosen = choose(mode, chunk_size, num_tasks, derivative.contains, stream=stream)
-        jacobian = jacobian_of(pieces, labels_, params, unroll=chosen[0] == "unroll")
+        jacobian = jacobian_of(pieces, labels_, varying, unroll=chosen[0] == "unroll")
         own = own_grads(derivative, pieces, labels_)
         if stream:
-            template = assemble(labels_, row_structs(labels_, params, num_tasks), own)
-            grads = PendingTaskGrads(labels_, template, jacobian)
+            template = assemble(labels_, row_structs(labels_, varying, num_tasks), own)
+            grads = PendingTaskGrads(all_labels, moving.with_zeros(template), jacobian)
         else:
-            grads = assemble(labels_, jacobian.stacked(chosen), own)
+            grads = moving.with_zeros(assemble(labels_, jacobian.stacked(chosen), own))
         values = like_losses(losses, num_tasks)
         return ((values, aux) if has_aux else values), grads
 

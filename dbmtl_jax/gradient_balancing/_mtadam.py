@@ -117,7 +117,7 @@ def mtadam(
 
     def is_own(tree: PyTree) -> PyTree:
         resolved = _labels.resolve(labels, tree, num_tasks)
-        return jax.tree.map(lambda label, _: label != _labels.SHARED, resolved, tree)
+        return jax.tree.map(lambda label, _: isinstance(label, int), resolved, tree)
 
     shared = gradient_balancer(num_tasks, merge=merge, init=init, labels=labels, name="mtadam")
     if labels is None:

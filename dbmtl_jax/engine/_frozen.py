@@ -1,0 +1,41 @@
+"""Parameters that are labelled frozen: they are not differentiated, and their gradients are 0."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._types import Labels, PyTree
+
+
+class Moving:
+    """The parameters that are not frozen.
+
+    Args:
+      labels: as the engine functions take them.
+      params: all parameters.
+    """
+
+    def __init__(self, labels: Labels, params: PyTree) -> None:
+        self._all = params
+        self._is_frozen = _labels.frozen(labels, params)
+        self.params = self.of(params)
+
+    def of(self, tree: PyTree) -> PyTree:
+        """A tree like the parameters with `optax.MaskedNode` in the place of frozen ones."""
+        return jax.tree.map(
+            lambda frozen, leaf: optax.MaskedNode() if frozen else leaf, self._is_frozen, tree
+        )
+
+    def whole(self, moving: PyTree) -> PyTree:
+        """All parameters, given those that are not frozen."""
+        return self._filled(moving, self._all)
+
+    def with_zeros(self, gradients: PyTree) -> PyTree:
+        """A gradient for each parameter, [*shape] zeros for a frozen one."""
+        return self._filled(gradients, jax.tree.map(jnp.zeros_like, self._all))
+
+    def _filled(self, tree: PyTree, rest: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda frozen, moving, leaf: leaf if frozen else moving, self._is_frozen, tree, rest
+        )
