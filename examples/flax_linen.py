@@ -36,7 +36,7 @@ def main(steps=300):
         first, second = network.apply({"params": params}, x)
         return jnp.mean((first - x[:, 0] ** 2) ** 2), jnp.mean((second - jnp.sin(x[:, 1])) ** 2)
 
-    tx = optax.chain(dbmtl.db_mtl(num_tasks=2, beta=0.9, labels=labels), optax.adam(1e-2))
+    tx = dbmtl.chain(dbmtl.db_mtl(num_tasks=2, labels=labels), optax.adam(1e-2))
     opt_state = tx.init(params)
 
     @jax.jit

@@ -43,7 +43,7 @@ def main(steps=300):
     losses_and_grads = dbmtl.encoder_value_and_task_grads(
         encode, [head_loss(task) for task in range(NUM_TASKS)]
     )
-    tx = optax.chain(dbmtl.db_mtl(NUM_TASKS, beta=0.9, labels=labels), optax.adam(1e-2))
+    tx = dbmtl.chain(dbmtl.db_mtl(NUM_TASKS, labels=labels), optax.adam(1e-2))
     opt_state = tx.init(params)
 
     @jax.jit

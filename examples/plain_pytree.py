@@ -29,7 +29,7 @@ def loss_fn(params, x):
 
 def main(steps=300):
     params = init(jax.random.key(0))
-    tx = optax.chain(dbmtl.db_mtl(num_tasks=2, beta=0.9, labels=LABELS), optax.adam(1e-2))
+    tx = dbmtl.chain(dbmtl.db_mtl(num_tasks=2, labels=LABELS), optax.adam(1e-2))
     opt_state = tx.init(params)
 
     @jax.jit

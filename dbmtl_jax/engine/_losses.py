@@ -112,8 +112,8 @@ def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any,
 def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:
     """The function of one task as (loss, aux); ValueError where the loss is no scalar."""
 
-    def checked(*args):
-        loss, aux = with_aux(fun, has_aux)(*args)
+    def checked(*args, **kwargs):
+        loss, aux = with_aux(fun, has_aux)(*args, **kwargs)
         if jnp.shape(loss) != ():
             raise ValueError(f"{name}: expected a scalar loss, found shape {jnp.shape(loss)}")
         return loss, aux

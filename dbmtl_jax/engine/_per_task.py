@@ -1,17 +1,21 @@
 """Task gradients when every task has a batch of its own."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._names import check_num_tasks, in_order
+from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
+from dbmtl_jax.engine._frozen import Moving
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
 from dbmtl_jax.engine._shard_map import axes_of_losses, varying_over
-from dbmtl_jax.engine._task_map import Mode, check_options, choose, leading_axis, map_tasks
+from dbmtl_jax.engine._task_arguments import Axes, Slices, by_task
+from dbmtl_jax.engine._task_map import Mode, check_options, choose, map_tasks
+from dbmtl_jax.engine._value_and_task_grads import value_and_task_grads
 
 
 def per_task_value_and_grads(
@@ -19,32 +23,42 @@ def per_task_value_and_grads(
     | Sequence[Callable[..., PyTree]]
     | Mapping[str, Callable[..., PyTree]],
     *,
+    in_axes: Axes | str = "auto",
     labels: Labels = None,
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
+    stream: bool = False,
 ) -> Callable[..., tuple[PyTree, PyTree]]:
-    """Per-task gradients when every task has a batch of its own.
+    """Per-task gradients when every task has a batch of its own (Algorithm 1 of the paper).
 
-    The result is that of `jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, ...))`.  Each task
-    has its own forward pass, so batch normalisation computes its statistics for each task alone.
+    Each task has its own forward and backward pass, so T of them cost what a loop over
+    `jax.value_and_grad` costs, and batch normalisation computes its statistics for each task alone.
 
     Args:
-      fun: `fun(params, *args) -> loss`, a scalar, called with task t's slice of every argument;
-        or T such functions, one per task (these always run unrolled).  With a mapping of them by
-        name every argument is a mapping of the tasks' batches, and losses and auxiliary outputs
-        are mappings, too.
+      fun: `fun(params, *args, **kwargs) -> loss`, a scalar, called with task t's part of every
+        positional argument; or T such functions, one per task; or a mapping of them by name.
+        Keyword arguments are passed on to every task as they are.
+      in_axes: where a positional argument's part for task t is.  An int, None or a sequence of
+        them, as for `jax.vmap`: a slice of every array along that axis, None for arrays that all
+        tasks share.  "sequence": entry t of each argument, a list or tuple, whose entries may
+        differ in shape and structure.  "auto": slices along the first axis or entries, whichever
+        fits; where both do, ValueError.  With a mapping of functions every argument is a mapping of
+        the tasks' parts, and in_axes is not used.
       labels: see `dbmtl_jax.core`.
       has_aux: whether `fun` returns (loss, aux).
-      chunk_size, mode: how the tasks run, as in `value_and_task_grads`.
+      chunk_size, mode: how the tasks run if there is one function and arrays are sliced, as in
+        `value_and_task_grads`; otherwise they are unrolled.
+      stream: return pending gradients, as in `value_and_task_grads`.
 
     Returns:
-      `fun(params, *args) -> (losses [T], grads)`, where every array in args is [T, ...].  With
-      `has_aux` it returns `((losses, aux), grads)`, with aux stacked over the tasks.
+      `fun(params, *args, **kwargs) -> (losses [T], grads)`, with names the losses by name.  With
+      `has_aux` it returns `((losses, aux), grads)`: aux is stacked over the tasks if arrays are
+      sliced, otherwise a list with an entry for each task, or a mapping by name.
 
     Raises:
-      ValueError: for a bad option, a loss that is not a scalar, arguments whose first axes
-        differ, or a number of functions other than T.
+      ValueError: for a bad option, a loss that is not a scalar, arguments of which no part, or
+        more than one, can be task t's, or a number of functions other than T.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
@@ -52,74 +66,89 @@ def per_task_value_and_grads(
       >>> losses, grads = fun(jnp.array([1.0, 1.0]), jnp.array([[1.0, 2.0], [3.0, 4.0]]))
       >>> print(losses, grads.shape)
       [3. 7.] (2, 2)
+
+      Batches of different sizes:
+
+      >>> fun = dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(w * x))
+      >>> losses, grads = fun(jnp.array([1.0, 1.0]), [jnp.ones((5, 2)), jnp.ones((3, 2))])
+      >>> print(losses)
+      [10.  6.]
     """
-    check_options(mode, chunk_size)
+    check_options(mode, chunk_size, stream)
+    names: NumTasks | None = None
     if isinstance(fun, Mapping):
-        return _by_name(fun, labels, has_aux)
-    functions = [fun] if callable(fun) else list(fun)
-    differentiated = [
-        jax.value_and_grad(scalar_loss(f, "fun", has_aux), has_aux=True) for f in functions
-    ]
+        names = check_num_tasks(list(fun))
+        functions = in_order("fun", fun, names)
+    else:
+        functions = [fun] if callable(fun) else list(fun)
+    if not functions:
+        raise ValueError("fun: expected at least one function, found none")
 
-    def per_task_value_and_grads_fun(params, *args):
-        check_differentiable(params)
-        num_tasks = leading_axis(args)
-        if not callable(fun) and len(functions) != num_tasks:
-            raise ValueError(
-                f"fun: expected {num_tasks} functions, one for each slice of the arguments' "
-                f"first axis, found {len(functions)}"
-            )
+    def per_task_value_and_grads_fun(params, *args, **kwargs):
+        if names is not None:
+            columns = [in_order(f"args[{i}]", arg, names) for i, arg in enumerate(args)]
+            parts: Slices | list[tuple[Any, ...]] = [
+                tuple(column[t] for column in columns) for t in range(names)
+            ]
+        else:
+            parts = by_task(args, in_axes, None if callable(fun) else len(functions))
+        num_tasks = names or NumTasks(parts.num_tasks if isinstance(parts, Slices) else len(parts))
+        if isinstance(parts, Slices) and callable(fun) and not stream:
+            chosen = mode, chunk_size
+            return _mapped(functions[0], params, parts, kwargs, labels, has_aux, chosen)
+        keys = num_tasks.names or range(num_tasks)
+        each = functions * num_tasks if callable(fun) else functions
+        of = parts.of_task if isinstance(parts, Slices) else parts.__getitem__
 
-        def rows_of(p):
-            if callable(fun):
-                one_task = jax.tree.map(lambda x: x[0], args)
-                traced = jax.make_jaxpr(lambda p: fun(p, *one_task))(p).jaxpr
-                chosen = choose(mode, chunk_size, num_tasks, lambda name: contains(traced, name))
-                return map_tasks(lambda a: differentiated[0](p, *a), args, chosen)
-            slices = [jax.tree.map(lambda x, t=t: x[t], args) for t in range(num_tasks)]
-            rows = [f(p, *a) for f, a in zip(differentiated, slices, strict=True)]
-            return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        def losses_of(p):
+            values, auxes = {}, {}
+            for t, (key, one) in enumerate(zip(keys, each, strict=True)):
+                name = "fun" if callable(fun) else f"fun[{key!r}]"
+                values[key], auxes[key] = scalar_loss(one, name, has_aux)(p, *of(t), **kwargs)
+            if names is not None:
+                return values, auxes
+            return list(values.values()), list(auxes.values())
 
-        axes = axes_of_losses(lambda p: rows_of(p)[0][0], params)
-        (losses, aux), grads = rows_of(varying_over(axes, params))
-        labels_ = _labels.resolve(labels, params, num_tasks)
-        own = jax.tree.map(
-            lambda label, leaf: leaf if label == _labels.SHARED else leaf[label], labels_, grads
+        engine = value_and_task_grads(
+            losses_of, labels=labels, has_aux=True, mode="unroll", stream=stream
         )
-        return ((losses, aux) if has_aux else losses), own
+        (losses, aux), grads = engine(params)
+        if isinstance(parts, Slices):
+            aux = jax.tree.map(lambda *leaves: jnp.stack(leaves), *aux)
+        return ((losses, aux) if has_aux else losses), grads
 
     return per_task_value_and_grads_fun
 
 
-def _by_name(
-    functions: Mapping[str, Callable[..., PyTree]], labels: Labels, has_aux: bool
-) -> Callable[..., tuple[PyTree, PyTree]]:
-    """The tasks' functions, each with its own entry of every argument."""
-    num_tasks = check_num_tasks(list(functions))
-    names = list(num_tasks.names or ())
+def _mapped(
+    fun: Callable[..., PyTree],
+    params: PyTree,
+    slices: Slices,
+    kwargs: dict[str, Any],
+    labels: Labels,
+    has_aux: bool,
+    options: tuple[Mode, int | None],
+) -> tuple[PyTree, PyTree]:
+    """One function of every task's slices, in the chosen mode."""
+    moving = Moving(labels, params)
+    check_differentiable(moving.params)
 
-    def by_name(params, *args):
-        check_differentiable(params)
-        columns = [in_order(f"args[{i}]", arg, num_tasks) for i, arg in enumerate(args)]
+    def loss(p, *args):
+        return scalar_loss(fun, "fun", has_aux)(moving.whole(p), *args, **kwargs)
 
-        def of_task(p, task):
-            loss_of = scalar_loss(functions[names[task]], f"fun[{names[task]!r}]", has_aux)
-            arguments = [column[task] for column in columns]
-            return jax.value_and_grad(loss_of, has_aux=True)(p, *arguments)
-
-        tasks = range(num_tasks)
-        axes = axes_of_losses(lambda p: [of_task(p, task)[0][0] for task in tasks], params)
-        params = varying_over(axes, params)
-        found, rows = zip(*(of_task(params, task) for task in tasks), strict=True)
-        losses, auxes = zip(*found, strict=True)
-        labels_ = _labels.resolve(labels, params, num_tasks)
-        grads = jax.tree.map(
-            lambda label, *leaves: jnp.stack(leaves) if label == _labels.SHARED else leaves[label],
-            labels_,
-            *rows,
+    def rows_of(p):
+        one = slices.of_task(0)
+        traced = jax.make_jaxpr(lambda p: loss(p, *one))(p).jaxpr
+        chosen = choose(*options, slices.num_tasks, lambda name: contains(traced, name))
+        differentiated = jax.value_and_grad(loss, has_aux=True)
+        return map_tasks(
+            lambda mapped: differentiated(p, *slices.arguments(mapped)), slices.mapped, chosen
         )
-        values = dict(zip(names, losses, strict=True))
-        aux_of = dict(zip(names, auxes, strict=True))
-        return ((values, aux_of) if has_aux else values), grads
 
-    return by_name
+    axes = axes_of_losses(lambda p: rows_of(p)[0][0], moving.params)
+    (losses, aux), rows = rows_of(varying_over(axes, moving.params))
+    labels_ = moving.of(_labels.resolve(labels, params, slices.num_tasks))
+    grads = jax.tree.map(
+        lambda label, leaf: leaf if label == _labels.SHARED else leaf[label], labels_, rows
+    )
+    return ((losses, aux) if has_aux else losses), moving.with_zeros(grads)

@@ -1,16 +1,18 @@
 """DB-MTL, the paper's method: log-losses, averaged gradients, and a common gradient norm."""
 
-from dbmtl_jax.core._task_ema import task_ema
+from dbmtl_jax.core._task_ema import inverse_power_schedule, task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
 from dbmtl_jax.core._types import DTypeLike, Labels, Scalar, ScalarOrSchedule, TaskCount
 from dbmtl_jax.gradient_balancing import balance_magnitudes
 from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from dbmtl_jax.loss_balancing import scale_by_log_loss
 
+_BETA = inverse_power_schedule(0.9, 0.5)
+
 
 def db_mtl(
     num_tasks: TaskCount,
-    beta: ScalarOrSchedule = 0.9,
+    beta: ScalarOrSchedule = _BETA,
     *,
     scale: Scale | float = "max",
     eps: Scalar = 1e-8,
@@ -33,8 +35,8 @@ def db_mtl(
 
     Args:
       num_tasks: T, or the names of the tasks.
-      beta: β_k, a number in [0, 1) or a schedule of k, e.g. `inverse_power_schedule(0.9, 0.5)`.
-        With the number 0 there is no average and no [T, *shape] state.
+      beta: β_k, a number in [0, 1) or a schedule of k; by default 0.9/√k, one of those that the
+        paper searches.  With the number 0 there is no average and no [T, *shape] state.
       scale: α_k: "max" (as in the formula), "min", "mean" or "median" of the norms, or a constant.
       eps: ε, in the logarithm and in the normalisation.
       log_losses: whether to take the logarithm; False if your loss function already does.
