@@ -9,7 +9,7 @@ import pytest
 import dbmtl_jax as dbmtl
 
 TOLERANCE = 1e-5
-MAGNIFIED = {"aligned_mtl": 10}
+MAGNIFIED = {"aligned_mtl": 50}
 """Where small eigenvalues magnify what the order of additions changes."""
 
 
@@ -45,6 +45,22 @@ def test_a_divided_step_is_that_of_one_device(found, method):
     # The three parameters, and at least one moment of the optimizer of each.
     assert measured["divided"] >= 6
     assert measured["on_tasks"] == 0
+
+
+@pytest.mark.parametrize("method", dbmtl.METHODS)
+def test_a_step_on_explicit_axes_is_that_of_one_device(found, method):
+    """As `jax.make_mesh` makes them; what is not run there is traced, or the program fails."""
+    measured = found["methods"][method]["explicit"]
+    assert measured
+    for error, compilations in measured.values():
+        assert error < TOLERANCE * MAGNIFIED.get(method, 1)
+        assert compilations == 1
+
+
+def test_engine_functions_on_explicit_axes_are_those_of_one_device(found):
+    """Losses and gradients in every mode, stacked and streamed."""
+    assert len(found["engines"]) == 13
+    assert all(value < TOLERANCE for value in found["engines"].values()), found["engines"]
 
 
 def test_losses_are_averaged_over_devices_before_the_logarithm(found):

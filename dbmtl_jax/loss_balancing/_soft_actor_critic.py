@@ -90,7 +90,6 @@ def init_buffer(capacity: int, n: int, dtype: DTypeLike) -> Buffer:
 
 def add(buffer: Buffer, transition: Transition, valid: Array) -> Buffer:
     """The buffer with one more transition, if it is `valid`, in the place of the oldest."""
-
     capacity = buffer.transitions.reward.shape[0]
     # Beyond the end nothing is written.
     place = jnp.where(valid, buffer.position, capacity)
