@@ -1,15 +1,24 @@
 """The library on eight virtual devices gives what it gives on one."""
 
+import contextlib
 import json
+import os
+import pathlib
+import re
+import signal
+import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
 
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "devices.md").read_text("utf-8")
 TOLERANCE = 1e-5
-MAGNIFIED = {"aligned_mtl": 10}
+MAGNIFIED = {"aligned_mtl": 50}
 """Where small eigenvalues magnify what the order of additions changes."""
 
 
@@ -47,6 +56,70 @@ def test_a_divided_step_is_that_of_one_device(found, method):
     assert measured["on_tasks"] == 0
 
 
+@pytest.mark.parametrize("method", dbmtl.METHODS)
+def test_a_step_on_explicit_axes_is_that_of_one_device(found, method):
+    """As `jax.make_mesh` makes them; what is not run there is traced, or the program fails."""
+    measured = found["methods"][method]["explicit"]
+    assert measured
+    for error, compilations in measured.values():
+        assert error < TOLERANCE * MAGNIFIED.get(method, 1)
+        assert compilations == 1
+
+
+def test_engine_functions_on_explicit_axes_are_those_of_one_device(found):
+    """Losses and gradients in every mode, stacked and streamed."""
+    assert len(found["engines"]) == 13
+    assert all(value < TOLERANCE for value in found["engines"].values()), found["engines"]
+
+
 def test_losses_are_averaged_over_devices_before_the_logarithm(found):
     assert found["shard_map"]["right"] < TOLERANCE
     assert found["shard_map"]["wrong"] > 0.01
+
+
+def test_the_pages_example_of_explicit_axes_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    program = f"{code}\nprint(jax.device_count(), *params['w'].sharding.spec, step._cache_size())"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    with started([sys.executable, "-W", "error", "-c", program], flags) as process:
+        printed, _ = process.communicate()
+    assert process.returncode == 0, printed[-4000:]
+    assert printed.split("\n")[-2] == "8 None fsdp 1"
+
+
+def test_the_pages_command_trains_with_two_processes_as_with_one():
+    """Also what only the first of them prints."""
+    (command,) = re.findall(r"```bash\n(.*?)\n```", PAGE, re.DOTALL)
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        command = command.replace(":9000", f":{found.getsockname()[1]}")
+    alone = "import runpy; runpy.run_path('examples/several_processes.py')['main']()"
+    printed = []
+    for words in (["bash", "-c", command], [sys.executable, "-c", alone]):
+        with started(words, {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}) as process:
+            printed.append(process.communicate()[0])
+    lines = [re.findall(r"step \d+ on (\d) devices: losses \[(.*)\]", text) for text in printed]
+    assert [[devices for devices, _ in found] for found in lines] == [["2"] * 4, ["1"] * 4], printed
+    two, single = ([np.fromstring(text, sep=" ") for _, text in found] for found in lines)
+    np.testing.assert_allclose(two, single, rtol=1e-3)
+
+
+@contextlib.contextmanager
+def started(words, environment):
+    """A program, which ends with the test, as do those that it started."""
+    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=os.environ | environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

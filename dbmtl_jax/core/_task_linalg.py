@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dbmtl_jax.core._types import Array, DTypeLike, Float, Mask, PerTask, PyTree, Scalar, Shaped
 
@@ -37,10 +38,16 @@ def real_leaves(leaves: Sequence[Array]) -> list[Array]:
 
 
 def stacked_zeros(num_tasks: int, params: PyTree, dtype: DTypeLike | None = None) -> PyTree:
-    """Zeros [T, *shape] for every parameter [*shape], in its dtype and float32 at least."""
+    """Zeros [T, *shape] for every parameter [*shape], in its dtype and float32 at least.
+
+    On a mesh they lie as the parameter does, and none is divided along the tasks.
+    """
 
     def zeros(param: Array) -> Array:
-        return jnp.zeros((num_tasks, *param.shape), dtype or wide_dtype(param))
+        # Made of the parameter, whose place they take over: inside of a program `zeros_like` does
+        # not know of it.  The compiler drops the selection.
+        row = jnp.where(False, param, 0).astype(dtype or wide_dtype(param))
+        return jnp.broadcast_to(row, (num_tasks, *row.shape))
 
     return jax.tree.map(zeros, params)
 
@@ -90,11 +97,13 @@ def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
     """M = G Gᵀ summed over the leaves, [T, T]."""
     total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
     for leaf in real_leaves(stack):
-        flat = leaf.reshape(num_tasks, -1)
-        if flat.shape[1] > _BLOCK:
+        if jax.typeof(leaf).sharding.mesh.explicit_axes:
+            total += _products_of_divided(leaf)
+        elif leaf.size > _BLOCK * num_tasks:
+            flat = leaf.reshape(num_tasks, -1)
             total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)
         else:
-            total += _products(flat)
+            total += _products(leaf.reshape(num_tasks, -1))
     return total
 
 
@@ -110,6 +119,23 @@ def _products(rows: Array) -> Array:
         rows.T,
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=accumulation_dtype(rows),
+    )
+
+
+def _products_of_divided(rows: Array) -> Array:
+    """`_products` of [T, *shape] on a mesh with explicit axes, where shardings are part of types.
+
+    There axes that are divided cannot become one, and what is summed over them must say where the
+    sum is to be: on each device.  On one device CPUs would copy the rows for this form.
+    """
+    axes = tuple(range(1, rows.ndim))
+    return jax.lax.dot_general(
+        rows,
+        rows,
+        ((axes, axes), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=accumulation_dtype(rows),
+        out_sharding=NamedSharding(jax.typeof(rows).sharding.mesh, PartitionSpec()),
     )
 
 

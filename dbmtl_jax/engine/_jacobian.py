@@ -31,6 +31,7 @@ class Jacobian:
     unroll: bool  # whether tasks follow each other in the program; else they run in a loop
     # The cotangents of every task; None where they are as large as rows, and are not stored.
     stored: Sequence[Sequence[Array]] | None
+    leaves: Sequence[Array]  # the shared leaves themselves
     push_all: Callable[[Sequence[Array]], Sequence[Array]] | None = None  # `push` up to the losses
     scales: PerTask | None = None  # row t times scales[t]
 

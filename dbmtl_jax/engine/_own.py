@@ -37,6 +37,7 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) ->
         lambda tangents: pieces.push(whole(tangents)),
         unroll,
         None if lazy else [pieces.piece(task, one) for task in range(pieces.num_tasks)],
+        [leaf for leaf, here in zip(leaves, is_shared, strict=True) if here],
         (lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,
     )
 

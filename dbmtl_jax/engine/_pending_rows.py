@@ -12,6 +12,7 @@ from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
     real_leaves,
     squared_norm,
+    stacked_zeros,
     wide_dtype,
 )
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
@@ -36,8 +37,10 @@ class PendingRows(NamedTuple):
         return StackedRows(self.tree(), self._num_tasks)
 
     def tree(self) -> PyTree:
-        structs = jax.tree.leaves(self.shapes)
-        empty = [jnp.zeros(struct.shape, struct.dtype) for struct in structs]
+        empty = [
+            stacked_zeros(self._num_tasks, leaf, jnp.result_type(leaf))
+            for leaf in self.jacobian.leaves
+        ]
 
         def write(task: int | Array, row: list[Array], stacked: PyTree) -> tuple[PyTree, Array]:
             return _write(stacked, row, task), squared_norm(row)

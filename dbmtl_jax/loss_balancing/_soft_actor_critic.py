@@ -90,14 +90,13 @@ def init_buffer(capacity: int, n: int, dtype: DTypeLike) -> Buffer:
 
 def add(buffer: Buffer, transition: Transition, valid: Array) -> Buffer:
     """The buffer with one more transition, if it is `valid`, in the place of the oldest."""
+    capacity = buffer.transitions.reward.shape[0]
+    # Beyond the end nothing is written.
+    place = jnp.where(valid, buffer.position, capacity)
 
     def write(rows: Array, new: Array) -> Array:
-        # One row is selected, not the whole buffer, so that the write can happen in place.
-        old = jax.lax.dynamic_index_in_dim(rows, buffer.position, keepdims=False)
-        row = jnp.where(valid, new.astype(rows.dtype), old)
-        return jax.lax.dynamic_update_index_in_dim(rows, row, buffer.position, axis=0)
+        return rows.at[place].set(new.astype(rows.dtype), mode="drop")
 
-    capacity = buffer.transitions.reward.shape[0]
     count = valid.astype(jnp.int32)
     return Buffer(
         jax.tree.map(write, buffer.transitions, transition),

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 import dbmtl_jax as dbmtl
 import tests.conftest  # noqa: F401  # the same settings of JAX
 from benchmarks.training import mesh as meshes
-from tests.helpers import samplers
+from tests.helpers import explicit_axes, samplers
 
 T, BATCH, INPUTS, HIDDEN = 3, 16, 4, 8
 STEPS = 3
@@ -95,7 +95,28 @@ def check(name):
         "compilations": compilations,
         "divided": divided,
         "on_tasks": on_tasks,
+        "explicit": explicit(name, tx, expected),
     }
+
+
+def explicit(name, tx, expected):
+    """The method on a mesh with explicit axes, stacked and streamed."""
+    params, batches = network()
+    found = {}
+    for stream in (False, True):
+        if not stream or name in explicit_axes.EXECUTED:
+            got, compilations = explicit_axes.run(tx, stream, params, batches)
+            found[f"stream={stream}"] = error(got, expected), compilations
+        explicit_axes.trace(tx, stream, params, batches[0])
+    return found
+
+
+def engines():
+    """Task gradients of all engine functions on a mesh with explicit axes."""
+    params, (batch, *_) = network()
+    expected = explicit_axes.task_grads(None, params, batch)
+    got = explicit_axes.task_grads(explicit_axes.make(), params, batch)
+    return {name: error(got[name], expected[name]) for name in expected}
 
 
 def shard_map():
@@ -136,5 +157,9 @@ def shard_map():
 
 
 if __name__ == "__main__":
-    found = {"methods": {name: check(name) for name in dbmtl.METHODS}, "shard_map": shard_map()}
+    found = {
+        "methods": {name: check(name) for name in dbmtl.METHODS},
+        "engines": engines(),
+        "shard_map": shard_map(),
+    }
     print(json.dumps(found))
