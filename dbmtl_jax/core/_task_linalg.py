@@ -164,7 +164,44 @@ def weighted_sum(weights: PerTask, present: Mask, leaf: Array) -> Array:
     """Σ_t w_t g_t over the present tasks of a stacked leaf [T, *shape], in the leaf's dtype.
 
     Written out as a sum over tasks: one fusion that runs at memory speed and merges into the
-    optimizer that follows, which a contraction (`tensordot`) never does.
+    optimizer that follows, which a contraction (`tensordot`) never does.  Many tasks are summed a
+    block at a time, or by a reduction of small leaves, so that the program does not grow with T.
     """
+    num_tasks = weights.shape[0]
+    is_small = leaf[0].size <= _SMALL
+    if num_tasks <= (_MAX_OF_SMALL if is_small else _MAX_WRITTEN_OUT):
+        total = _written_out(weights, present, leaf)
+    elif is_small:
+        rows = jnp.where(per_task(present, leaf), leaf, 0)
+        total = jnp.sum(per_task(weights, leaf) * rows, axis=0)
+    else:
+        total = _sum_of_blocks(weights, present, leaf)
+    return total.astype(leaf.dtype)
+
+
+# Numbers in a row so few that the speed of their sum does not matter.
+_SMALL = 2**12
+# The numbers of tasks beyond which a sum that is written out takes longer to compile than it saves.
+_MAX_OF_SMALL, _MAX_WRITTEN_OUT = 16, 32
+
+
+def _written_out(weights: PerTask, present: Mask, leaf: Array) -> Array:
+    """w_0 g_0 + w_1 g_1 + …"""
     rows = (weights[t] * jnp.where(present[t], leaf[t], 0) for t in range(weights.shape[0]))
-    return functools.reduce(operator.add, rows).astype(leaf.dtype)
+    return functools.reduce(operator.add, rows)
+
+
+def _sum_of_blocks(weights: PerTask, present: Mask, leaf: Array) -> Array:
+    """`_written_out` for blocks of up to eight tasks, one after the other."""
+    num_tasks = weights.shape[0]
+    size = max(range(5, 9), key=lambda size: (size - num_tasks % size, size))
+    rest = num_tasks % size
+    arrays = (weights, present, leaf)
+
+    def add(i: Array, total: Array) -> Array:
+        block = (jax.lax.dynamic_slice_in_dim(x, rest + i * size, size) for x in arrays)
+        return total + _written_out(*block)
+
+    wide = jnp.result_type(weights, leaf)
+    first = _written_out(*(x[:rest] for x in arrays)) if rest else jnp.zeros_like(leaf[0], wide)
+    return jax.lax.fori_loop(0, num_tasks // size, add, first)
