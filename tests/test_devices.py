@@ -1,12 +1,11 @@
 """The library on eight virtual devices gives what it gives on one."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 import dbmtl_jax as dbmtl
+from tests.helpers.processes import printed_by
 
 TOLERANCE = 1e-5
 MAGNIFIED = {"aligned_mtl": 30}
@@ -15,11 +14,7 @@ MAGNIFIED = {"aligned_mtl": 30}
 
 def run(module):
     """What a program with devices of its own prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", module], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed_by("-W", "error", "-m", module).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
