@@ -10,7 +10,9 @@ import jax
 import jaxtyping
 import pytest
 
-from tests.helpers import typechecker
+from tests.helpers import fast_compilation, typechecker
+
+fast_compilation.set_flags()
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,19 +1,15 @@
 """The library on eight virtual devices gives what it gives on one."""
 
-import contextlib
 import json
-import os
 import pathlib
 import re
-import signal
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
+from tests.helpers.processes import PYTHON, finish, printed_by, started
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "devices.md").read_text("utf-8")
@@ -24,11 +20,7 @@ MAGNIFIED = {"aligned_mtl": 50}
 
 def run(module):
     """What a program with devices of its own prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", module], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(printed_by("-W", "error", "-m", module).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +73,8 @@ def test_the_pages_example_of_explicit_axes_runs():
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     program = f"{code}\nprint(jax.device_count(), *params['w'].sharding.spec, step._cache_size())"
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    with started([sys.executable, "-W", "error", "-c", program], flags) as process:
-        printed, _ = process.communicate()
-    assert process.returncode == 0, printed[-4000:]
+    with started("-W", "error", "-c", program, environment=flags) as process:
+        printed = finish(process)
     assert printed.split("\n")[-2] == "8 None fsdp 1"
 
 
@@ -95,31 +86,11 @@ def test_the_pages_command_trains_with_two_processes_as_with_one():
         command = command.replace(":9000", f":{found.getsockname()[1]}")
     alone = "import runpy; runpy.run_path('examples/several_processes.py')['main']()"
     printed = []
-    for words in (["bash", "-c", command], [sys.executable, "-c", alone]):
-        with started(words, {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}) as process:
-            printed.append(process.communicate()[0])
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    for program, text in (("bash", command), (PYTHON, alone)):
+        with started("-c", text, program=program, environment=flags) as process:
+            printed.append(finish(process))
     lines = [re.findall(r"step \d+ on (\d) devices: losses \[(.*)\]", text) for text in printed]
     assert [[devices for devices, _ in found] for found in lines] == [["2"] * 4, ["1"] * 4], printed
     two, single = ([np.fromstring(text, sep=" ") for _, text in found] for found in lines)
     np.testing.assert_allclose(two, single, rtol=1e-3)
-
-
-@contextlib.contextmanager
-def started(words, environment):
-    """A program, which ends with the test, as do those that it started."""
-    path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
-    process = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        env=os.environ | environment | {"PATH": path, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -1,12 +1,11 @@
 """Collectives are found in the text of a compiled program."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from benchmarks.perf.communication import collectives
+from tests.helpers.processes import printed_by
 
 TEXT = """
   %all-reduce.1 = f32[3,8]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
@@ -40,11 +39,7 @@ def measured():
         "rows = [measure(m, 4, 16, 2, 1) for m in ('ew', 'db_mtl')];"
         "print(json.dumps([r._asdict() for r in rows]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    return json.loads(printed_by("-c", program))
 
 
 def test_data_parallel_sends_a_gradient_for_each_task(measured):

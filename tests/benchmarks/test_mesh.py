@@ -2,8 +2,6 @@
 
 import dataclasses
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -17,20 +15,19 @@ from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Run
 from tests.benchmarks.conftest import TRAIN
 from tests.helpers.interruptions import figures
+from tests.helpers.processes import finish, started
 
 TOLERANCE = 1e-4
 EIGHT = ("--devices", "8", "--mesh", "data=4,fsdp=2")
 
 
-def start(out, *options) -> subprocess.Popen:
-    command = [sys.executable, "-W", "error", "-m", "tests.helpers.mesh_run", str(out), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(out, *options):
+    return started("-W", "error", "-m", "tests.helpers.mesh_run", str(out), *options)
 
 
-def finish(process: subprocess.Popen, status: int = 0) -> str:
-    printed, _ = process.communicate(timeout=400)
-    assert process.returncode == status, printed[-4000:]
-    return printed
+def run(out, *options, status=0) -> str:
+    with start(out, *options) as process:
+        return finish(process, status)
 
 
 def check_close(out, expected):
@@ -49,14 +46,14 @@ def check_close(out, expected):
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
     out = tmp_path_factory.mktemp("one") / "out"
-    finish(start(out))
+    run(out)
     return out
 
 
 def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(one_device, tmp_path):
     """Also when it is interrupted: a checkpoint is restored into the same places."""
-    finish(start(tmp_path, *EIGHT, "--stop", "2"), status=1)
-    assert "resumed at epoch 0, step 1" in finish(start(tmp_path, *EIGHT))
+    run(tmp_path, *EIGHT, "--stop", "2", status=1)
+    assert "resumed at epoch 0, step 1" in run(tmp_path, *EIGHT)
     check_close(tmp_path, one_device)
 
 
@@ -107,12 +104,8 @@ def test_the_axis_of_tasks_is_never_divided():
 def test_two_processes_end_with_the_figures_of_one(one_device, tmp_path):
     """The parameters are divided between them; the second process prints nothing of its own."""
     options = ("--mesh", "fsdp=2", "--coordinator", f"127.0.0.1:{free_port()}", "--process")
-    processes = [start(tmp_path, *options, str(index)) for index in range(2)]
-    try:
-        printed = [finish(process) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    with start(tmp_path, *options, "0") as first, start(tmp_path, *options, "1") as second:
+        printed = [finish(first), finish(second)]
     check_close(tmp_path, one_device)
     assert [("DB-MTL, seed 0: done" in text) for text in printed] == [True, False]
     assert sorted(path.name for path in tmp_path.iterdir()) == [

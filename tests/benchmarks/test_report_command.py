@@ -3,8 +3,6 @@
 import html.parser
 import io
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -24,6 +22,7 @@ from tests.benchmarks.runs import (
     write_run,
     write_settings,
 )
+from tests.helpers.processes import printed_by
 
 START = {"dataset": "cityscapes", "network": "deeplab", "sample_data": True} | SETS["cityscapes"]
 ENVIRONMENT = {
@@ -179,8 +178,7 @@ sys.argv = ["benchmarks", "report", {str(tmp_path)!r}]
 from benchmarks.__main__ import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    printed_by("-c", program)
     assert (tmp_path / "report.html").exists()
 
 

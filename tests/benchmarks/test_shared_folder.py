@@ -3,8 +3,6 @@
 import dataclasses
 import io
 import signal
-import subprocess
-import sys
 import time
 
 import optax
@@ -17,21 +15,19 @@ from benchmarks.report import exhibit, results, study, study_exhibit
 from benchmarks.run_log import RunLog
 from benchmarks.schedule import Schedule
 from benchmarks.training import checkpoints
+from tests.helpers import processes
 from tests.helpers.interruptions import figures
 from tests.helpers.killed_run import comparison
 from tests.helpers.noisy_problem import NoisyProblem
 
 
-def start(out, what: str, number: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.helpers.killed_run", str(out), what, str(number)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(out, what: str, number: int):
+    return processes.started("-m", "tests.helpers.killed_run", str(out), what, str(number))
 
 
 def killed(out, what: str, number: int) -> str:
-    process = start(out, what, number)
-    printed, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, printed
-    return printed
+    with start(out, what, number) as process:
+        return processes.finish(process, -signal.SIGKILL)
 
 
 @pytest.fixture
@@ -82,8 +78,7 @@ def test_killed_processes_leave_what_can_be_finished_to_the_same_figures(whole, 
 
 def test_a_process_takes_over_from_one_that_is_killed(whole, tmp_path, finish):
     out = tmp_path / "out"
-    other = start(out, "hold", 6)
-    try:
+    with start(out, "hold", 6) as other:
         while not (out / "holding").exists():
             assert other.poll() is None, other.stdout.read()
             time.sleep(0.05)
@@ -93,9 +88,6 @@ def test_a_process_takes_over_from_one_that_is_killed(whole, tmp_path, finish):
                 (out / "go").touch()
 
         printed = finish(out, hear)
-    finally:
-        other.kill()
-        other.communicate()
     # What did not depend on the other process came first.
     order = [printed.index(text) for text in (
         "STL, seed 1: done", "IGBv2, seed 1: done", "waiting for", "STL, seed 0: resumed",

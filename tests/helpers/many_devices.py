@@ -5,10 +5,6 @@ A process of its own: how many devices a CPU is must be known before JAX starts.
 
 import functools
 import json
-import os
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
-os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +16,9 @@ import dbmtl_jax as dbmtl
 import tests.conftest  # noqa: F401  # the same settings of JAX
 from benchmarks.training import mesh as meshes
 from tests.helpers import explicit_axes, samplers
+
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
 
 T, BATCH, INPUTS, HIDDEN = 3, 16, 4, 8
 STEPS = 3

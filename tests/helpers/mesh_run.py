@@ -6,8 +6,19 @@ interrupted before the N-th step of its first method.
 
 import argparse
 import dataclasses
-import os
 import pathlib
+
+import jax
+from rich.console import Console
+
+import tests.conftest  # noqa: F401  # the same settings of JAX
+from benchmarks import compare
+from benchmarks.config import Compare
+from benchmarks.data import qm9
+from benchmarks.training import checkpoints
+from benchmarks.training.programs import Programs
+from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
+from tests.helpers.interruptions import Interruption, before_step
 
 
 def main() -> None:
@@ -19,19 +30,7 @@ def main() -> None:
     parser.add_argument("--process", type=int, help="of two")
     parser.add_argument("--coordinator", help="of the two")
     options = parser.parse_args()
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={options.devices}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
-
-    from rich.console import Console
-
-    import tests.conftest  # noqa: F401  # the same settings of JAX
-    from benchmarks import compare
-    from benchmarks.config import Compare
-    from benchmarks.data import qm9
-    from benchmarks.training import checkpoints
-    from benchmarks.training.programs import Programs
-    from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
-    from tests.helpers.interruptions import Interruption, before_step
+    jax.config.update("jax_num_cpu_devices", options.devices)
 
     def stop() -> None:
         raise Interruption

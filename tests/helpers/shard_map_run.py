@@ -6,16 +6,14 @@ devices a CPU is must be known before JAX starts.
 
 import functools
 import json
-import os
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 from jax.sharding import PartitionSpec as P
 
 import dbmtl_jax as dbmtl
 from tests.helpers.many_devices import T, error, losses, network
+
+jax.config.update("jax_num_cpu_devices", 4)
 
 LABELS = {"w": "shared", "b": "shared", "v": "shared"}
 METHODS = ("ew", "uw", "db_mtl", "pcgrad", "mtadam")
