@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._rows import TaskGrads, template_of
+from dbmtl_jax.core._rows import TaskGrads, gathered, template_of
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Labels, PyTree
 
@@ -77,6 +77,7 @@ def chain(*parts: optax.GradientTransformation | Sequence[Any]) -> Chain:
             raise ValueError(
                 f"chain: expected the state of {len(flat)} parts, found {len(state)} entries"
             )
+        updates = gathered(updates)
         template, states = template_of(updates), []
         for i, (tx, old) in enumerate(zip(flat, state, strict=True)):
             stacked = _same_shapes(template_of(updates), template)

@@ -11,7 +11,7 @@ from dbmtl_jax.composition._chain import Chain
 from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._loss_balancer import LossBalancingState
 from dbmtl_jax.core._names import NumTasks
-from dbmtl_jax.core._rows import template_of
+from dbmtl_jax.core._rows import gathered, template_of
 from dbmtl_jax.core._task_linalg import per_task, stacked_zeros, task_vector, wide_dtype
 from dbmtl_jax.core._transformation import MultiTaskState, TaskTransformation, tasks_of
 from dbmtl_jax.core._types import Array, Count, Int, Label, Labels, Mask, PerTask, PyTree
@@ -103,6 +103,7 @@ def multi_steps(
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
         num_tasks = known[0].num_tasks if known else _named(len(state.counts), losses, task_mask)
+        updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
         tasks = tasks_of(updates, step, num_tasks, "sum", extra_args, "multi_steps")
@@ -123,7 +124,7 @@ def multi_steps(
         grads = jax.tree.map(accumulate, step.labels, template, state.grads, sums)
         known_losses = 0 if step.losses is None else jnp.where(present, step.losses, 0)
         every = every_k(state.gradient_step) if callable(every_k) else every_k
-        gathered = state._replace(
+        grown = state._replace(
             mini_step=state.mini_step + 1,
             counts=state.counts + present,
             tried=state.tried | step.mask,
@@ -131,9 +132,9 @@ def multi_steps(
             grads=grads,
         )
 
-        def take(gathered: MultiStepsState) -> tuple[PyTree, MultiStepsState]:
+        def take(grown: MultiStepsState) -> tuple[PyTree, MultiStepsState]:
             # 0/0 for a task that was never usable: the method then counts it as skipped.
-            count = gathered.counts.astype(gathered.losses.dtype)
+            count = grown.counts.astype(grown.losses.dtype)
 
             def mean(label: Label, leaf: PyTree, total: PyTree) -> Array:
                 if label == _labels.FROZEN:
@@ -141,23 +142,23 @@ def multi_steps(
                 divisor = per_task(count, total) if label == _labels.SHARED else count[label]
                 return (total / divisor).astype(leaf.dtype)
 
-            means = jax.tree.map(mean, step.labels, template, gathered.grads)
-            given: dict[str, Any] = {} if losses is None else {"losses": gathered.losses / count}
-            given["task_mask"] = gathered.tried
+            means = jax.tree.map(mean, step.labels, template, grown.grads)
+            given: dict[str, Any] = {} if losses is None else {"losses": grown.losses / count}
+            given["task_mask"] = grown.tried
             names = getattr(num_tasks, "names", None)
             if names is not None:
                 given = {key: dict(zip(names, x, strict=True)) for key, x in given.items()}
-            moved, inner_state = inner.update(means, gathered.inner, params, **given, **extra_args)
-            cleared = jax.tree.map(jnp.zeros_like, gathered._replace(inner=()))
+            moved, inner_state = inner.update(means, grown.inner, params, **given, **extra_args)
+            cleared = jax.tree.map(jnp.zeros_like, grown._replace(inner=()))
             return moved, cleared._replace(
-                gradient_step=optax.safe_increment(gathered.gradient_step), inner=inner_state
+                gradient_step=optax.safe_increment(grown.gradient_step), inner=inner_state
             )
 
-        def wait(gathered: MultiStepsState) -> tuple[PyTree, MultiStepsState]:
-            shapes = jax.eval_shape(take, gathered)[0]
-            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), gathered
+        def wait(grown: MultiStepsState) -> tuple[PyTree, MultiStepsState]:
+            shapes = jax.eval_shape(take, grown)[0]
+            return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), grown
 
-        return jax.lax.cond(gathered.mini_step >= every, take, wait, gathered)
+        return jax.lax.cond(grown.mini_step >= every, take, wait, grown)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

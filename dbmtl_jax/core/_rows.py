@@ -39,6 +39,9 @@ class TaskGrads(Protocol):
     def stacked(self) -> PyTree:
         """The tree with arrays [T, *shape] as its shared leaves."""
 
+    def in_tree(self, structure: jax.tree_util.PyTreeDef) -> "TaskGrads":
+        """The same gradients in another tree with as many leaves."""
+
 
 @runtime_checkable
 class Rows(Protocol):
@@ -90,6 +93,42 @@ class Rows(Protocol):
           scales: of the rows.
           own_scales: of the tasks' own leaves.
         """
+
+
+class PendingLeaf:
+    """Stands for one leaf of task gradients that are not computed yet, in a tree of such leaves.
+
+    Wrappers that take a tree apart and put it together again (`flax.nnx.Optimizer`) keep it.
+    """
+
+    def __init__(self, whole: TaskGrads, index: int) -> None:
+        self.whole, self.index = whole, index
+
+    def __repr__(self) -> str:
+        return f"PendingLeaf({self.index})"
+
+
+def gathered(updates: TaskGrads | PyTree) -> TaskGrads | PyTree:
+    """Task gradients as a method reads them: those that came in as a tree of leaves in one piece.
+
+    Raises:
+      TypeError: for a tree that does not have all leaves of one set of task gradients.
+    """
+    if isinstance(updates, TaskGrads):
+        return updates
+    leaves, structure = jax.tree.flatten(updates)
+    if not any(isinstance(leaf, PendingLeaf) for leaf in leaves):
+        return updates
+    first = next(leaf for leaf in leaves if isinstance(leaf, PendingLeaf))
+    number = len(jax.tree.leaves(first.whole.template))
+    found = [leaf.index if isinstance(leaf, PendingLeaf) else None for leaf in leaves]
+    if found != list(range(number)) or any(leaf.whole is not first.whole for leaf in leaves):
+        raise TypeError(
+            "updates: expected all leaves of pending task gradients (stream=True), which cannot be "
+            "divided among transformations or mixed with arrays, found another tree; use "
+            "stream=False"
+        )
+    return first.whole.in_tree(structure)
 
 
 def template_of(updates: TaskGrads | PyTree) -> PyTree:

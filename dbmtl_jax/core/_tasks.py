@@ -48,7 +48,8 @@ class Tasks(NamedTuple):
         if self.given_losses is None:
             raise TypeError(
                 f"losses: {self.method} needs the raw task losses, found None; pass them to "
-                f"`tx.update(..., losses=losses)` as an array of shape ({self.num_tasks},)"
+                f"`tx.update(..., losses=losses)` as an array of shape ({self.num_tasks},); Flax's "
+                "TrainState.apply_gradients drops them (docs/guide.md has one that does not)"
             )
         return self.given_losses
 

@@ -18,7 +18,7 @@ import optax
 
 from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._parts import READS, Aggregator, Merged, Part, Reads
-from dbmtl_jax.core._rows import TaskGrads, rows_of, scaled_own_leaf, template_of
+from dbmtl_jax.core._rows import TaskGrads, gathered, rows_of, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import squared_norm, task_vector
 from dbmtl_jax.core._tasks import Tasks
@@ -118,6 +118,7 @@ def _merging(
         )
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
         tasks = tasks_of(updates, step, num_tasks, reads, extra_args, name)
@@ -172,6 +173,7 @@ def _scaling(
         return part.init(_labels.shared(_labels.resolve(labels, params, num_tasks), params))
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
         tasks = tasks_of(updates, step, num_tasks, part.reads, extra_args, name)

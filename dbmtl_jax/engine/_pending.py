@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._rows import TaskGrads, scaled_own_leaf
+from dbmtl_jax.core._rows import PendingLeaf, TaskGrads, scaled_own_leaf
 from dbmtl_jax.core._types import PerTask, PyTree
 from dbmtl_jax.engine._half_precision import without_overflow
 from dbmtl_jax.engine._jacobian import Jacobian
@@ -66,6 +66,18 @@ class PendingTaskGrads(TaskGrads):
             self._template,
         )
 
+    def in_tree(self, structure: jax.tree_util.PyTreeDef) -> "PendingTaskGrads":
+        """The same gradients in another tree with as many leaves."""
+        labels, template = (
+            jax.tree.unflatten(structure, jax.tree.leaves(tree))
+            for tree in (self._labels, self._template)
+        )
+        return PendingTaskGrads(labels, template, self._jacobian)
+
+    def leaves(self) -> list[PendingLeaf]:
+        """What stands for each leaf in a tree that wrappers may take apart."""
+        return [PendingLeaf(self, i) for i in range(len(jax.tree.leaves(self._template)))]
+
     def _scaled(self, scales: PerTask, own_scales: PerTask) -> "PendingTaskGrads":
         """Pending gradients: row t times `scales[t]`, task t's own leaves times `own_scales[t]`."""
         template = jax.tree.map(
@@ -89,3 +101,11 @@ class PendingTaskGrads(TaskGrads):
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _refuse
     __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __neg__ = __abs__ = __getitem__ = _refuse
+
+
+def _refused(*_: Any) -> NoReturn:
+    raise TypeError(_REFUSAL)
+
+
+# Whatever maps over the tree of gradients is refused at once, by name.
+jax.tree_util.register_pytree_node(PendingTaskGrads, _refused, _refused)

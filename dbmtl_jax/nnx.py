@@ -1,0 +1,273 @@
+"""The engine for Flax NNX models: `from dbmtl_jax import nnx as mtl`.
+
+As in `flax.nnx.value_and_grad`, argument 0 is the model, gradients are those of its parameters, and
+all other state (the statistics of batch normalisation, the counters of random numbers) is updated
+once a step.  The gradients go into `flax.nnx.Optimizer.update(model, grads, losses=losses)`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax import engine
+from dbmtl_jax.core._types import Labels, PyTree
+from dbmtl_jax.engine import PendingTaskGrads
+from dbmtl_jax.engine._losses import with_aux
+from dbmtl_jax.engine._task_arguments import Axes
+from dbmtl_jax.engine._task_map import Mode
+
+try:
+    from flax import nnx
+except ImportError as error:
+    raise ImportError(
+        "dbmtl_jax.nnx needs flax, which is not installed: pip install flax"
+    ) from error
+
+__all__ = [
+    "encoder_value_and_task_grads",
+    "per_task_value_and_grads",
+    "value_and_task_grads",
+]
+
+
+def value_and_task_grads(
+    fun: Callable[..., PyTree],
+    *,
+    wrt: Any = nnx.Param,
+    labels: Labels = None,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+    stream: bool = False,
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """`dbmtl_jax.value_and_task_grads` of a function whose first argument is an NNX model.
+
+    Args:
+      fun: `fun(model, *args, **kwargs) -> losses`, or (losses, aux) with `has_aux`.
+      wrt: which variables of the model are parameters, a filter as for `nnx.Optimizer`.
+      labels: for the state of the parameters, `nnx.state(model, wrt)`: a nested dict with its keys,
+        or a function of it such as `dbmtl_jax.labels_by_path` makes; see `dbmtl_jax.core`.
+      has_aux, chunk_size, mode, stream: as for `dbmtl_jax.value_and_task_grads`.
+
+    Returns:
+      `fun(model, *args, **kwargs) -> (losses, grads)`, or `((losses, aux), grads)`, where grads is
+      a state like `nnx.state(model, wrt)` with leaves [T, *shape].  With `stream` its leaves stand
+      for gradients that are not computed yet.  The other state of the model is updated in place.
+
+    Raises:
+      ValueError, TypeError: as `dbmtl_jax.value_and_task_grads`.
+
+    Example:
+      >>> import jax.numpy as jnp, optax, dbmtl_jax as dbmtl
+      >>> from dbmtl_jax import nnx as mtl
+      >>> from flax import nnx
+      >>> model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> tx = dbmtl.chain(dbmtl.db_mtl(2), optax.adam(1e-2))
+      >>> optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+      >>> fun = mtl.value_and_task_grads(lambda model, x: jnp.mean(model(x) ** 2, axis=0))
+      >>> @nnx.jit
+      ... def step(model, optimizer, x):
+      ...   losses, grads = fun(model, x)
+      ...   optimizer.update(model, grads, losses=losses)
+      ...   return losses
+      >>> step(model, optimizer, jnp.ones((4, 3))).shape
+      (2,)
+    """
+
+    def value_and_task_grads_fun(model, *args, **kwargs):
+        graph, params, rest = _split(model, wrt)
+
+        def losses_of(p):
+            m = nnx.merge(graph, p, rest, copy=True)
+            losses, aux = with_aux(fun, has_aux)(m, *args, **kwargs)
+            return losses, (aux, nnx.state(m, nnx.Not(wrt)))
+
+        (losses, (aux, moved)), grads = engine.value_and_task_grads(
+            losses_of,
+            labels=labels,
+            has_aux=True,
+            chunk_size=chunk_size,
+            mode=mode,
+            stream=stream,
+        )(params)
+        nnx.update(model, moved)
+        return ((losses, aux) if has_aux else losses), _like(params, grads)
+
+    return value_and_task_grads_fun
+
+
+def per_task_value_and_grads(
+    fun: Callable[..., PyTree] | Sequence[Callable[..., PyTree]],
+    *,
+    wrt: Any = nnx.Param,
+    in_axes: Axes | str = "auto",
+    labels: Labels = None,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+    stream: bool = False,
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """`dbmtl_jax.per_task_value_and_grads` of functions whose first argument is an NNX model.
+
+    Every task starts from the same state and has a forward pass of its own.  Floating state, such
+    as the statistics of batch normalisation, becomes the mean of what the tasks made of it; of all
+    other state, such as counters, the first task's is kept.
+
+    Args:
+      fun: `fun(model, *args, **kwargs) -> loss`, or T such functions, or a mapping by name.
+      wrt: which variables of the model are parameters, a filter as for `nnx.Optimizer`.
+      in_axes, labels, has_aux, chunk_size, mode, stream: as for
+        `dbmtl_jax.per_task_value_and_grads`.
+
+    Returns:
+      `fun(model, *args, **kwargs) -> (losses, grads)`, or `((losses, aux), grads)`, as of
+      `value_and_task_grads` of this module.
+
+    Raises:
+      ValueError, TypeError: as `dbmtl_jax.per_task_value_and_grads`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from dbmtl_jax import nnx as mtl
+      >>> from flax import nnx
+      >>> model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
+      >>> fun = mtl.per_task_value_and_grads(lambda m, x: jnp.mean(m(x) ** 2))
+      >>> losses, grads = fun(model, [jnp.ones((4, 3)), jnp.ones((2, 3))])
+      >>> grads["kernel"].shape
+      (2, 3, 1)
+    """
+
+    def per_task_value_and_grads_fun(model, *args, **kwargs):
+        graph, params, rest = _split(model, wrt)
+
+        def stateful(one):
+            def loss_of(p, *args, **kwargs):
+                m = nnx.merge(graph, p, rest, copy=True)
+                loss, aux = with_aux(one, has_aux)(m, *args, **kwargs)
+                return loss, (aux, nnx.state(m, nnx.Not(wrt)))
+
+            return loss_of
+
+        functions = stateful(fun) if callable(fun) else jax.tree.map(stateful, fun)
+        (losses, outputs), grads = engine.per_task_value_and_grads(
+            functions,
+            in_axes=in_axes,
+            labels=labels,
+            has_aux=True,
+            chunk_size=chunk_size,
+            mode=mode,
+            stream=stream,
+        )(params, *args, **kwargs)
+        if isinstance(outputs, tuple):  # stacked over the tasks
+            aux, moved = outputs
+        elif isinstance(outputs, dict):
+            aux = {name: output[0] for name, output in outputs.items()}
+            moved = _stacked([output[1] for output in outputs.values()])
+        else:
+            aux = [output[0] for output in outputs]
+            moved = _stacked([output[1] for output in outputs])
+        nnx.update(model, jax.tree.map(_of_all_tasks, moved))
+        return ((losses, aux) if has_aux else losses), _like(params, grads)
+
+    return per_task_value_and_grads_fun
+
+
+def encoder_value_and_task_grads(
+    encoder: Callable[..., PyTree],
+    heads: Sequence[Callable[..., PyTree]],
+    *,
+    wrt: Any = nnx.Param,
+    has_aux: bool = False,
+    chunk_size: int | None = None,
+    mode: Mode = "auto",
+    stream: bool = False,
+) -> Callable[..., tuple[PyTree, PyTree]]:
+    """`dbmtl_jax.encoder_value_and_task_grads` of functions of NNX models.
+
+    Args:
+      encoder: `encoder(encoder_model, *args) -> z`; with `has_aux`, (z, aux).
+      heads: T functions `head(head_model, z, *args) -> loss`; with `has_aux`, (loss, aux).
+      wrt: which variables of the models are parameters, a filter as for `nnx.Optimizer`.
+      has_aux, chunk_size, mode, stream: as for `dbmtl_jax.encoder_value_and_task_grads`.
+
+    Returns:
+      `fun((encoder_model, head_models), *args) -> (losses [T], grads)`, where head_models is a list
+      of T models.  With `has_aux` it returns `((losses, (encoder_aux, head_auxes)), grads)`.
+      `grads` is a state like `nnx.state((encoder_model, head_models), wrt)`: the encoder's leaves
+      are [T, *shape], the heads' [*shape].  Methods then need the labels
+      `{0: "shared", 1: {0: 0, 1: 1, ...}}`.  The models' other state is updated in place.
+
+    Raises:
+      ValueError, TypeError: as `dbmtl_jax.encoder_value_and_task_grads`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from dbmtl_jax import nnx as mtl
+      >>> from flax import nnx
+      >>> rngs = nnx.Rngs(0)
+      >>> models = nnx.Linear(3, 4, rngs=rngs), [nnx.Linear(4, 1, rngs=rngs) for _ in range(2)]
+      >>> head = lambda model, z, x: jnp.mean(model(z) ** 2)
+      >>> fun = mtl.encoder_value_and_task_grads(lambda model, x: model(x), [head, head])
+      >>> losses, grads = fun(models, jnp.ones((5, 3)))
+      >>> grads[0]["kernel"].shape, grads[1][0]["kernel"].shape
+      ((2, 3, 4), (4, 1))
+    """
+
+    def encoder_value_and_task_grads_fun(models, *args):
+        encoder_model, head_models = models
+        parts = [_split(model, wrt) for model in (encoder_model, *head_models)]
+
+        def stateful(one, part):
+            graph, _, rest = part
+
+            def of(p, *inputs):
+                m = nnx.merge(graph, p, rest, copy=True)
+                value, aux = with_aux(one, has_aux)(m, *inputs)
+                return value, (aux, nnx.state(m, nnx.Not(wrt)))
+
+            return of
+
+        states = [part[1] for part in parts]
+        whole = nnx.state(models, wrt)
+        (losses, (first, others)), grads = engine.encoder_value_and_task_grads(
+            stateful(encoder, parts[0]),
+            [stateful(head, part) for head, part in zip(heads, parts[1:], strict=True)],
+            has_aux=True,
+            chunk_size=chunk_size,
+            mode=mode,
+            stream=stream,
+        )((states[0], states[1:]), *args)
+        outputs = [first, *others]
+        for model, (_, moved) in zip((encoder_model, *head_models), outputs, strict=True):
+            nnx.update(model, moved)
+        aux = first[0], [output[0] for output in others]
+        return ((losses, aux) if has_aux else losses), _like(whole, grads)
+
+    return encoder_value_and_task_grads_fun
+
+
+def _split(model: Any, wrt: Any) -> tuple[Any, PyTree, PyTree]:
+    """The graph of a model, its parameters, and its other state."""
+    graph, *states = nnx.split(model, wrt, ...)
+    params, rest = states
+    return graph, params, rest
+
+
+def _like(params: PyTree, grads: PyTree) -> PyTree:
+    """The gradients as a state like that of the parameters."""
+    pending = isinstance(grads, PendingTaskGrads)
+    leaves = grads.leaves() if pending else jax.tree.leaves(grads)
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)
+
+
+def _stacked(states: Sequence[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _of_all_tasks(leaf: jax.Array) -> jax.Array:
+    """One state of what T tasks made of it, [T, *shape]."""
+    if jnp.issubdtype(leaf.dtype, jnp.floating):
+        return jnp.mean(leaf, axis=0, dtype=leaf.dtype)
+    return leaf[0]
