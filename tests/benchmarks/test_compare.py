@@ -1,5 +1,6 @@
 """The command as a user runs it, on tiny molecules: table, plots, JSON, and what it refuses."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -7,12 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks import __main__ as command_line
 from benchmarks import methods, step_times
-from benchmarks.compare import compare
+from benchmarks.compare import compare, run_missing
 from benchmarks.config import Compare, Perf
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
@@ -26,6 +28,21 @@ def run(config: Compare) -> str:
     output = io.StringIO()
     compare(config, Console(file=output, width=200, markup=False))
     return output.getvalue()
+
+
+def train(config: Compare) -> str:
+    """The first half of the command, without the report: plots take seconds to draw."""
+    output = io.StringIO()
+    run_missing(config, Console(file=output, width=200, markup=False))
+    return output.getvalue()
+
+
+@contextlib.contextmanager
+def without_drawing():
+    """Pictures are empty files: drawing them takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, path, **_: path.write_bytes(b""))
+        yield
 
 
 def test_a_comparison_from_start_to_table(tiny):
@@ -60,18 +77,18 @@ def test_a_comparison_from_start_to_table(tiny):
     np.testing.assert_allclose(outcome.delta_p, deltas, rtol=1e-6)
     np.testing.assert_allclose(outcome.test, [last("db_mtl", 0), last("db_mtl", 1)])
 
-    # A second call trains nothing and prints the same table.
+    # A second call trains nothing.
     before = {path: path.stat().st_mtime_ns for path in config.out.glob("*.jsonl")}
-    again = run(config)
+    again = train(config)
     assert "all runs are complete" in again
     assert before == {path: path.stat().st_mtime_ns for path in config.out.glob("*.jsonl")}
 
 
 def test_an_interrupted_run_is_repeated_and_a_method_can_be_added(tiny):
-    run(dataclasses.replace(tiny, methods=("stl",)))
+    train(dataclasses.replace(tiny, methods=("stl",)))
     broken = tiny.out / "ew-seed0.jsonl"
     broken.write_text('{"kind": "start"}\n')
-    printed = run(dataclasses.replace(tiny, methods=("ew",)))
+    printed = train(dataclasses.replace(tiny, methods=("ew",)))
     assert "STL, seed 0" not in printed
     assert json.loads(broken.read_text().splitlines()[-1])["kind"] == "result"
 
@@ -80,7 +97,7 @@ def test_the_same_seed_gives_the_same_figures(tiny, tmp_path):
     tests = []
     for name in ("a", "b"):
         config = dataclasses.replace(tiny, out=tmp_path / name, methods=("stl", "db_mtl"))
-        run(config)
+        train(config)
         tests.append([outcome.test for outcome in results.load(config.out)])
     np.testing.assert_array_equal(*tests)
 
@@ -92,7 +109,7 @@ def test_what_a_user_can_mend_is_one_line(tiny):
         run(dataclasses.replace(tiny, methods=("db_mtl",)))
     with pytest.raises(UserError, match="--seeds: expected at least 1"):
         run(dataclasses.replace(tiny, seeds=0))
-    run(dataclasses.replace(tiny, methods=("stl",)))
+    train(dataclasses.replace(tiny, methods=("stl",)))
     with pytest.raises(UserError, match=r"train.epochs is 3 there and 4 here"):
         run(changed(tiny, epochs=4))
 
@@ -146,13 +163,14 @@ def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     """Rendered from two trained runs and copies of one under the names of other methods."""
     names = ("stl", "ew", "uw", "mgda", "log+pcgrad", "pcgrad", "mtadam", "db_mtl")
     config = changed(dataclasses.replace(tiny, methods=names), epochs=1)
-    run(dataclasses.replace(config, methods=names[:2]))
+    train(dataclasses.replace(config, methods=names[:2]))
     trained = (config.out / "ew-seed0.jsonl").read_text()
     for name in names[2:]:
         (config.out / f"{name}-seed0.jsonl").write_text(trained)
     for name in set(dbmtl.METHODS) - set(names):
         (config.out / f"{name}-seed0.jsonl").write_text(trained)
-    everything = run(dataclasses.replace(config, methods=("all", "log+pcgrad")))
+    with without_drawing():
+        everything = run(dataclasses.replace(config, methods=("all", "log+pcgrad")))
     assert "all runs are complete" in everything
     for name in dbmtl.METHODS:
         assert methods.display_name(name) in everything
@@ -181,7 +199,8 @@ def test_steps_are_timed_in_turns():
 
 def test_a_comparison_can_time_its_steps(tiny):
     config = changed(dataclasses.replace(tiny, methods=("stl", "ew"), time_steps=1), epochs=1)
-    printed = run(config)
+    with without_drawing():
+        printed = run(config)
     assert "a batch is read in" in printed
     assert "while the device computes; the quickest step" in printed
     record = step_times.read(config.out)

@@ -1,20 +1,26 @@
 """Runs on several devices end with the figures of one."""
 
 import dataclasses
+import io
 import socket
 
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
+from benchmarks import compare
+from benchmarks.data import qm9
 from benchmarks.errors import UserError
 from benchmarks.run_log import MutedLog
 from benchmarks.training import distributed, mesh
 from benchmarks.training.programs import Programs
 from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Run
-from tests.benchmarks.conftest import TRAIN
+from tests.benchmarks.conftest import TRAIN, make_molecules
+from tests.helpers import mesh_run
 from tests.helpers.interruptions import figures
+from tests.helpers.noisy_problem import NoisyProblem
 from tests.helpers.processes import finish, started
 
 TOLERANCE = 1e-4
@@ -25,9 +31,9 @@ def start(out, *options):
     return started("-W", "error", "-m", "tests.helpers.mesh_run", str(out), *options)
 
 
-def run(out, *options, status=0) -> str:
-    with start(out, *options) as process:
-        return finish(process, status)
+def run_on_one_device(out, monkeypatch) -> None:
+    monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
+    compare.run_missing(mesh_run.comparison(out), Console(file=io.StringIO()))
 
 
 def check_close(out, expected):
@@ -43,18 +49,12 @@ def check_close(out, expected):
                 np.testing.assert_allclose(got, right, rtol=TOLERANCE, atol=1e-5, err_msg=key)
 
 
-@pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-    out = tmp_path_factory.mktemp("one") / "out"
-    run(out)
-    return out
-
-
-def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(one_device, tmp_path):
+def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(tmp_path, monkeypatch):
     """Also when it is interrupted: a checkpoint is restored into the same places."""
-    run(tmp_path, *EIGHT, "--stop", "2", status=1)
-    assert "resumed at epoch 0, step 1" in run(tmp_path, *EIGHT)
-    check_close(tmp_path, one_device)
+    with start(tmp_path / "mesh", *EIGHT, "--stop", "2") as process:
+        assert "resumed at epoch 0, step 1" in finish(process)
+    run_on_one_device(tmp_path / "one", monkeypatch)
+    check_close(tmp_path / "mesh", tmp_path / "one")
 
 
 def test_axes_that_are_not_named_have_one_device():
@@ -101,14 +101,28 @@ def test_the_axis_of_tasks_is_never_divided():
     assert spec((2,)) == jax.sharding.PartitionSpec()  # no parameter's shape
 
 
-def test_two_processes_end_with_the_figures_of_one(one_device, tmp_path):
-    """The parameters are divided between them; the second process prints nothing of its own."""
-    options = ("--mesh", "fsdp=2", "--coordinator", f"127.0.0.1:{free_port()}", "--process")
-    with start(tmp_path, *options, "0") as first, start(tmp_path, *options, "1") as second:
+def test_two_processes_end_with_the_figures_of_one(tmp_path, monkeypatch):
+    """The parameters are divided between them; the second process prints nothing of its own.
+
+    Of a small problem, as each process compiles all programs.
+    """
+    out = tmp_path / "two"
+    options = (
+        "--problem",
+        "noisy",
+        "--mesh",
+        "fsdp=2",
+        "--coordinator",
+        f"127.0.0.1:{free_port()}",
+        "--process",
+    )
+    with start(out, *options, "0") as first, start(out, *options, "1") as second:
         printed = [finish(first), finish(second)]
-    check_close(tmp_path, one_device)
+    monkeypatch.setattr(compare, "open_problem", lambda *_: NoisyProblem())
+    run_on_one_device(tmp_path / "one", monkeypatch)
+    check_close(out, tmp_path / "one")
     assert [("DB-MTL, seed 0: done" in text) for text in printed] == [True, False]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in out.iterdir()) == [
         "config.json",
         "db_mtl-seed0.jsonl",
         "stl-seed0.jsonl",

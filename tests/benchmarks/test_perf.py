@@ -15,7 +15,7 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, perf, resnet, steps, transformation
+from benchmarks.perf import aggregation, peers, perf, resnet, steps, transformation
 from benchmarks.perf.verdict import Goal, judged
 
 
@@ -88,13 +88,20 @@ def test_a_torchjd_that_fails_is_one_line(tmp_path):
 
 
 def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
-    """A stand-in for PyTorch takes a tenth of a second for everything, and has no LibMTL."""
+    """A stand-in for PyTorch has no LibMTL; every turn is taken, and its time is made up."""
+
+    def in_turns(turns, rounds):
+        for turn in turns.values():
+            turn()
+        return {name: [0.03 if name == "ours" else 0.1] * rounds for name in turns}
+
+    monkeypatch.setattr(peers, "in_turns", in_turns)
     monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
     monkeypatch.setattr(steps, "_MLP_BATCH", 4)
     python = executable(
         tmp_path / "python",
         "#!/bin/sh\necho torch 9\nwhile read network tasks peer; do\n"
-        "if [ $peer = libmtl ]; then echo missing LibMTL; else sleep 0.1; echo 0.1; fi\ndone\n",
+        "if [ $peer = libmtl ]; then echo missing LibMTL; else echo done; fi\ndone\n",
     )
     config = Perf(
         networks=("mlp", "qm9"),
@@ -114,8 +121,9 @@ def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
     rows = json.loads((tmp_path / "perf.json").read_text())["peers"]
     assert [row["peer"] for row in rows] == ["loop", "torchjd", "torchjd-sequential"]
     for row in rows:
-        assert row["milliseconds"] >= 100
-        assert row["ratio"] == pytest.approx(row["our_milliseconds"] / 100, rel=0.5)
+        assert row["milliseconds"] == pytest.approx(100)
+        assert row["our_milliseconds"] == pytest.approx(30)
+        assert row["ratio"] == pytest.approx(0.3)
         assert row["verdict"] == ("met" if row["peer"].startswith("torchjd") else "")
     assert "not timed: LibMTL: missing LibMTL" in output.getvalue()
     with pytest.raises(UserError, match="--peers needs --torch-python"):

@@ -17,9 +17,6 @@ import tests.conftest  # noqa: F401  # the same settings of JAX
 from benchmarks.training import mesh as meshes
 from tests.helpers import explicit_axes, samplers
 
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 8)
-
 T, BATCH, INPUTS, HIDDEN = 3, 16, 4, 8
 STEPS = 3
 
@@ -156,6 +153,7 @@ def shard_map():
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
     found = {
         "methods": {name: check(name) for name in dbmtl.METHODS},
         "engines": engines(),

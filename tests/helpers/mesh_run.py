@@ -1,10 +1,11 @@
 """A tiny comparison on virtual devices, as `python -m tests.helpers.mesh_run OUT --devices 8 ...`.
 
 A process of its own: how many devices a CPU is must be known before JAX starts. With --stop N it is
-interrupted before the N-th step of its first method.
+interrupted before the N-th step of its first method, and begins again.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import pathlib
 
@@ -19,11 +20,19 @@ from benchmarks.training import checkpoints
 from benchmarks.training.programs import Programs
 from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
 from tests.helpers.interruptions import Interruption, before_step
+from tests.helpers.noisy_problem import NoisyProblem
+
+
+def comparison(out: pathlib.Path) -> Compare:
+    """Of two methods, with a checkpoint at every step."""
+    train = dataclasses.replace(TRAIN, epochs=1)
+    return Compare("qm9", QM9, train, ("stl", "db_mtl"), out=out, checkpoint_seconds=0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--problem", choices=("qm9", "noisy"), default="qm9")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--mesh", default="")
     parser.add_argument("--stop", type=int, default=0)
@@ -36,20 +45,19 @@ def main() -> None:
         raise Interruption
 
     make = Programs.__init__
+    steps_until_stop = [options.stop]
 
     def made(self, *arguments, **keywords):
         make(self, *arguments, **keywords)
-        self._train_step = before_step(options.stop, self._train_step, stop)
+        if steps_until_stop:
+            self._train_step = before_step(steps_until_stop.pop(), self._train_step, stop)
 
     Programs.__init__ = made
     qm9.load = lambda *_: make_molecules()
-    config = Compare(
-        "qm9",
-        QM9,
-        dataclasses.replace(TRAIN, epochs=1),
-        ("stl", "db_mtl"),
-        out=options.out,
-        checkpoint_seconds=0,
+    if options.problem == "noisy":
+        compare.open_problem = lambda *_: NoisyProblem()
+    config = dataclasses.replace(
+        comparison(options.out),
         mesh=options.mesh,
         distributed=options.process is not None,
         coordinator=options.coordinator,
@@ -58,7 +66,10 @@ def main() -> None:
     )
     checkpoints._ASK_EVERY = 1  # runs are short
     compare.render = lambda *_: None  # nothing to see
-    compare.compare(config, Console(width=200))
+    with contextlib.suppress(Interruption):
+        compare.compare(config, Console(width=200))
+    if options.stop:
+        compare.compare(config, Console(width=200))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class NoisyProblem(Problem):
 
     def totals(self, predictions, batch):
         errors = predictions - batch[1]
-        return jnp.mean(errors**2, axis=0), jnp.abs(errors.mean(axis=0)[0]), 1.0
+        return jnp.mean(errors**2, axis=0), jnp.abs(errors.mean(axis=0)[0]), jnp.ones(())
 
     def metrics(self, totals):
         losses, bias, count = totals

@@ -13,8 +13,6 @@ from jax.sharding import PartitionSpec as P
 import dbmtl_jax as dbmtl
 from tests.helpers.many_devices import T, error, losses, network
 
-jax.config.update("jax_num_cpu_devices", 4)
-
 LABELS = {"w": "shared", "b": "shared", "v": "shared"}
 METHODS = ("ew", "uw", "db_mtl", "pcgrad", "mtadam")
 
@@ -77,6 +75,7 @@ def step(engine, name, stream, inside, average, x, y):
 
 
 def main():
+    jax.config.update("jax_num_cpu_devices", 4)
     _, ((x, y), *_) = network()
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     found = {}
