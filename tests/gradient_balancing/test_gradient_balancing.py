@@ -14,6 +14,7 @@ from dbmtl_jax import testing
 from dbmtl_jax.core import _simplex
 from dbmtl_jax.gradient_balancing._grad_drop import keep_signs
 from dbmtl_jax.gradient_balancing._grad_vac import vaccinate
+from dbmtl_jax.gradient_balancing._nash_mtl import bargain
 from dbmtl_jax.gradient_balancing._pairwise import combine
 from dbmtl_jax.gradient_balancing._pcgrad import project_conflicts
 from tests.helpers import oracles, samplers
@@ -288,26 +289,66 @@ def test_meta_balance_in_plain_numpy():
             np.testing.assert_allclose(np.ravel(update), factors @ rows, rtol=1e-4, atol=1e-4)
 
 
+MASKS = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], bool)
+"""The tasks of three that are present, step by step; the first one comes later."""
+
+
+def masked_steps(tx):
+    """(rows of every leaf [3, n], losses, mask, the update's leaves, state) of every step."""
+    params = testing.sample_params()
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for k, mask in enumerate(MASKS):
+        grads, losses = testing.sample_task_grads(3, k), testing.sample_losses(3, k)
+        merged, state = update(grads, state, params, losses=losses, task_mask=jnp.asarray(mask))
+        rows = [np.asarray(leaf, float).reshape(3, -1) for leaf in jax.tree.leaves(grads)]
+        yield rows, np.asarray(losses, float), mask, jax.tree.leaves(merged), state
+
+
 def test_mtadam_in_plain_numpy():
-    b1, b2, b3, eps = 0.8, 0.9, 0.7, 1e-8
-    seen, _ = steps(dbmtl.scale_by_mtadam(3, b1=b1, b2=b2, b3=b3, eps=eps))
-    memory = None
-    for k, (grads, _, merged) in enumerate(seen, start=1):
-        leaves = [np.asarray(leaf, float).reshape(3, -1) for leaf in jax.tree.leaves(grads)]
-        if memory is None:
-            memory = [
-                [np.linalg.norm(g, axis=1), np.zeros_like(g), np.zeros_like(g)] for g in leaves
-            ]
-        for state, g, update in zip(memory, leaves, jax.tree.leaves(merged), strict=True):
+    """With an ε that counts, and tasks that are absent: their moments wait."""
+    b1, b2, b3, eps = 0.8, 0.9, 0.7, 0.05
+    memory, counts = None, np.zeros(3)
+    for rows, _, mask, merged, _ in masked_steps(
+        dbmtl.scale_by_mtadam(3, b1=b1, b2=b2, b3=b3, eps=eps)
+    ):
+        memory = memory or [[np.zeros(3), np.zeros_like(g), np.zeros_like(g)] for g in rows]
+        counts += mask
+        for state, g, update in zip(memory, rows, merged, strict=True):
             n, m, v = state
-            if k > 1:
-                n = b3 * n + (1 - b3) * np.linalg.norm(g, axis=1)
-            g = (n[0] / n)[:, None] * g
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
-            state[:] = n, m, v
-            largest = np.max(v / (1 - b2**k), axis=0)
-            expected = np.sum(m / (1 - b1**k), axis=0) / (np.sqrt(largest) + eps)
+            norms = np.linalg.norm(g, axis=1)
+            n[mask] = np.where(counts > 1, b3 * n + (1 - b3) * norms, norms)[mask]
+            # Before the first step of the first task there is no norm to go by.
+            g = (n[0] / np.maximum(n, 1e-30))[:, None] * g if n[0] else g
+            m[mask], v[mask] = (b1 * m + (1 - b1) * g)[mask], (b2 * v + (1 - b2) * g**2)[mask]
+            m_hat = (m / (1 - b1 ** np.maximum(counts, 1))[:, None])[mask]
+            v_hat = (v / (1 - b2 ** np.maximum(counts, 1))[:, None])[mask]
+            expected = m_hat.sum(axis=0) / (np.sqrt(v_hat.max(axis=0)) + eps)
             np.testing.assert_allclose(np.ravel(update), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_grad_norm_in_plain_numpy():
+    """With tasks that are absent, also from the first epoch: means are over those present."""
+    alpha, rate = 1.5, 0.1
+    tx = dbmtl.grad_norm(3, alpha=alpha, steps_per_epoch=2, weight_optimizer=optax.sgd(rate))
+    theta, totals, counts = np.ones(3), np.zeros(3), np.zeros(3)
+    for k, (rows, losses, mask, merged, state) in enumerate(masked_steps(tx)):
+        norms = np.linalg.norm(np.concatenate(rows, axis=1), axis=1)
+        shares = np.exp(theta) / np.exp(theta).sum()
+        weights = np.ones(3) if k < 2 else 3 * shares
+        np.testing.assert_allclose(state.weights, weights * mask, rtol=1e-5)
+        for g, update in zip(rows, merged, strict=True):
+            expected = (weights * mask) @ g
+            np.testing.assert_allclose(np.ravel(update), expected, rtol=1e-4, atol=1e-4)
+        if k < 2:
+            totals, counts = totals + losses * mask, counts + mask
+            continue
+        rates = losses / (totals / counts)
+        goals = np.mean((weights * norms)[mask]) * (rates / rates[mask].mean()) ** alpha
+        slope = np.sign(weights * norms - goals) * norms * mask
+        jacobian = 3 * (np.diag(shares) - np.outer(shares, shares))
+        theta = theta - rate * (jacobian @ slope) * mask
+        np.testing.assert_allclose(optax.tree.get(state, "values"), theta, rtol=1e-4)
 
 
 def test_mtadam_of_one_task_is_adam():
@@ -350,6 +391,49 @@ def test_moco_projects_onto_the_simplex():
     expected = moved + (1 - moved.sum()) / 2
     np.testing.assert_allclose(optax.tree.get(state, "weights"), expected, rtol=1e-6)
     np.testing.assert_allclose(merged, expected * np.array([1.0, 0.5]), rtol=1e-6)
+
+
+def at_angles(*degrees):
+    """The cosines between vectors of the plane."""
+    angles = np.deg2rad(degrees)
+    return np.cos(angles[:, None] - angles[None])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "cosines",
+    [
+        at_angles(0, 60, 100),
+        # The first full step from β = 1 would leave the positive numbers.
+        at_angles(120, 130, 130, 180, 230, 250),
+        # β is 10⁴ and 10⁵; every step doubles it at most.
+        np.array([[1, 1e-8 - 1], [1e-8 - 1, 1]]),
+        np.array([[1, 1e-10 - 1], [1e-10 - 1, 1]]),
+    ],
+    ids=["easy", "damped", "far", "very far"],
+)
+def test_bargains_are_solved_up_to_rounding(cosines):
+    """C β = 1/β."""
+    matrix = jnp.asarray(cosines)
+    beta = np.asarray(bargain(matrix, jnp.ones(len(matrix), bool)))
+    condition = np.linalg.cond(cosines) if len(cosines) == 2 else 1
+    residual = np.abs(beta * (cosines @ beta) - 1).max()
+    assert residual <= 1e-12 * max(condition, 1) * len(cosines) * 10
+
+
+def test_a_bargain_without_a_solution_is_bounded():
+    """Opposite gradients: β² r = 1 with the ridge r; without it β would grow to 2⁶⁰."""
+    beta = bargain(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.ones(2, bool))
+    ridge = 8 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(beta, 1 / np.sqrt(ridge), rtol=0.3)
+
+
+def test_nash_mtl_only_ever_shortens():
+    grads = jnp.array([[2.0, 0.0], [0.0, 4.0]])  # the update is (1, 1)
+    for max_norm, factor in ((5.0, 1.0), (0.5, 0.5 / np.sqrt(2))):
+        tx = dbmtl.nash_mtl(2, max_norm=max_norm)
+        update, _ = tx.update(grads, tx.init(jnp.zeros(2)))
+        np.testing.assert_allclose(update, factor, rtol=1e-5)
 
 
 def test_nash_mtl_keeps_its_weights_between_solutions():

@@ -298,3 +298,13 @@ def test_tasks_own_parameters_get_their_plain_log_gradient():
     chex.assert_shape(optax.tree.get(state, "ema")["shared"], (2, 3))
     expected = reference(np.stack([grads["shared"]] * 2), np.stack([losses] * 2), [0.9, 0.9])[1]
     np.testing.assert_allclose(update["shared"], expected, rtol=1e-5)
+
+
+def test_a_row_that_never_came_has_nothing_to_debias():
+    """1 - Π β is zero then."""
+    tx = dbmtl.task_ema(2, 0.9, debias=True)
+    grads, state = jnp.array([[2.0, 4.0], [6.0, 8.0]]), tx.init(jnp.zeros(2))
+    found, state = tx.update(grads, state, task_mask=jnp.array([True, False]))
+    np.testing.assert_allclose(found, [[2, 4], [0, 0]], rtol=1e-5)
+    found, _ = tx.update(grads, state)
+    np.testing.assert_allclose(found, grads, rtol=1e-5)
