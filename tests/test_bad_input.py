@@ -108,7 +108,7 @@ def test_missing_losses_are_refused(name):
 
 
 def test_losses_of_another_shape_are_refused(part):
-    for losses in (jnp.ones(4), jnp.ones(()), jnp.ones((3, 1))):
+    for losses in (jnp.ones(4), jnp.ones(()), jnp.ones((3, 1)), 1.0):
         with pytest.raises(ValueError, match=r"losses: expected shape \(3,\), found"):
             step(part(T), losses=losses)
 

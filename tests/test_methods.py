@@ -12,6 +12,15 @@ def test_methods_are_named_after_their_factories_and_read_only():
         dbmtl.METHODS["mine"] = dbmtl.ew
 
 
+NAMED = [*dbmtl.METHODS, "sum_tasks", "task_ema", "balance_magnitudes"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "ew"])
+def test_a_transformation_knows_its_name(name):
+    """For what errors say."""
+    assert getattr(dbmtl, name)(2).name == name
+
+
 def test_every_method_has_properties_and_the_papers_families():
     assert list(dbmtl.PROPERTIES) == list(dbmtl.METHODS)
     for name, properties in dbmtl.PROPERTIES.items():

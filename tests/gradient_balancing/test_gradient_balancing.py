@@ -393,6 +393,19 @@ def test_moco_projects_onto_the_simplex():
     np.testing.assert_allclose(merged, expected * np.array([1.0, 0.5]), rtol=1e-6)
 
 
+def test_grad_norm_takes_its_means_over_the_tasks_present():
+    """Norms 1 and 1.2 lie on both sides of their mean; a sum over three has both on one side."""
+    tx = dbmtl.grad_norm(3, weight_optimizer=optax.sgd(0.1))
+    grads = jnp.array([[1.0, 0.0], [0.0, 1.2], [50.0, 0.0]])
+    state, mask = tx.init(jnp.zeros(2)), jnp.array([True, True, False])
+    for _ in range(2):  # the first of which is the first epoch
+        _, state = tx.update(grads, state, losses=jnp.array([2.0, 3.0, 9.0]), task_mask=mask)
+    # The weights are 1, so the slope is (-1, 1.2), through 3 (I/3 - 1/9).
+    slope = np.array([-1, 1.2]) - 0.2 / 3
+    expected = [*(1 - 0.1 * slope), 1]
+    np.testing.assert_allclose(optax.tree.get(state, "values"), expected, rtol=1e-5)
+
+
 def at_angles(*degrees):
     """The cosines between vectors of the plane."""
     angles = np.deg2rad(degrees)
