@@ -125,6 +125,7 @@ def test_numbers_of_tasks_are_checked(part):
     for bad in (2.0, True, "3"):
         with pytest.raises(TypeError, match="num_tasks: expected an int"):
             part(bad)
+    assert part(1).num_tasks == part(np.int64(1)).num_tasks == 1
 
 
 @pytest.mark.parametrize(

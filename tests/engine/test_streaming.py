@@ -194,6 +194,8 @@ def test_a_row_that_overflows_in_the_shared_part_is_found(name, mode):
     assert list(optax.tree.get(state, "skipped")) == [1, 0]
     assert jnp.all(jnp.isfinite(updates))
     assert jnp.all(updates > 0)
+    loss_weights = optax.tree.get(state, "loss_weights")
+    assert loss_weights is None or loss_weights[0] == 0
 
 
 @pytest.mark.parametrize("has_aux", [False, True])

@@ -248,6 +248,12 @@ def test_cagrad_finds_the_best_direction_for_the_worst_task(num_tasks, c):
             assert np.min(gradients @ other) <= worst + 1e-6 * scale, kind
 
 
+def test_a_simplex_of_no_task_is_empty():
+    none = jnp.zeros(3, bool)
+    np.testing.assert_array_equal(_simplex.mean_weights(none), 0)
+    np.testing.assert_array_equal(_simplex.project(jnp.ones(3), none), 0)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=6), st.integers(0, 63))
 def test_simplex_projection_is_the_nearest_point(values, mask):
@@ -406,6 +412,110 @@ def test_grad_norm_takes_its_means_over_the_tasks_present():
     np.testing.assert_allclose(optax.tree.get(state, "values"), expected, rtol=1e-5)
 
 
+def test_grad_norm_has_no_rate_for_losses_that_started_at_zero():
+    """Such a task counts as training at the usual rate: both goals are the mean norm, 1.1."""
+    tx = dbmtl.grad_norm(2, weight_optimizer=optax.sgd(0.1))
+    grads, state = jnp.array([[1.2, 0.0], [0.0, 1.0]]), tx.init(jnp.zeros(2))
+    for losses in ([0.0, 2.0], [5.0, 2.0]):
+        _, state = tx.update(grads, state, losses=jnp.array(losses))
+    slope = np.array([1.2, -1.0]) - 0.2 / 2  # through 2 (I/2 - 1/4)
+    np.testing.assert_allclose(optax.tree.get(state, "values"), 1 - 0.1 * slope, rtol=1e-5)
+
+
+def simplex_projection(vector):
+    """By bisection of the threshold."""
+    low, high = vector.min() - 1, vector.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(vector - middle, 0).sum() > 1 else (low, middle)
+    return np.maximum(vector - low, 0)
+
+
+def test_moco_in_plain_numpy():
+    """With tasks that are absent, whose λ the others share out."""
+    beta, gamma, rho = 0.8, 0.002, 0.3
+    tx = dbmtl.moco(3, beta=beta, gamma=gamma, rho=rho, beta_power=0.6, gamma_power=0.7)
+    averages, lam = 0, np.full(3, 1 / 3)
+    for k, (rows, _, mask, merged, state) in enumerate(masked_steps(tx), start=1):
+        g = np.concatenate(rows, axis=1)
+        averages = averages - (beta / k**0.6 * (averages - g)) * mask[:, None]
+        lam = np.where(mask, lam + lam[~mask].sum() / mask.sum(), 0)
+        y = averages * mask[:, None]
+        moved = lam - gamma / k**0.7 * (y @ y.T + rho * np.eye(3)) @ lam
+        lam[mask] = simplex_projection(moved[mask])
+        np.testing.assert_allclose(state.weights, lam, rtol=1e-3, atol=1e-5)
+        update = np.concatenate([np.ravel(leaf) for leaf in merged])
+        np.testing.assert_allclose(update, lam @ y, rtol=1e-3, atol=1e-3)
+
+
+def test_moco_divides_by_norms_that_are_not_zero():
+    tx = dbmtl.moco(1, beta=1.0, beta_power=0.0, normalize=True)
+    update, _ = tx.update(jnp.array([[1e-8]]), tx.init(jnp.zeros(1)), losses=jnp.ones(1))
+    np.testing.assert_allclose(update, 0.5, rtol=1e-3)
+
+
+def test_aligned_mtl_leaves_out_small_eigenvalues():
+    """Below 3 · 2⁻²³ = 3.6e-7 of the largest they count as zero."""
+    for small, expected in ((2e-7, [1, 1, 0]), (1e-6, [1e-3, 1e-3, 1])):
+        weights = dbmtl.aligned_mtl_weights(jnp.diag(jnp.array([1.0, 1.0, small])))
+        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_magnitudes_have_an_epsilon():
+    grads = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    tx = dbmtl.balance_magnitudes(2, eps=0.5)
+    _, state = tx.update(grads, tx.init(jnp.zeros(2)))
+    np.testing.assert_allclose(state.weights, [5 / 5.5, 5 / 0.5], rtol=1e-6)
+
+
+def test_cagrad_rescales_also_by_name():
+    matrix = jnp.array([[1.0, -0.4], [-0.4, 2.0]])
+    plain = dbmtl.cagrad_weights(matrix, c=0.5, rescale=0)
+    for name, divisor in (("none", 1), ("paper", 1.25), ("sum", 1.5)):
+        found = dbmtl.cagrad_weights(matrix, c=0.5, rescale=name)
+        np.testing.assert_allclose(found, plain / divisor, rtol=1e-5)
+
+
+def test_grad_drop_drops_both_signs_at_the_edge():
+    rows = jnp.array([[1.0], [-1.0]])  # P is 1/2
+    for uniform, expected in ((0.5, [False, False]), (0.4, [True, False]), (0.6, [False, True])):
+        np.testing.assert_array_equal(keep_signs(rows, jnp.array([uniform]))[:, 0], expected)
+
+
+def test_averages_of_pairs_with_an_absent_task_stay():
+    """Opposite gradients leave nothing of the first one, which then meets the third."""
+    units = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    orders = jnp.array([[0, 1, 2]] * 3)
+    before = jnp.array([[0.0, 0.1, 0.2], [0.3, 0.0, 0.4], [0.5, 0.6, 0.0]])
+    cosines = jnp.asarray(units @ units.T, jnp.float32)
+    assert np.all(np.isfinite(vaccinate(cosines, jnp.zeros((3, 3)), orders, 0.5)[1]))
+    units[1] = 0
+    cosines = jnp.asarray(units @ units.T, jnp.float32)
+    _, targets = vaccinate(cosines, before.astype(jnp.float16), orders, 0.5)
+    moved = np.asarray(before) != np.asarray(targets, np.float32).round(3)
+    np.testing.assert_array_equal(moved, [[False, False, True], [False] * 3, [True, False, False]])
+
+
+def test_norms_far_apart_and_zero_are_combined():
+    weights = combine(jnp.array([1e30, 1e-30, 0.0]), jnp.eye(3))
+    np.testing.assert_array_equal(weights, 1)
+
+
+def test_imtl_g_vanishes_only_where_the_weights_cannot_sum_to_one():
+    # Almost opposite, of almost one norm; and two equal gradients beside one of zero.
+    for rows in ([1.0, -1.0022], [1e-8, 1e-8, 0.0]):
+        weights = dbmtl.imtl_g_weights(jnp.outer(jnp.array(rows), jnp.array(rows)))
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-2)
+    # The third gradient lies between the others: (C⁻¹ 1) is negative for it.
+    units = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 0.0, 0.5]])
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    solved = np.linalg.solve(units @ units.T, np.ones(3))
+    assert solved[2] < 0
+    rows = units / np.array([[1], [1], [-solved[:2].sum() / solved[2]]])
+    weights = dbmtl.imtl_g_weights(jnp.asarray(rows @ rows.T, jnp.float32))
+    np.testing.assert_array_equal(weights, 0)
+
+
 def at_angles(*degrees):
     """The cosines between vectors of the plane."""
     angles = np.deg2rad(degrees)
@@ -444,9 +554,14 @@ def test_a_bargain_without_a_solution_is_bounded():
 def test_nash_mtl_only_ever_shortens():
     grads = jnp.array([[2.0, 0.0], [0.0, 4.0]])  # the update is (1, 1)
     for max_norm, factor in ((5.0, 1.0), (0.5, 0.5 / np.sqrt(2))):
-        tx = dbmtl.nash_mtl(2, max_norm=max_norm)
-        update, _ = tx.update(grads, tx.init(jnp.zeros(2)))
+        tx = dbmtl.nash_mtl(2, max_norm=max_norm, update_every=2)
+        update, state = tx.update(grads, tx.init(jnp.zeros(2)))
         np.testing.assert_allclose(update, factor, rtol=1e-5)
+    # With weights from before, an update may be shorter than √T, and still be too long.
+    update, _ = tx.update(grads / 2, state)
+    np.testing.assert_allclose(update, 0.5 / np.sqrt(2), rtol=1e-5)
+    update, _ = tx.update(grads / 20, state)
+    np.testing.assert_allclose(update, 0.05, rtol=1e-5)
 
 
 def test_nash_mtl_keeps_its_weights_between_solutions():

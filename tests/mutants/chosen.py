@@ -23,8 +23,8 @@ KEYWORDS = {
 METHODS = ("tests/test_methods.py", "tests/test_properties.py", "tests/test_bad_input.py")
 
 SLOW = (
-    "1] or 2] or debug_nans or kind_of or bad_task or igbv2 or every_method or every_parameter "
-    "or own_keep or spike or solved or objectives or best_direction"
+    "1] or 2] or bad_task or igbv2 or every_method or own_keep or spike or solved or objectives "
+    "or best_direction"
 )
 """Tests of many methods or many programs, all of which a fault that nobody notices compiles; and
 of the numbers of tasks, and the recorded runs, those other than 3."""
@@ -32,8 +32,10 @@ of the numbers of tasks, and the recorded runs, those other than 3."""
 FILES: dict[str, tuple[str, ...]] = {
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
+        "tests/loss_balancing/test_loss_balancing.py",
         "-k",
-        "checked or smallest or when_due or empty or warming or absent or overflows or none_to",
+        "checked or smallest or when_due or empty or warming or overflows or none_to "
+        "or absent_task or (own_parameters and igbv2)",
     ),
     "loss_balancing/_soft_actor_critic.py": ("tests/loss_balancing/test_soft_actor_critic.py",),
     "core/_checks.py": (
@@ -72,7 +74,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/loss_balancing/test_bad_losses.py",
         "-k",
-        "learnt or spike or solved or alone or uw",
+        f"(learnt or alone or uw) and not ({SLOW})",
     ),
     "core/_loss_balancer.py": (
         "tests/core/test_seam.py",
@@ -84,20 +86,33 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "core/_min_norm.py": (
         "tests/core/test_gramian.py",
-        "tests/test_properties.py",
+        "tests/test_bad_input.py",
         "tests/gradient_balancing",
         "-k",
-        f"(golden or zero or finds or options) and not ({SLOW})",
+        f"(golden or zero or finds or options or (debug_nans and mgda)) and not ({SLOW})",
     ),
-    "core/_names.py": ("tests/core/test_names.py", "tests/test_bad_input.py", "-k", "name"),
-    "core/_parts.py": ("tests/core/test_seam.py", "-k", "not own_keep"),
+    "core/_names.py": (
+        "tests/core/test_names.py",
+        "tests/test_bad_input.py",
+        "-k",
+        "(name and not every_method) or numbers_of",
+    ),
+    "core/_parts.py": (
+        "tests/core/test_seam.py",
+        "tests/test_diagnostics.py",
+        "tests/test_bad_input.py",
+        "-k",
+        "(seam and not own_keep) or (fields and grad_drop and alone) or (bad_task and log)",
+    ),
     "core/_random.py": ("tests/core/test_random.py",),
     "core/_rows.py": (
-        "tests/test_task_grad_statistics.py",
+        "tests/core/test_precision.py",
         "tests/core/test_seam.py",
         "tests/hybrid_balancing",
+        "tests/engine/test_streaming.py",
+        "tests/test_contract.py",
         "-k",
-        "chain or own or fused or scales",
+        "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
     ),
     "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
     "core/_task_ema.py": (
@@ -111,21 +126,23 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core",
         "tests/test_task_grad_statistics.py",
         "-k",
-        "linalg or statistics or seam",
+        "linalg or statistics or precision or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
         "tests/core/test_seam.py",
         "tests/test_bad_input.py",
         "-k",
-        f"(seam or missing or (one_task_less and mgda)) and not ({SLOW})",
+        f"(seam or missing or stays_so or (one_task_less and mgda)) and not ({SLOW})",
     ),
     "core/_transformation.py": (
         "tests/core/test_seam.py",
         "tests/test_diagnostics.py",
         "tests/loss_balancing/test_bad_losses.py",
         "tests/test_bad_input.py",
+        "tests/engine/test_streaming.py",
         "-k",
-        f"not (own_keep or (one_task_less and not mgda) or {SLOW})",
+        "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
+        f"and not ((one_task_less and not mgda) or debug_nans or {SLOW}))",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
