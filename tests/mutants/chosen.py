@@ -67,8 +67,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/core/test_names.py",
         "tests/test_contract.py",
+        "tests/hybrid_balancing",
+        "tests/engine/test_engine.py",
         "-k",
-        "labels or own or params_like",
+        f"(labels or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
     ),
     "core/_learnt_weights.py": (
         "tests/loss_balancing/test_loss_balancing.py",
