@@ -308,3 +308,22 @@ def test_a_row_that_never_came_has_nothing_to_debias():
     np.testing.assert_allclose(found, [[2, 4], [0, 0]], rtol=1e-5)
     found, _ = tx.update(grads, state)
     np.testing.assert_allclose(found, grads, rtol=1e-5)
+
+
+def test_an_average_whose_rate_is_an_array_is_kept():
+    """Its value may be traced, and change from step to step."""
+    assert dbmtl.task_ema(2, jnp.array(0.0)).init(jnp.zeros(1)).ema.shape == (2, 1)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_state_in_single_precision_stays_so():
+    """Though the schedule and the gradients are in double precision."""
+    tx = dbmtl.task_ema(2, dbmtl.inverse_power_schedule(0.9, 0.5), debias=True)
+    state = tx.init(jnp.zeros(3, jnp.float32))
+    _, after = tx.update(jnp.ones((2, 3)), state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+def test_the_dtype_of_the_average_may_be_chosen():
+    state = dbmtl.db_mtl(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
+    assert optax.tree.get(state, "ema").dtype == jnp.bfloat16

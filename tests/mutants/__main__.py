@@ -20,6 +20,7 @@ import sys
 import tempfile
 import tomllib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import chex  # noqa: F401  (what tests import is imported once, before forking)
@@ -38,6 +39,8 @@ ROOT = HERE.parent.parent
 LIBRARY = ROOT / "dbmtl_jax"
 ROOMS = ("core", "engine", "loss_balancing", "gradient_balancing", "hybrid_balancing")
 RESULTS = ROOT / "runs" / "mutants" / "results.jsonl"
+SECONDS = 150
+"""Of computing time, after which a mutant counts as killed: it may loop for ever."""
 
 
 # A failure is a failure; it need not be made small.
@@ -63,7 +66,7 @@ class Watch:
             self.failed = f"importing {report.nodeid}"
 
 
-def run(module: str, source: bytes | None, seconds: int) -> dict[str, Any]:
+def run(module: str, source: bytes | None, seconds: int = SECONDS) -> dict[str, Any]:
     """Runs a module's tests in a process of their own, with `source` in the place of its text."""
     path = str(LIBRARY / module)
     read, write = os.pipe()
@@ -83,8 +86,8 @@ def run(module: str, source: bytes | None, seconds: int) -> dict[str, Any]:
 
 
 def _tested(module: str, path: str, source: bytes | None, seconds: int) -> dict[str, Any]:
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))  # a fault may loop for ever
-    signal.alarm(20 * seconds)  # or wait for ever
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    signal.alarm(20 * seconds)  # it may also wait for ever
     gc.disable()  # a process is short
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
@@ -155,14 +158,21 @@ def main() -> int:
         for path in sorted((LIBRARY / room).glob("_*.py"))
         if path.name not in ("__init__.py", "_types.py")  # which only name things
     ]
+    argued = arguments_of_survivors()
     rows, survivors = [], []
     for module in files:
         source = (LIBRARY / module).read_bytes()
         mutants = sample(source, options.number, module)
-        outcomes = tested(module, source, mutants, known, options.report)
+        outcomes = tested(module, source, mutants, known, argued, options.report)
         rows.append((module, mutants, outcomes))
         survivors += [(module, m) for m, o in zip(mutants, outcomes, strict=True) if o == "alive"]
-    return report(rows, survivors)
+    return report(rows, survivors, argued)
+
+
+def arguments_of_survivors() -> dict[tuple[str, str, str, str], str]:
+    """(module, line, old, new) of what nothing can notice -> why."""
+    entries = tomllib.loads((HERE / "argued.toml").read_text(encoding="utf-8")).get("argued", [])
+    return {(e["module"], e["line"], e["old"], e["new"]): e["why"] for e in entries}
 
 
 def tested(
@@ -170,44 +180,38 @@ def tested(
     source: bytes,
     mutants: list[Mutant],
     known: dict[str, dict[str, Any]],
+    argued: Mapping[tuple[str, str, str, str], str],
     only_known: bool,
 ) -> list[str]:
     """ "killed", "alive" or "unknown" for every mutant."""
-    tests, outcomes, limit = tests_digest(module), [], 0
+    tests, outcomes = tests_digest(module), []
+
+    def record(name: str, about: dict[str, Any], text: bytes | None) -> dict[str, Any]:
+        entry = {"id": name, "module": module, "tests": tests} | about | run(module, text)
+        if entry["code"] not in (0, 1, 2, 3):
+            raise SystemExit(f"{module}: pytest did not run: {entry}")
+        known[name] = entry
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        return entry
+
     for mutant in mutants:
         name = digest(module, source, *mutant.key, str(mutant.start))
         entry = known.get(name)
-        if entry is not None and entry["code"] == 0 and entry["tests"] != tests:
-            entry = None
+        is_argued = (module, *mutant.key) in argued
+        if entry is not None and entry["code"] == 0 and entry["tests"] != tests and not is_argued:
+            entry = None  # other tests may notice it
         if entry is None and not only_known:
-            if not limit:
-                limit = limit_of(module, tests, known)
-            found = run(module, mutant.applied(source), limit)
-            if found["code"] not in (0, 1, 2, 3):
-                raise SystemExit(f"{module}: pytest failed: {found} for {mutant}")
-            about = mutant._asdict() | {"id": name, "module": module, "tests": tests}
-            entry = known[name] = about | found
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            mark = "alive " if found["code"] == 0 else "killed"
-            print(f"{mark} {found['seconds']:5.1f} s  {module}  {told(mutant)}", flush=True)
-        outcomes.append("unknown" if entry is None else "alive" if entry["code"] == 0 else "killed")
-    return outcomes
+            entry = record(name, mutant._asdict(), mutant.applied(source))
+            mark = "killed" if entry["code"] else "alive "
+            print(f"{mark} {entry['seconds']:5.1f} s  {module}  {told(mutant)}", flush=True)
+        outcomes.append("unknown" if not entry else "killed" if entry["code"] else "alive")
 
-
-def limit_of(module: str, tests: str, known: dict[str, dict[str, Any]]) -> int:
-    """CPU seconds after which a mutant counts as killed; the tests must pass without a fault."""
-    source = (LIBRARY / module).read_bytes()
     name = digest("no fault", module, source, tests)
-    if name not in known:
-        found = run(module, None, 1000)
-        if found["code"] != 0:
-            raise SystemExit(f"{module}: its tests fail without a fault: {found}")
-        known[name] = found | {"id": name, "module": module, "tests": tests}
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(known[name]) + "\n")
-        print(f"passes {found['seconds']:5.1f} s  {module}", flush=True)
-    return 20 + 3 * int(known[name]["seconds"])
+    passed = [e for e in known.values() if e["tests"] == tests and not e["code"]]
+    if not passed and not only_known and record(name, {}, None)["code"]:
+        raise SystemExit(f"{module}: its tests fail without a fault: {known[name]}")
+    return outcomes
 
 
 def told(mutant: Mutant) -> str:
@@ -216,11 +220,11 @@ def told(mutant: Mutant) -> str:
 
 
 def report(
-    rows: list[tuple[str, list[Mutant], list[str]]], survivors: list[tuple[str, Mutant]]
+    rows: list[tuple[str, list[Mutant], list[str]]],
+    survivors: list[tuple[str, Mutant]],
+    argued: Mapping[tuple[str, str, str, str], str],
 ) -> int:
     """Prints a line for each module, the survivors, and stale arguments; 1 if any is left."""
-    entries = tomllib.loads((HERE / "argued.toml").read_text(encoding="utf-8")).get("argued", [])
-    argued = {(e["module"], e["line"], e["old"], e["new"]): e["why"] for e in entries}
     total: collections.Counter[str] = collections.Counter()
     print(f"{'module':44} mutants killed argued  left")
     for module, mutants, outcomes in rows:

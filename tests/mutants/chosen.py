@@ -29,6 +29,9 @@ SLOW = (
 """Tests of many methods or many programs, all of which a fault that nobody notices compiles; and
 of the numbers of tasks, and the recorded runs, those other than 3."""
 
+ISOLATION = ("tests/engine/test_isolation.py",)
+NARROW = "not (float64 or methods_name or every_mode)"
+
 FILES: dict[str, tuple[str, ...]] = {
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
@@ -121,8 +124,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         "tests/test_bad_input.py",
         "tests/test_contract.py",
+        "tests/test_methods.py",
         "-k",
-        f"(task_ema or average or beta or schedule or options) and not ({SLOW})",
+        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit) "
+        f"and not (methods_name or {SLOW})",
     ),
     "core/_task_linalg.py": (
         "tests/core",
@@ -144,7 +149,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_streaming.py",
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
-        f"and not ((one_task_less and not mgda) or debug_nans or {SLOW}))",
+        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or {SLOW}))",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
@@ -163,23 +168,26 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_engine.py",
         "tests/core/test_names.py",
         "tests/engine/test_streaming.py",
+        "tests/test_devices.py",
         "-k",
-        "(encoder and not (float64 or igbv2)) or auxiliary or options",
+        "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
     ),
-    "engine/_separate.py": ("tests/engine/test_isolation.py",),
-    "engine/_derivative.py": ("tests/engine/test_isolation.py", "tests/engine/test_engine.py"),
-    "engine/_own.py": ("tests/engine/test_isolation.py", "tests/engine/test_engine.py"),
+    "engine/_separate.py": (*ISOLATION, "-k", NARROW),
+    "engine/_derivative.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
+    "engine/_own.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
     "engine/_jaxpr.py": (
         "tests/engine/test_jaxpr.py",
-        "tests/engine/test_isolation.py",
+        *ISOLATION,
         "tests/engine/test_engine.py",
+        "-k",
+        NARROW,
     ),
     "engine/_losses.py": (
         "tests/core/test_names.py",
         "tests/engine/test_isolation.py",
         "tests/engine/test_engine.py",
         "-k",
-        "not every_method and not float64",
+        f"not every_method and {NARROW}",
     ),
 }
 
@@ -188,7 +196,7 @@ ENGINE = (
     "tests/engine/test_engine.py",
     "tests/engine/test_streaming.py",
     "-k",
-    "not (float64 or igbv2) and (not same or pcgrad or db_mtl)",
+    f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
 )
 """Of the many methods that stream, two."""
 
