@@ -4,6 +4,7 @@ FAMILIES = ("gradient_balancing", "loss_balancing", "hybrid_balancing")
 
 # Methods whose tests are not found by the name of their file.
 KEYWORDS = {
+    "_aligned_mtl": "aligned_mtl or alignedmtl",
     "_balance_magnitudes": "magnitudes or db_mtl or ablation or normalised or checked",
     "_cagrad": "cagrad",
     "_db_mtl": "db_mtl or log",
