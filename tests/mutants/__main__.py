@@ -89,6 +89,7 @@ def _tested(module: str, path: str, source: bytes | None, seconds: int) -> dict[
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     signal.alarm(20 * seconds)  # it may also wait for ever
     gc.disable()  # a process is short
+    sys.dont_write_bytecode = False  # what one process compiles the next ones read
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -101,7 +102,7 @@ def _tested(module: str, path: str, source: bytes | None, seconds: int) -> dict[
         start = pathlib.Path(folder) / "sitecustomize.py"
         start.write_text(f"{text}\n\ninstall({path!r}, {source!r})\n", encoding="utf-8")
         os.environ["PYTHONPATH"] = folder
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-m", "not slow"]
     options += ["--hypothesis-seed=0", "--hypothesis-profile=mutants"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning", f"--rootdir={ROOT}"]
     plugins = [watch] if source is not None else []
