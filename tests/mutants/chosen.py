@@ -5,7 +5,6 @@ FAMILIES = ("gradient_balancing", "loss_balancing", "hybrid_balancing")
 # Methods whose tests are not found by the name of their file.
 KEYWORDS = {
     "_aligned_mtl": "aligned_mtl or alignedmtl",
-    "_balance_magnitudes": "magnitudes or db_mtl or ablation or normalised or checked",
     "_cagrad": "cagrad",
     "_db_mtl": "db_mtl or log",
     "_ew": "ew or sum_tasks or sum",
@@ -34,6 +33,14 @@ ISOLATION = ("tests/engine/test_isolation.py",)
 NARROW = "not (float64 or methods_name or every_mode)"
 
 FILES: dict[str, tuple[str, ...]] = {
+    "gradient_balancing/_balance_magnitudes.py": (
+        "tests/test_methods.py",
+        "tests/gradient_balancing",
+        "tests/hybrid_balancing",
+        "tests/test_bad_input.py",
+        "-k",
+        f"(magnitude or normalised or (one_task_less and db_mtl)) and not ({SLOW})",
+    ),
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
         "tests/loss_balancing/test_loss_balancing.py",
