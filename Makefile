@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint types format perf clean
+.PHONY: demo test test-slow mutants lint types format perf clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -22,6 +22,9 @@ test: $(VENV)/installed  ## everything that CI runs
 
 test-slow: $(VENV)/installed  ## also the checks that take minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+mutants: $(VENV)/installed  ## single faults in the library: which ones does no test notice?
+	$(BIN)/python -m tests.mutants
 
 perf: $(VENV)/installed  ## step times next to equal weighting
 	$(BIN)/python -m benchmarks perf

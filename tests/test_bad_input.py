@@ -90,6 +90,17 @@ def test_another_tree_is_refused(part):
         step(part(T), updates=grads)
 
 
+def test_gradients_that_do_not_fit_the_average_are_refused():
+    """Without params nothing else knows their shapes: [3, 5] would broadcast against [3, 1]."""
+    tx = dbmtl.task_ema(3)
+    state = tx.init({"w": jnp.zeros(1)})
+    message = r"updates\['w'\]: expected shape \(3, 1\) .*average\), found \(3, 5\)"
+    with pytest.raises(ValueError, match=message):
+        tx.update({"w": jnp.ones((3, 5))}, state)
+    with pytest.raises(ValueError, match=r"updates: expected the tree of the state's average"):
+        tx.update([jnp.ones((3, 1))], state)
+
+
 @pytest.mark.parametrize("name", ["db_mtl", "scale_by_log_loss"])
 def test_missing_losses_are_refused(name):
     with pytest.raises(TypeError, match=rf"losses: {name} needs .* shape \(3,\)"):
@@ -97,7 +108,7 @@ def test_missing_losses_are_refused(name):
 
 
 def test_losses_of_another_shape_are_refused(part):
-    for losses in (jnp.ones(4), jnp.ones(()), jnp.ones((3, 1))):
+    for losses in (jnp.ones(4), jnp.ones(()), jnp.ones((3, 1)), 1.0):
         with pytest.raises(ValueError, match=r"losses: expected shape \(3,\), found"):
             step(part(T), losses=losses)
 
@@ -114,6 +125,7 @@ def test_numbers_of_tasks_are_checked(part):
     for bad in (2.0, True, "3"):
         with pytest.raises(TypeError, match="num_tasks: expected an int"):
             part(bad)
+    assert part(1).num_tasks == part(np.int64(1)).num_tasks == 1
 
 
 @pytest.mark.parametrize(
@@ -126,6 +138,7 @@ def test_numbers_of_tasks_are_checked(part):
         ({"scale": "maximum"}, ValueError, "scale: expected .*'max'.*found 'maximum'"),
         ({"scale": -1.0}, ValueError, "scale: expected"),
         ({"eps": -1e-8}, ValueError, "eps: expected"),
+        ({"eps": True}, TypeError, "eps: expected a number, found True"),
     ],
 )
 def test_options_are_checked(options, error, message):
@@ -135,8 +148,10 @@ def test_options_are_checked(options, error, message):
 
 def test_labels_are_checked(part):
     params = testing.sample_params()
-    with pytest.raises(ValueError, match=r"labels\['scale'\]: .*, 'frozen' or a task index"):
-        part(T, labels={"dense": "shared", "scale": 3}).init(params)
+    message = r"labels\['scale'\]: .*'frozen' or a task index in \[0, 3\), found "
+    for bad in (3, -1, True, 1.0, "1"):
+        with pytest.raises(ValueError, match=message + repr(bad)):
+            part(T, labels={"dense": "shared", "scale": bad}).init(params)
     with pytest.raises(ValueError, match="labels: expected a prefix of the tree of params"):
         part(T, labels={"dense": "shared"}).init(params)
 
@@ -277,6 +292,25 @@ def test_own_parameters_of_a_bad_task_stand_still():
     np.testing.assert_allclose(update["heads"][0], 1, rtol=1e-6)
     np.testing.assert_array_equal(optax.tree.get(state, "skipped"), [0, 1])
     np.testing.assert_array_equal(optax.tree.get(state, "ema")["shared"][1], 0)
+
+
+def test_a_task_that_is_absent_stays_so_whatever_its_own_parameters_get():
+    """Masked, or with a bad row: a gradient of its own that is finite does not bring it back."""
+    params = {"shared": jnp.zeros(2), "heads": [jnp.zeros(2), jnp.zeros(2)]}
+    tx = dbmtl.ew(2, labels={"shared": "shared", "heads": [0, 1]})
+    rows = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    heads = [jnp.ones(2), jnp.ones(2)]
+    for grads, mask, skipped in (
+        (rows, jnp.array([True, False]), 0),
+        (rows.at[1, 0].set(jnp.nan), None, 1),
+    ):
+        update, state = tx.update(
+            {"shared": grads, "heads": heads}, tx.init(params), params, task_mask=mask
+        )
+        np.testing.assert_array_equal(update["shared"], rows[0])
+        np.testing.assert_array_equal(update["heads"], [[1, 1], [0, 0]])
+        np.testing.assert_array_equal(state.present, [True, False])
+        np.testing.assert_array_equal(state.skipped, [0, skipped])
 
 
 @pytest.mark.parametrize("tx", AGGREGATIONS.values(), ids=AGGREGATIONS)

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 
 import dbmtl_jax as dbmtl
@@ -10,6 +12,15 @@ def test_methods_are_named_after_their_factories_and_read_only():
         assert name in dbmtl.__all__
     with pytest.raises(TypeError):
         dbmtl.METHODS["mine"] = dbmtl.ew
+
+
+NAMED = [*dbmtl.METHODS, "sum_tasks", "task_ema", "balance_magnitudes"]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "ew"])
+def test_a_transformation_knows_its_name(name):
+    """For what errors say."""
+    assert getattr(dbmtl, name)(2).name == name
 
 
 def test_every_method_has_properties_and_the_papers_families():
@@ -35,3 +46,139 @@ def test_a_name_like_no_other_is_answered_by_the_list():
     with pytest.raises(KeyError, match=r"no method 'qqq' \(expected one of ew, gls"):
         dbmtl.METHODS["qqq"]
     assert "qqq" not in dbmtl.METHODS
+
+
+# method: its options as in its source, or as most papers run it.
+DEFAULTS = {
+    "aligned_mtl": {"scale": "min"},
+    "balance_magnitudes": {"scale": "max", "eps": 1e-8},
+    "cagrad": {"c": 0.5, "rescale": "paper"},
+    "db_mtl": {
+        "beta": 0.9,
+        "scale": "max",
+        "eps": 1e-8,
+        "log_losses": True,
+        "debias": False,
+        "ema_dtype": None,
+    },
+    "dwa": {"temperature": 2.0, "steps_per_epoch": 1},
+    "grad_drop": {"leak": 0.0, "seed": 0},
+    "grad_norm": {
+        "alpha": 1.5,
+        "steps_per_epoch": 1,
+        "weight_optimizer": None,
+        "scale_own": True,
+    },
+    "grad_vac": {"beta": 0.5, "per_leaf": False, "seed": 0},
+    "igbv2": {
+        "steps_per_epoch": 1,
+        "learning_rate": None,
+        "warmup_epochs": 5,
+        "base_epoch": 1,
+        "train_from_epoch": 3,
+        "train_every": 50,
+        "buffer_size": 10_000,
+        "batch_size": 256,
+        "hidden_sizes": (128, 128),
+        "agent_learning_rate": 3e-4,
+        "discount": 0.99,
+        "polyak": 0.005,
+        "initial_alpha": 0.2,
+        "eps": 1e-8,
+        "seed": 0,
+    },
+    "imtl": {"weight_optimizer": None},
+    "imtl_l": {"weight_optimizer": None},
+    "meta_balance": {"relax": 0.7, "beta": 0.9, "target": 0},
+    "mgda": {"normalization": "none", "scale_own": True},
+    "moco": {
+        "beta": 0.5,
+        "beta_power": 0.5,
+        "gamma": 0.1,
+        "gamma_power": 0.5,
+        "rho": 0.0,
+        "normalize": False,
+        "projection": "simplex",
+    },
+    "mtadam": {"b1": 0.9, "b2": 0.999, "b3": 0.9, "eps": 1e-8},
+    "nash_mtl": {"update_every": 1, "max_norm": 1.0, "scale_own": True},
+    "pcgrad": {"seed": 0},
+    "rlw": {"seed": 0},
+    "scale_by_log_loss": {"eps": 1e-8},
+    "task_ema": {"beta": 0.9, "debias": False, "ema_dtype": None},
+    "uw": {"initial": -0.5, "weight_optimizer": None},
+}
+
+
+@pytest.mark.parametrize("name", [*dbmtl.METHODS, *sorted(set(DEFAULTS) - set(dbmtl.METHODS))])
+def test_defaults(name):
+    found = {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(getattr(dbmtl, name)).parameters.values()
+        if parameter.name not in ("num_tasks", "labels")
+    }
+    assert found == DEFAULTS.get(name, {})
+
+
+# (method, option): values at the ends of the range, and values beyond them.
+RANGES = {
+    ("aligned_mtl", "scale"): (("min", "median", "rmse"), ("max",)),
+    ("balance_magnitudes", "eps"): ((0.0,), (-1e-9,)),
+    ("balance_magnitudes", "scale"): (("max", "min", "mean", "median", 0.0), (-1.0, "big", None)),
+    ("cagrad", "c"): ((0.0,), (-0.1,)),
+    ("cagrad", "rescale"): (("none", "paper", "sum", 0, 1, 2), (3, "mean")),
+    ("dwa", "steps_per_epoch"): ((1,), (0,)),
+    ("dwa", "temperature"): ((1e-6,), (0.0,)),
+    ("grad_drop", "leak"): ((0.0, 1.0), (-0.1, 1.1)),
+    ("grad_norm", "alpha"): ((0.0,), (-0.1,)),
+    ("grad_norm", "steps_per_epoch"): ((1,), (0,)),
+    ("grad_vac", "beta"): ((0.0, 1.0), (-0.1, 1.1)),
+    ("inverse_power_schedule", "beta"): ((0.0,), (1.0, -0.1)),
+    ("inverse_power_schedule", "sigma"): ((0.0,), (-0.1,)),
+    ("meta_balance", "beta"): ((0.0,), (1.0, -0.1)),
+    ("meta_balance", "relax"): ((0.0, 1.0), (-0.1, 1.1)),
+    ("meta_balance", "target"): ((0, 1), (2, -1)),
+    ("mgda", "normalization"): (("none", "l2", "loss", "loss+"), ("l1",)),
+    ("moco", "beta"): ((0.0, 1.0), (-0.1, 1.1)),
+    ("moco", "beta_power"): ((0.0,), (-0.1,)),
+    ("moco", "gamma"): ((0.0,), (-0.1,)),
+    ("moco", "gamma_power"): ((0.0,), (-0.1,)),
+    ("moco", "projection"): (("simplex", "softmax"), ("box",)),
+    ("moco", "rho"): ((0.0,), (-0.1,)),
+    ("mtadam", "b1"): ((0.0,), (1.0, -0.1)),
+    ("mtadam", "b2"): ((0.0,), (1.0, -0.1)),
+    ("mtadam", "b3"): ((0.0,), (1.0, -0.1)),
+    ("mtadam", "eps"): ((0.0,), (-1e-9,)),
+    ("nash_mtl", "max_norm"): ((0.0, None, float("inf")), (-0.1,)),
+    ("nash_mtl", "update_every"): ((1,), (0,)),
+    ("scale_by_log_loss", "eps"): ((0.0,), (-1e-9,)),
+    ("task_ema", "beta"): ((0.0,), (1.0, -0.1)),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), RANGES)
+def test_ranges_of_options(name, option):
+    accepted, refused = RANGES[name, option]
+    factory = getattr(dbmtl, name)
+    required = {"beta": 0.5, "sigma": 0.5} if name == "inverse_power_schedule" else {"num_tasks": 2}
+    for value in accepted:
+        factory(**(required | {option: value}))
+    for value in refused:
+        with pytest.raises((ValueError, TypeError), match=f"^{option}: expected"):
+            factory(**(required | {option: value}))
+
+
+READS = {
+    "gramian": {
+        "aligned_mtl", "cagrad", "grad_vac", "imtl", "imtl_g", "mgda", "moco", "nash_mtl", "pcgrad",
+    },
+    "norms": {"db_mtl", "grad_norm"},
+    "rows": {"grad_drop", "meta_balance", "mtadam"},
+    "sum": {"dwa", "ew", "gls", "igbv2", "imtl_l", "rlw", "uw"},
+}  # fmt: skip
+"""What is computed of pending gradients in one pass; anything else takes another."""
+
+
+@pytest.mark.parametrize("name", dbmtl.METHODS)
+def test_what_a_method_reads(name):
+    assert name in READS[dbmtl.METHODS[name](2).aggregator.reads]

@@ -18,6 +18,26 @@ def test_norms_and_cosines(num_tasks):
     np.testing.assert_allclose(dbmtl.task_cosine_similarity(grads), cosines, atol=1e-5)
 
 
+def test_long_leaves_and_complex_ones():
+    """Long rows are summed by row, and long products in blocks; |z|² is x² + y²."""
+    rng = np.random.default_rng(0)
+    leaves = {
+        "kernel": rng.normal(size=(2, 3, 70)),
+        "long": rng.normal(size=(2, 2**16 + 7)),
+        "complex": rng.normal(size=(2, 4)) + 1j * rng.normal(size=(2, 4)),
+    }
+    rows = np.concatenate([leaf.reshape(2, -1) for leaf in leaves.values()], axis=1)
+    products = np.real(rows @ rows.conj().T)
+    norms = np.sqrt(np.diagonal(products))
+    grads = {
+        name: jnp.asarray(leaf, jnp.complex64 if name == "complex" else jnp.float32)
+        for name, leaf in leaves.items()
+    }
+    np.testing.assert_allclose(dbmtl.task_norms(grads), norms, rtol=1e-5)
+    cosines = products / norms[:, None] / norms[None]
+    np.testing.assert_allclose(dbmtl.task_cosine_similarity(grads), cosines, atol=1e-5)
+
+
 def test_a_zero_gradient_has_no_direction():
     cosines = dbmtl.task_cosine_similarity(jnp.array([[0.0, 0.0], [1.0, 2.0]]))
     np.testing.assert_allclose(cosines, [[0, 0], [0, 1]], atol=1e-6)

@@ -55,6 +55,9 @@ def test_an_absent_task_is_none_of_zero():
 def test_other_shapes_are_refused(name):
     with pytest.raises(ValueError, match=r"gramian: expected shape \(T, T\), found \(2, 3\)"):
         WEIGHTS[name](jnp.ones((2, 3)))
+    for shape in ((2,), (2, 2, 1)):
+        with pytest.raises(ValueError, match=r"gramian: expected shape \(T, T\)"):
+            dbmtl.Gramian.from_matrix(jnp.ones(shape))
 
 
 def test_a_mask_of_another_kind_is_refused():

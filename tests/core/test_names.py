@@ -87,6 +87,13 @@ def test_an_encoder_with_heads_by_name(stream):
     assert updates[0].shape == (3, 2)
 
 
+def test_a_head_is_called_by_its_name():
+    heads = {"a": lambda v, z: z.sum(), "b": lambda v, z: z}
+    engine = dbmtl.encoder_value_and_task_grads(lambda w: w, heads)
+    with pytest.raises(ValueError, match=r"heads\['b'\]: expected a scalar loss"):
+        engine((jnp.ones(2), {"a": 1.0, "b": 1.0}))
+
+
 def test_a_function_and_a_batch_for_each_name():
     functions = {name: functools.partial(loss, name=name) for name in NAMES}
     batches = {name: X[: 2 + i] for i, name in enumerate(NAMES)}  # of different sizes

@@ -166,6 +166,21 @@ def test_scales_in_front_are_seen_by_norms_cosines_and_gradients():
     np.testing.assert_allclose(seen["grads"], scaled, rtol=1e-5)
 
 
+def test_absent_tasks_have_no_norm_and_no_cosine():
+    seen = {}
+
+    def weigh(tasks, memory):
+        seen.update(norms=tasks.norms, cosines=tasks.cosines, grads=tasks.task_grads)
+        return jnp.ones(3), memory
+
+    tx = dbmtl.gradient_balancer(3, weigh, reads="gramian")
+    rows = jnp.array([[3.0, 4.0], [0.0, 10.0], [1.0, 0.0]])
+    tx.update(rows, tx.init(PARAMS), task_mask=jnp.array([True, False, True]))
+    np.testing.assert_allclose(seen["norms"], [5, 0, 1], rtol=1e-6)
+    np.testing.assert_allclose(seen["cosines"], [[1, 0, 0.6], [0, 0, 0], [0.6, 0, 1]], rtol=1e-6)
+    np.testing.assert_array_equal(seen["grads"], rows * jnp.array([[1.0], [0.0], [1.0]]))
+
+
 def test_fused_transformations_are_the_chain():
     """DB-MTL reads the gradients once; its parts in an `optax.chain` give the same."""
     parts = (dbmtl.scale_by_log_loss(3), dbmtl.task_ema(3, 0.8), dbmtl.balance_magnitudes(3))

@@ -233,6 +233,21 @@ def test_losses_of_another_shape_are_refused(out, message):
         dbmtl.value_and_task_grads(out)(jnp.ones(3))
 
 
+def test_one_loss_in_an_array_is_a_set_of_losses():
+    losses, grads = dbmtl.value_and_task_grads(lambda p: p.sum()[None])(jnp.ones(3))
+    np.testing.assert_allclose(losses, [3])
+    np.testing.assert_allclose(grads, [[1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("leaf", "found"), [("text", "str"), (1, "int32"), (jax.random.key(0), "key<fry>")]
+)
+def test_what_has_no_gradient_is_named(leaf, found):
+    message = rf"^params\['a'\]: expected a floating or complex array, .*found {found}; keep it out"
+    with pytest.raises(TypeError, match=message):
+        dbmtl.value_and_task_grads(lambda p: [p["b"].sum()])({"a": leaf, "b": jnp.ones(2)})
+
+
 def test_options_are_checked():
     for engine in (dbmtl.value_and_task_grads, dbmtl.per_task_value_and_grads):
         with pytest.raises(ValueError, match=r"mode: expected one of .*'auto'.*found 'fast'"):

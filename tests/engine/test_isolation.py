@@ -214,8 +214,13 @@ def test_rows_of_arithmetic_on_an_array_of_losses():
 
 
 def test_a_loss_that_reads_no_parameter_has_a_row_of_zeros():
-    _, grads = dbmtl.value_and_task_grads(lambda w: [jnp.sum(w), jnp.array(3.0)])(jnp.ones(2))
+    def fun(w):
+        return [jnp.sum(w), jnp.array(3.0)]
+
+    _, grads = dbmtl.value_and_task_grads(fun)(jnp.ones(2))
     np.testing.assert_array_equal(grads, [[1, 1], [0, 0]])
+    _, pending = dbmtl.value_and_task_grads(fun, stream=True)(jnp.ones(2))
+    np.testing.assert_allclose(pending.rows().gramian(), [[2, 0], [0, 0]], rtol=1e-6)
 
 
 def test_the_same_loss_twice():
@@ -289,12 +294,14 @@ def test_reading_without_a_derivative_is_no_use_of_a_leaf():
     np.testing.assert_array_equal(grads["w"], 2)
 
 
-def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right():
+@pytest.mark.parametrize("taken", [False, True])
+def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right(taken):
     """One expression for all losses: a head each, side by side in one matrix."""
 
     def fun(p, x):
         outputs = jnp.tanh(x @ p["w"]) @ jnp.stack(p["heads"], axis=1)
-        return jnp.mean((outputs - 1) ** 2, axis=0)
+        values = jnp.mean((outputs - 1) ** 2, axis=0)
+        return values[jnp.arange(2)] if taken else values
 
     params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "heads": [jnp.ones(4), -jnp.ones(4)]}
     labels = {"w": "shared", "heads": [0, 1]}

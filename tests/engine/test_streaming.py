@@ -179,6 +179,58 @@ def test_where_what_all_share_overflows_the_step_is_lost():
     assert list(optax.tree.get(state, "skipped")) == [1, 1]
 
 
+@pytest.mark.parametrize("mode", ["unroll", "loop"])
+@pytest.mark.parametrize("name", ["db_mtl", "db_mtl, beta 0", "mgda", "grad_drop"])
+def test_a_row_that_overflows_in_the_shared_part_is_found(name, mode):
+    """Its cotangent is finite; only its norm or its product with itself tells."""
+    tx = METHODS[name](2)
+
+    def fun(w):
+        z = w * 1e30
+        return [jnp.sum(z) * 1e9 + 1, jnp.sum(z) * 1e-30 + 1]
+
+    losses, grads = dbmtl.value_and_task_grads(fun, stream=True, mode=mode)(jnp.zeros(2))
+    updates, state = tx.update(grads, tx.init(jnp.zeros(2)), losses=losses)
+    assert list(optax.tree.get(state, "skipped")) == [1, 0]
+    assert jnp.all(jnp.isfinite(updates))
+    assert jnp.all(updates > 0)
+    loss_weights = optax.tree.get(state, "loss_weights")
+    assert loss_weights is None or loss_weights[0] == 0
+
+
+@pytest.mark.parametrize("has_aux", [False, True])
+def test_scaled_heads_of_an_encoder_keep_their_own_scales(has_aux):
+    def with_aux(value, aux):
+        return (value, aux) if has_aux else value
+
+    fun = dbmtl.encoder_value_and_task_grads(
+        lambda w, x: with_aux(w * x, "encoder"),
+        [
+            lambda v, z, x: with_aux(jnp.sum(v * z), "first"),
+            lambda v, z, x: with_aux(jnp.sum(v * z) ** 2, "second"),
+        ],
+        has_aux=has_aux,
+        stream=True,
+    )
+    params, x = (jnp.array([1.0, 2.0]), [jnp.array([1.0, 1.0]), jnp.array([2.0, 3.0])]), 0.5
+    found, grads = fun(params, x)
+    if has_aux:
+        losses, auxes = found
+        assert auxes == ("encoder", ["first", "second"])
+    else:
+        losses = found
+    np.testing.assert_allclose(losses, [1.5, 16.0], rtol=1e-6)
+    tx = dbmtl.scale_by_log_loss(2, labels=("shared", [0, 1]))
+    scaled, _ = tx.update(grads, tx.init(params), params, losses=losses)
+    w, (v, u) = params
+    plain = [jax.grad(lambda w: jnp.log(jnp.sum(v * w * x)))(w)]
+    plain += [jax.grad(lambda w: jnp.log(jnp.sum(u * w * x) ** 2))(w)]
+    rows, heads = scaled.stacked()
+    np.testing.assert_allclose(rows, plain, rtol=1e-5)
+    np.testing.assert_allclose(heads[0], w * x / 1.5, rtol=1e-5)
+    np.testing.assert_allclose(heads[1], 2 * w * x / 4, rtol=1e-5)
+
+
 def test_a_masked_task_may_be_ill():
     tx = dbmtl.ew(T, labels=LABELS)
     params, x, ill = init(), jnp.ones((6, 4)), jnp.array([1e30, 0, 0])

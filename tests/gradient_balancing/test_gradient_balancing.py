@@ -14,6 +14,7 @@ from dbmtl_jax import testing
 from dbmtl_jax.core import _simplex
 from dbmtl_jax.gradient_balancing._grad_drop import keep_signs
 from dbmtl_jax.gradient_balancing._grad_vac import vaccinate
+from dbmtl_jax.gradient_balancing._nash_mtl import bargain
 from dbmtl_jax.gradient_balancing._pairwise import combine
 from dbmtl_jax.gradient_balancing._pcgrad import project_conflicts
 from tests.helpers import oracles, samplers
@@ -247,6 +248,12 @@ def test_cagrad_finds_the_best_direction_for_the_worst_task(num_tasks, c):
             assert np.min(gradients @ other) <= worst + 1e-6 * scale, kind
 
 
+def test_a_simplex_of_no_task_is_empty():
+    none = jnp.zeros(3, bool)
+    np.testing.assert_array_equal(_simplex.mean_weights(none), 0)
+    np.testing.assert_array_equal(_simplex.project(jnp.ones(3), none), 0)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=6), st.integers(0, 63))
 def test_simplex_projection_is_the_nearest_point(values, mask):
@@ -288,26 +295,66 @@ def test_meta_balance_in_plain_numpy():
             np.testing.assert_allclose(np.ravel(update), factors @ rows, rtol=1e-4, atol=1e-4)
 
 
+MASKS = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], bool)
+"""The tasks of three that are present, step by step; the first one comes later."""
+
+
+def masked_steps(tx):
+    """(rows of every leaf [3, n], losses, mask, the update's leaves, state) of every step."""
+    params = testing.sample_params()
+    state = tx.init(params)
+    update = jax.jit(tx.update)
+    for k, mask in enumerate(MASKS):
+        grads, losses = testing.sample_task_grads(3, k), testing.sample_losses(3, k)
+        merged, state = update(grads, state, params, losses=losses, task_mask=jnp.asarray(mask))
+        rows = [np.asarray(leaf, float).reshape(3, -1) for leaf in jax.tree.leaves(grads)]
+        yield rows, np.asarray(losses, float), mask, jax.tree.leaves(merged), state
+
+
 def test_mtadam_in_plain_numpy():
-    b1, b2, b3, eps = 0.8, 0.9, 0.7, 1e-8
-    seen, _ = steps(dbmtl.scale_by_mtadam(3, b1=b1, b2=b2, b3=b3, eps=eps))
-    memory = None
-    for k, (grads, _, merged) in enumerate(seen, start=1):
-        leaves = [np.asarray(leaf, float).reshape(3, -1) for leaf in jax.tree.leaves(grads)]
-        if memory is None:
-            memory = [
-                [np.linalg.norm(g, axis=1), np.zeros_like(g), np.zeros_like(g)] for g in leaves
-            ]
-        for state, g, update in zip(memory, leaves, jax.tree.leaves(merged), strict=True):
+    """With an ε that counts, and tasks that are absent: their moments wait."""
+    b1, b2, b3, eps = 0.8, 0.9, 0.7, 0.05
+    memory, counts = None, np.zeros(3)
+    for rows, _, mask, merged, _ in masked_steps(
+        dbmtl.scale_by_mtadam(3, b1=b1, b2=b2, b3=b3, eps=eps)
+    ):
+        memory = memory or [[np.zeros(3), np.zeros_like(g), np.zeros_like(g)] for g in rows]
+        counts += mask
+        for state, g, update in zip(memory, rows, merged, strict=True):
             n, m, v = state
-            if k > 1:
-                n = b3 * n + (1 - b3) * np.linalg.norm(g, axis=1)
-            g = (n[0] / n)[:, None] * g
-            m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
-            state[:] = n, m, v
-            largest = np.max(v / (1 - b2**k), axis=0)
-            expected = np.sum(m / (1 - b1**k), axis=0) / (np.sqrt(largest) + eps)
+            norms = np.linalg.norm(g, axis=1)
+            n[mask] = np.where(counts > 1, b3 * n + (1 - b3) * norms, norms)[mask]
+            # Before the first step of the first task there is no norm to go by.
+            g = (n[0] / np.maximum(n, 1e-30))[:, None] * g if n[0] else g
+            m[mask], v[mask] = (b1 * m + (1 - b1) * g)[mask], (b2 * v + (1 - b2) * g**2)[mask]
+            m_hat = (m / (1 - b1 ** np.maximum(counts, 1))[:, None])[mask]
+            v_hat = (v / (1 - b2 ** np.maximum(counts, 1))[:, None])[mask]
+            expected = m_hat.sum(axis=0) / (np.sqrt(v_hat.max(axis=0)) + eps)
             np.testing.assert_allclose(np.ravel(update), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_grad_norm_in_plain_numpy():
+    """With tasks that are absent, also from the first epoch: means are over those present."""
+    alpha, rate = 1.5, 0.1
+    tx = dbmtl.grad_norm(3, alpha=alpha, steps_per_epoch=2, weight_optimizer=optax.sgd(rate))
+    theta, totals, counts = np.ones(3), np.zeros(3), np.zeros(3)
+    for k, (rows, losses, mask, merged, state) in enumerate(masked_steps(tx)):
+        norms = np.linalg.norm(np.concatenate(rows, axis=1), axis=1)
+        shares = np.exp(theta) / np.exp(theta).sum()
+        weights = np.ones(3) if k < 2 else 3 * shares
+        np.testing.assert_allclose(state.weights, weights * mask, rtol=1e-5)
+        for g, update in zip(rows, merged, strict=True):
+            expected = (weights * mask) @ g
+            np.testing.assert_allclose(np.ravel(update), expected, rtol=1e-4, atol=1e-4)
+        if k < 2:
+            totals, counts = totals + losses * mask, counts + mask
+            continue
+        rates = losses / (totals / counts)
+        goals = np.mean((weights * norms)[mask]) * (rates / rates[mask].mean()) ** alpha
+        slope = np.sign(weights * norms - goals) * norms * mask
+        jacobian = 3 * (np.diag(shares) - np.outer(shares, shares))
+        theta = theta - rate * (jacobian @ slope) * mask
+        np.testing.assert_allclose(optax.tree.get(state, "values"), theta, rtol=1e-4)
 
 
 def test_mtadam_of_one_task_is_adam():
@@ -350,6 +397,171 @@ def test_moco_projects_onto_the_simplex():
     expected = moved + (1 - moved.sum()) / 2
     np.testing.assert_allclose(optax.tree.get(state, "weights"), expected, rtol=1e-6)
     np.testing.assert_allclose(merged, expected * np.array([1.0, 0.5]), rtol=1e-6)
+
+
+def test_grad_norm_takes_its_means_over_the_tasks_present():
+    """Norms 1 and 1.2 lie on both sides of their mean; a sum over three has both on one side."""
+    tx = dbmtl.grad_norm(3, weight_optimizer=optax.sgd(0.1))
+    grads = jnp.array([[1.0, 0.0], [0.0, 1.2], [50.0, 0.0]])
+    state, mask = tx.init(jnp.zeros(2)), jnp.array([True, True, False])
+    for _ in range(2):  # the first of which is the first epoch
+        _, state = tx.update(grads, state, losses=jnp.array([2.0, 3.0, 9.0]), task_mask=mask)
+    # The weights are 1, so the slope is (-1, 1.2), through 3 (I/3 - 1/9).
+    slope = np.array([-1, 1.2]) - 0.2 / 3
+    expected = [*(1 - 0.1 * slope), 1]
+    np.testing.assert_allclose(optax.tree.get(state, "values"), expected, rtol=1e-5)
+
+
+def test_grad_norm_has_no_rate_for_losses_that_started_at_zero():
+    """Such a task counts as training at the usual rate: both goals are the mean norm, 1.1."""
+    tx = dbmtl.grad_norm(2, weight_optimizer=optax.sgd(0.1))
+    grads, state = jnp.array([[1.2, 0.0], [0.0, 1.0]]), tx.init(jnp.zeros(2))
+    for losses in ([0.0, 2.0], [5.0, 2.0]):
+        _, state = tx.update(grads, state, losses=jnp.array(losses))
+    slope = np.array([1.2, -1.0]) - 0.2 / 2  # through 2 (I/2 - 1/4)
+    np.testing.assert_allclose(optax.tree.get(state, "values"), 1 - 0.1 * slope, rtol=1e-5)
+
+
+def simplex_projection(vector):
+    """By bisection of the threshold."""
+    low, high = vector.min() - 1, vector.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.maximum(vector - middle, 0).sum() > 1 else (low, middle)
+    return np.maximum(vector - low, 0)
+
+
+def test_moco_in_plain_numpy():
+    """With tasks that are absent, whose λ the others share out."""
+    beta, gamma, rho = 0.8, 0.002, 0.3
+    tx = dbmtl.moco(3, beta=beta, gamma=gamma, rho=rho, beta_power=0.6, gamma_power=0.7)
+    averages, lam = 0, np.full(3, 1 / 3)
+    for k, (rows, _, mask, merged, state) in enumerate(masked_steps(tx), start=1):
+        g = np.concatenate(rows, axis=1)
+        averages = averages - (beta / k**0.6 * (averages - g)) * mask[:, None]
+        lam = np.where(mask, lam + lam[~mask].sum() / mask.sum(), 0)
+        y = averages * mask[:, None]
+        moved = lam - gamma / k**0.7 * (y @ y.T + rho * np.eye(3)) @ lam
+        lam[mask] = simplex_projection(moved[mask])
+        np.testing.assert_allclose(state.weights, lam, rtol=1e-3, atol=1e-5)
+        update = np.concatenate([np.ravel(leaf) for leaf in merged])
+        np.testing.assert_allclose(update, lam @ y, rtol=1e-3, atol=1e-3)
+
+
+def test_moco_divides_by_norms_that_are_not_zero():
+    tx = dbmtl.moco(1, beta=1.0, beta_power=0.0, normalize=True)
+    update, _ = tx.update(jnp.array([[1e-8]]), tx.init(jnp.zeros(1)), losses=jnp.ones(1))
+    np.testing.assert_allclose(update, 0.5, rtol=1e-3)
+
+
+def test_aligned_mtl_leaves_out_small_eigenvalues():
+    """Below 3 · 2⁻²³ = 3.6e-7 of the largest they count as zero."""
+    for small, expected in ((2e-7, [1, 1, 0]), (1e-6, [1e-3, 1e-3, 1])):
+        weights = dbmtl.aligned_mtl_weights(jnp.diag(jnp.array([1.0, 1.0, small])))
+        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_magnitudes_have_an_epsilon():
+    grads = jnp.array([[3.0, 4.0], [0.0, 0.0]])
+    tx = dbmtl.balance_magnitudes(2, eps=0.5)
+    _, state = tx.update(grads, tx.init(jnp.zeros(2)))
+    np.testing.assert_allclose(state.weights, [5 / 5.5, 5 / 0.5], rtol=1e-6)
+
+
+def test_cagrad_rescales_also_by_name():
+    matrix = jnp.array([[1.0, -0.4], [-0.4, 2.0]])
+    plain = dbmtl.cagrad_weights(matrix, c=0.5, rescale=0)
+    for name, divisor in (("none", 1), ("paper", 1.25), ("sum", 1.5)):
+        found = dbmtl.cagrad_weights(matrix, c=0.5, rescale=name)
+        np.testing.assert_allclose(found, plain / divisor, rtol=1e-5)
+
+
+def test_grad_drop_drops_both_signs_at_the_edge():
+    rows = jnp.array([[1.0], [-1.0]])  # P is 1/2
+    for uniform, expected in ((0.5, [False, False]), (0.4, [True, False]), (0.6, [False, True])):
+        np.testing.assert_array_equal(keep_signs(rows, jnp.array([uniform]))[:, 0], expected)
+
+
+def test_averages_of_pairs_with_an_absent_task_stay():
+    """Opposite gradients leave nothing of the first one, which then meets the third."""
+    units = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    orders = jnp.array([[0, 1, 2]] * 3)
+    before = jnp.array([[0.0, 0.1, 0.2], [0.3, 0.0, 0.4], [0.5, 0.6, 0.0]])
+    cosines = jnp.asarray(units @ units.T, jnp.float32)
+    assert np.all(np.isfinite(vaccinate(cosines, jnp.zeros((3, 3)), orders, 0.5)[1]))
+    units[1] = 0
+    cosines = jnp.asarray(units @ units.T, jnp.float32)
+    _, targets = vaccinate(cosines, before.astype(jnp.float16), orders, 0.5)
+    moved = np.asarray(before) != np.asarray(targets, np.float32).round(3)
+    np.testing.assert_array_equal(moved, [[False, False, True], [False] * 3, [True, False, False]])
+
+
+def test_norms_far_apart_and_zero_are_combined():
+    weights = combine(jnp.array([1e30, 1e-30, 0.0]), jnp.eye(3))
+    np.testing.assert_array_equal(weights, 1)
+
+
+def test_imtl_g_vanishes_only_where_the_weights_cannot_sum_to_one():
+    # Almost opposite, of almost one norm; and two equal gradients beside one of zero.
+    for rows in ([1.0, -1.0022], [1e-8, 1e-8, 0.0]):
+        weights = dbmtl.imtl_g_weights(jnp.outer(jnp.array(rows), jnp.array(rows)))
+        np.testing.assert_allclose(weights.sum(), 1, rtol=1e-2)
+    # The third gradient lies between the others: (C⁻¹ 1) is negative for it.
+    units = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0], [1.0, 0.0, 0.5]])
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    solved = np.linalg.solve(units @ units.T, np.ones(3))
+    assert solved[2] < 0
+    rows = units / np.array([[1], [1], [-solved[:2].sum() / solved[2]]])
+    weights = dbmtl.imtl_g_weights(jnp.asarray(rows @ rows.T, jnp.float32))
+    np.testing.assert_array_equal(weights, 0)
+
+
+def at_angles(*degrees):
+    """The cosines between vectors of the plane."""
+    angles = np.deg2rad(degrees)
+    return np.cos(angles[:, None] - angles[None])
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    "cosines",
+    [
+        at_angles(0, 60, 100),
+        # The first full step from β = 1 would leave the positive numbers.
+        at_angles(120, 130, 130, 180, 230, 250),
+        # β is 10⁴ and 10⁵; every step doubles it at most.
+        np.array([[1, 1e-8 - 1], [1e-8 - 1, 1]]),
+        np.array([[1, 1e-10 - 1], [1e-10 - 1, 1]]),
+    ],
+    ids=["easy", "damped", "far", "very far"],
+)
+def test_bargains_are_solved_up_to_rounding(cosines):
+    """C β = 1/β."""
+    matrix = jnp.asarray(cosines)
+    beta = np.asarray(bargain(matrix, jnp.ones(len(matrix), bool)))
+    condition = np.linalg.cond(cosines) if len(cosines) == 2 else 1
+    residual = np.abs(beta * (cosines @ beta) - 1).max()
+    assert residual <= 1e-12 * max(condition, 1) * len(cosines) * 10
+
+
+def test_a_bargain_without_a_solution_is_bounded():
+    """Opposite gradients: β² r = 1 with the ridge r; without it β would grow to 2⁶⁰."""
+    beta = bargain(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.ones(2, bool))
+    ridge = 8 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(beta, 1 / np.sqrt(ridge), rtol=0.3)
+
+
+def test_nash_mtl_only_ever_shortens():
+    grads = jnp.array([[2.0, 0.0], [0.0, 4.0]])  # the update is (1, 1)
+    for max_norm, factor in ((5.0, 1.0), (0.5, 0.5 / np.sqrt(2))):
+        tx = dbmtl.nash_mtl(2, max_norm=max_norm, update_every=2)
+        update, state = tx.update(grads, tx.init(jnp.zeros(2)))
+        np.testing.assert_allclose(update, factor, rtol=1e-5)
+    # With weights from before, an update may be shorter than √T, and still be too long.
+    update, _ = tx.update(grads / 2, state)
+    np.testing.assert_allclose(update, 0.5 / np.sqrt(2), rtol=1e-5)
+    update, _ = tx.update(grads / 20, state)
+    np.testing.assert_allclose(update, 0.05, rtol=1e-5)
 
 
 def test_nash_mtl_keeps_its_weights_between_solutions():

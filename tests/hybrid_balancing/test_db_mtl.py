@@ -298,3 +298,32 @@ def test_tasks_own_parameters_get_their_plain_log_gradient():
     chex.assert_shape(optax.tree.get(state, "ema")["shared"], (2, 3))
     expected = reference(np.stack([grads["shared"]] * 2), np.stack([losses] * 2), [0.9, 0.9])[1]
     np.testing.assert_allclose(update["shared"], expected, rtol=1e-5)
+
+
+def test_a_row_that_never_came_has_nothing_to_debias():
+    """1 - Π β is zero then."""
+    tx = dbmtl.task_ema(2, 0.9, debias=True)
+    grads, state = jnp.array([[2.0, 4.0], [6.0, 8.0]]), tx.init(jnp.zeros(2))
+    found, state = tx.update(grads, state, task_mask=jnp.array([True, False]))
+    np.testing.assert_allclose(found, [[2, 4], [0, 0]], rtol=1e-5)
+    found, _ = tx.update(grads, state)
+    np.testing.assert_allclose(found, grads, rtol=1e-5)
+
+
+def test_an_average_whose_rate_is_an_array_is_kept():
+    """Its value may be traced, and change from step to step."""
+    assert dbmtl.task_ema(2, jnp.array(0.0)).init(jnp.zeros(1)).ema.shape == (2, 1)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_state_in_single_precision_stays_so():
+    """Though the schedule and the gradients are in double precision."""
+    tx = dbmtl.task_ema(2, dbmtl.inverse_power_schedule(0.9, 0.5), debias=True)
+    state = tx.init(jnp.zeros(3, jnp.float32))
+    _, after = tx.update(jnp.ones((2, 3)), state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+
+
+def test_the_dtype_of_the_average_may_be_chosen():
+    state = dbmtl.db_mtl(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
+    assert optax.tree.get(state, "ema").dtype == jnp.bfloat16

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax.core._transformation import fused
 
 GRADS = jnp.eye(2)
 FAST = optax.adam(1e-2)
@@ -34,6 +35,16 @@ def test_a_solved_task_lets_the_other_train_on(name):
     assert np.all(updates[:, 0] > 0)
     values = optax.tree.get(state, "values")
     assert np.all(np.abs(values) <= 30)
+
+
+def test_learnt_values_are_bounded_and_forget_what_overflows():
+    """In one step: a learning rate of a million, and a slope whose square is infinite."""
+    _, state = run(dbmtl.uw(2, weight_optimizer=optax.sgd(1e6)), [1e-9, 9.0], 1)
+    np.testing.assert_array_equal(optax.tree.get(state, "values"), [-30, 30])
+    _, state = run(dbmtl.uw(2), [9.0, 1e25], 1)  # Adam at 1e-4
+    moved = optax.tree.get(state, "values") + 0.5
+    np.testing.assert_allclose(moved, [1e-4, 0], atol=1e-6)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
 
 
 @pytest.mark.parametrize("name", ["uw", "imtl_l", "imtl"])
@@ -88,6 +99,25 @@ def test_weights_that_are_not_finite_leave_their_task_out():
         update, state = tx.update(GRADS, tx.init(jnp.zeros(2)), losses=jnp.ones(2))
         np.testing.assert_array_equal(update, [1, 0])
         np.testing.assert_array_equal(dbmtl.diagnostics(state).skipped, [0, 1])
+
+
+def test_what_a_loss_balancer_keeps_of_absent_tasks():
+    def weigh(tasks, memory):
+        return jnp.where(tasks.losses == 5, jnp.inf, 1.0), memory
+
+    tx = fused(
+        dbmtl.scale_by_log_loss(2), dbmtl.gradient_balancer(2, weigh), name="log, with a limit"
+    )
+    state = tx.init(jnp.zeros(2))
+    np.testing.assert_array_equal(optax.tree.get(state, "loss_weights"), 0)
+    # Left out by a later stage; by a mask; for a loss that is not finite; for a negative one.
+    cases = ((5.0, True, 0), (-1.0, False, 0), (jnp.nan, True, 0), (-1.0, True, 1))
+    for loss, mask, refused in cases:
+        _, state = tx.update(
+            GRADS, state, losses=jnp.array([2.0, loss]), task_mask=jnp.array([True, mask])
+        )
+        np.testing.assert_allclose(optax.tree.get(state, "loss_weights"), [0.5, 0], rtol=1e-6)
+        np.testing.assert_array_equal(optax.tree.get(state, "refused"), [0, refused])
 
 
 def test_the_average_of_a_loss_of_zero_still_pushes_as_in_the_paper():

@@ -94,10 +94,12 @@ def test_losses_that_stay_zero_are_no_improvement():
 
 
 def test_the_agent_learns_when_due_and_only_then():
-    """Epochs of 2 steps: from step 6 on, at multiples of 4: at 8, with a buffer of 5 of 8."""
-    tx = dbmtl.igbv2(2, **SMALL, steps_per_epoch=2, train_every=4)
+    """Epochs of 2 steps: from step 6 on, the first of epoch 3, at multiples of 3."""
+    tx = dbmtl.igbv2(2, **SMALL, steps_per_epoch=2, train_every=3)
     _, memories = run(tx, falling(20))
-    counts = np.array([0] * 8 + [3] * 4 + [3 + 4] * 4 + [3 + 8] * 4)  # 4 (1 + 5/8) / 2 = 3.25
+    # The buffer, of 8, holds 3 transitions at step 6, 6 at step 9, and is full at step 12:
+    # 3 (1 + 3/8) / 2 = 2.06, 3 (1 + 6/8) / 2 = 2.63, and 3.
+    counts = np.array([0] * 6 + [2] * 3 + [4] * 3 + [7] * 3 + [10] * 3 + [13] * 2)
     np.testing.assert_array_equal(agent_steps(memories), counts)
     for before, after in itertools.pairwise(memories):
         changed = jax.tree.map(lambda a, b: np.any(a != b), before.agent, after.agent)

@@ -169,3 +169,37 @@ def test_options_are_checked():
         tx = getattr(dbmtl, name)(2)
         with pytest.raises(TypeError, match=f"losses: {name} needs the raw task losses"):
             tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))
+
+
+def test_a_task_absent_from_whole_epochs_has_a_rate_of_one():
+    tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=1), None
+    for losses, mask in (([4.0, 1.0], [1, 0]), ([2.0, 1.0], [1, 0]), ([1.0, 1.0], [1, 1])):
+        weights, state = weights_of(tx, losses, state, task_mask=jnp.array(mask, bool))
+    expected = 2 * np.exp([0.25, 0.5]) / np.exp([0.25, 0.5]).sum()
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l", "log_loss"])
+def test_rows_of_masked_tasks_stay_finite(name):
+    """Also if all are: NaN would say that they are unusable."""
+    tx = getattr(dbmtl, f"scale_by_{name}")(2)
+    rows, _ = tx.update(
+        jnp.ones((2, 3)), tx.init(jnp.zeros(3)), losses=jnp.ones(2), task_mask=jnp.zeros(2, bool)
+    )
+    assert np.all(np.isfinite(rows))
+
+
+@pytest.mark.parametrize("name", ["uw", "imtl_l"])
+def test_a_loss_of_zero_is_a_loss(name):
+    tx = getattr(dbmtl, name)(2)
+    _, state = tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)), losses=jnp.array([0.0, -0.0]))
+    np.testing.assert_array_equal(state.skipped, 0)
+
+
+def test_the_logarithm_has_an_epsilon_and_weighs_own_parameters():
+    tx = dbmtl.scale_by_log_loss(2, eps=0.5, labels=["shared", 1])
+    params = [jnp.zeros(2), jnp.zeros(1)]
+    grads = [jnp.array([[2.0, 4.0], [3.0, 0.0]]), jnp.ones(1)]
+    (rows, own), _ = tx.update(grads, tx.init(params), params, losses=jnp.array([1.5, -0.25]))
+    np.testing.assert_allclose(rows, [[1, 2], [12, 0]], rtol=1e-6)
+    np.testing.assert_allclose(own, 4, rtol=1e-6)

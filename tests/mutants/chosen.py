@@ -1,0 +1,226 @@
+"""Which tests are run against a fault in a module: few, and the quick ones first."""
+
+FAMILIES = ("gradient_balancing", "loss_balancing", "hybrid_balancing")
+
+# Methods whose tests are not found by the name of their file.
+KEYWORDS = {
+    "_aligned_mtl": "aligned_mtl or alignedmtl",
+    "_cagrad": "cagrad",
+    "_db_mtl": "db_mtl or log",
+    "_ew": "ew or sum_tasks or sum",
+    "_grad_vac": "grad_vac or gradvac or pairwise",
+    "_igbv2": "igbv2",
+    "_imtl": "imtl",
+    "_imtl_g": "imtl_g or imtlg",
+    "_imtl_l": "imtl_l or learnt",
+    "_learnt": "uw or imtl_l",
+    "_log_loss": "log",
+    "_nash_mtl": "nash",
+    "_pairwise": "pairwise or pcgrad or grad_vac or random",
+    "_pcgrad": "pcgrad or pairwise",
+}
+
+METHODS = ("tests/test_methods.py", "tests/test_properties.py", "tests/test_bad_input.py")
+
+SLOW = (
+    "1] or 2] or bad_task or igbv2 or every_method or own_keep or spike or solved or objectives "
+    "or best_direction"
+)
+"""Tests of many methods or many programs, all of which a fault that nobody notices compiles; and
+of the numbers of tasks, and the recorded runs, those other than 3."""
+
+ISOLATION = ("tests/engine/test_isolation.py",)
+NARROW = "not (float64 or methods_name or every_mode)"
+
+FILES: dict[str, tuple[str, ...]] = {
+    "gradient_balancing/_balance_magnitudes.py": (
+        "tests/test_methods.py",
+        "tests/gradient_balancing",
+        "tests/hybrid_balancing",
+        "tests/test_bad_input.py",
+        "-k",
+        f"(magnitude or normalised or (one_task_less and db_mtl)) and not ({SLOW})",
+    ),
+    "loss_balancing/_igbv2.py": (
+        "tests/loss_balancing/test_igbv2.py",
+        "tests/loss_balancing/test_loss_balancing.py",
+        "-k",
+        "checked or smallest or when_due or empty or warming or overflows or none_to "
+        "or absent_task or (own_parameters and igbv2)",
+    ),
+    "loss_balancing/_soft_actor_critic.py": ("tests/loss_balancing/test_soft_actor_critic.py",),
+    "core/_checks.py": (
+        "tests/test_bad_input.py",
+        "tests/core/test_names.py",
+        "tests/gradient_balancing",
+        "-k",
+        "refused or checked or mixed or broadcasts or own_leaves or leading_axis or stand_still",
+    ),
+    "core/_gradient_balancer.py": (
+        "tests/core/test_seam.py",
+        "tests/loss_balancing/test_bad_losses.py",
+        "tests/gradient_balancing",
+        "-k",
+        "seam or not_finite or per_leaf or meta_balance or unweighted",
+    ),
+    "core/_gramian.py": (
+        "tests/core/test_gramian.py",
+        "tests/core/test_seam.py",
+        "-k",
+        "not own_keep",
+    ),
+    "core/_interior_point.py": (
+        "tests/gradient_balancing",
+        "-k",
+        f"(golden and (mgda or cagrad)) or (finds_the_point and not ({SLOW}))",
+    ),
+    "core/_labels.py": (
+        "tests/test_bad_input.py",
+        "tests/core/test_names.py",
+        "tests/test_contract.py",
+        "tests/hybrid_balancing",
+        "tests/engine/test_engine.py",
+        "-k",
+        f"(labels or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
+    ),
+    "core/_learnt_weights.py": (
+        "tests/loss_balancing/test_loss_balancing.py",
+        "tests/loss_balancing/test_bad_losses.py",
+        "-k",
+        f"(learnt or alone or uw) and not ({SLOW})",
+    ),
+    "core/_loss_balancer.py": (
+        "tests/core/test_seam.py",
+        "tests/loss_balancing/test_bad_losses.py",
+        "tests/loss_balancing/test_loss_balancing.py",
+        "tests/test_bad_input.py",
+        "-k",
+        f"(seam or losses or gls or log) and not ({SLOW})",
+    ),
+    "core/_min_norm.py": (
+        "tests/core/test_gramian.py",
+        "tests/test_bad_input.py",
+        "tests/gradient_balancing",
+        "-k",
+        f"(golden or zero or finds or options or (debug_nans and mgda)) and not ({SLOW})",
+    ),
+    "core/_names.py": (
+        "tests/core/test_names.py",
+        "tests/test_bad_input.py",
+        "-k",
+        "(name and not every_method) or numbers_of",
+    ),
+    "core/_parts.py": (
+        "tests/core/test_seam.py",
+        "tests/test_diagnostics.py",
+        "tests/test_bad_input.py",
+        "-k",
+        "(seam and not own_keep) or (fields and grad_drop and alone) or (bad_task and log)",
+    ),
+    "core/_random.py": ("tests/core/test_random.py",),
+    "core/_rows.py": (
+        "tests/core/test_precision.py",
+        "tests/core/test_seam.py",
+        "tests/hybrid_balancing",
+        "tests/engine/test_streaming.py",
+        "tests/test_contract.py",
+        "-k",
+        "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
+    ),
+    "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
+    "core/_task_ema.py": (
+        "tests/hybrid_balancing",
+        "tests/test_bad_input.py",
+        "tests/test_contract.py",
+        "tests/test_methods.py",
+        "-k",
+        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit) "
+        f"and not (methods_name or {SLOW})",
+    ),
+    "core/_task_linalg.py": (
+        "tests/core",
+        "tests/test_task_grad_statistics.py",
+        "-k",
+        "linalg or statistics or precision or (seam and not own_keep)",
+    ),
+    "core/_tasks.py": (
+        "tests/core/test_seam.py",
+        "tests/test_bad_input.py",
+        "-k",
+        f"(seam or missing or stays_so or (one_task_less and mgda)) and not ({SLOW})",
+    ),
+    "core/_transformation.py": (
+        "tests/core/test_seam.py",
+        "tests/test_diagnostics.py",
+        "tests/loss_balancing/test_bad_losses.py",
+        "tests/test_bad_input.py",
+        "tests/engine/test_streaming.py",
+        "-k",
+        "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
+        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or {SLOW}))",
+    ),
+    "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
+    "engine/_task_map.py": (
+        "tests/engine/test_engine.py",
+        "tests/engine/test_streaming.py",
+        "-k",
+        "auto or options or float32",
+    ),
+    "engine/_per_task.py": (
+        "tests/engine/test_engine.py",
+        "tests/core/test_names.py",
+        "-k",
+        "(per_task and not float64) or auxiliary or options or function",
+    ),
+    "engine/_encoder.py": (
+        "tests/engine/test_engine.py",
+        "tests/core/test_names.py",
+        "tests/engine/test_streaming.py",
+        "tests/test_devices.py",
+        "-k",
+        "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
+    ),
+    "engine/_separate.py": (*ISOLATION, "-k", NARROW),
+    "engine/_derivative.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
+    "engine/_own.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
+    "engine/_jaxpr.py": (
+        "tests/engine/test_jaxpr.py",
+        *ISOLATION,
+        "tests/engine/test_engine.py",
+        "-k",
+        NARROW,
+    ),
+    "engine/_losses.py": (
+        "tests/core/test_names.py",
+        "tests/engine/test_isolation.py",
+        "tests/engine/test_engine.py",
+        "-k",
+        f"not every_method and {NARROW}",
+    ),
+}
+
+ENGINE = (
+    "tests/engine/test_isolation.py",
+    "tests/engine/test_engine.py",
+    "tests/engine/test_streaming.py",
+    "-k",
+    f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
+)
+"""Of the many methods that stream, two."""
+
+
+def tests_of(module: str) -> tuple[str, ...]:
+    """What pytest is called with for a module, whose name is relative to the library."""
+    family, _, file = module.partition("/")
+    own = (f"dbmtl_jax/{module}",)
+    if module in FILES:
+        chosen = FILES[module]
+    elif family in FAMILIES:
+        stem = file.removesuffix(".py")
+        words = KEYWORDS.get(stem, stem.strip("_"))
+        chosen = (f"tests/{family}", *METHODS, "-k", f"({words}) and not ({SLOW})")
+    else:
+        chosen = ENGINE if family == "engine" else ("tests/core",)
+    if "-k" in chosen:  # the examples of the module itself are always run
+        chosen = (*chosen[:-1], f"({chosen[-1]}) or dbmtl_jax")
+    return own + chosen
