@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._labels import SHARED
+from dbmtl_jax.core._labels import FROZEN, SHARED
 from dbmtl_jax.core._names import STATIC, check_num_tasks, in_order, is_int
 from dbmtl_jax.core._types import Array, Labels, Mask, PerTask, PyTree
 
@@ -180,7 +180,8 @@ def check_task_grads(
                     f"the gradients of num_tasks={num_tasks} tasks stacked in front of the "
                     f"parameter's {shape}"
                     if label == SHARED
-                    else f"the parameter's own, as it is labelled {label!r}"
+                    else "the parameter's own, as it is labelled "
+                    + ("frozen" if label == FROZEN else f"a parameter of task {label} alone")
                 )
                 raise ValueError(f"{where}: expected shape {expected} ({kind}), found {found}")
         elif label == SHARED and found[:1] != (num_tasks,):

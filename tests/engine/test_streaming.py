@@ -465,7 +465,7 @@ def test_bad_input_is_refused():
     with pytest.raises(TypeError, match="losses: db_mtl needs the raw task losses"):
         tx.update(pending, tx.init(params), params)
     labelled = dbmtl.db_mtl(2, labels=lambda p: {"a": 1})
-    with pytest.raises(ValueError, match="labelled 1"):
+    with pytest.raises(ValueError, match="labelled a parameter of task 1 alone"):
         labelled.update(pending, labelled.init(params), params, losses=jnp.ones(2))
 
 
