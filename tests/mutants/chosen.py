@@ -157,7 +157,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_streaming.py",
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
-        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or {SLOW}))",
+        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
+        f"(fields and not alone) or {SLOW}))",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
