@@ -20,6 +20,9 @@ test: $(VENV)/installed  ## everything that CI runs
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not slow'
 
+# These train every method on every image set with whole networks and on molecules, and every network,
+# and read ten thousand records. With `XLA_FLAGS= make test-slow` XLA also compiles as it does for users,
+# see tests/helpers/fast_compilation.py.
 test-slow: $(VENV)/installed  ## also the checks that take minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._names import check_num_tasks, in_order
@@ -127,7 +128,7 @@ def encoder_value_and_task_grads(
             lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
             chosen[0] == "unroll",
             cotangents,
-            jax.tree.leaves(encoder_params),
+            list(map(jnp.asarray, jax.tree.leaves(encoder_params))),
         )
         # The heads keep the container they came in, so that grads and params are one tree.
         same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)

@@ -14,7 +14,7 @@ from dbmtl_jax.engine._jacobian import Jacobian
 def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) -> Jacobian:
     """The Jacobian with regard to the shared leaves."""
     is_shared = _labels.is_shared(labels)
-    leaves = jax.tree.leaves(params)
+    leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
 
     def pull(cotangents: Sequence[Array]) -> list[Array]:
         pulled = zip(pieces.pull(cotangents), is_shared, strict=True)

@@ -37,10 +37,7 @@ class PendingRows(NamedTuple):
         return StackedRows(self.tree(), self._num_tasks)
 
     def tree(self) -> PyTree:
-        empty = [
-            stacked_zeros(self._num_tasks, leaf, jnp.result_type(leaf))
-            for leaf in self.jacobian.leaves
-        ]
+        empty = [stacked_zeros(self._num_tasks, leaf, leaf.dtype) for leaf in self.jacobian.leaves]
 
         def write(task: int | Array, row: list[Array], stacked: PyTree) -> tuple[PyTree, Array]:
             return _write(stacked, row, task), squared_norm(row)

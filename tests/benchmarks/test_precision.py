@@ -42,9 +42,9 @@ def test_evaluation_is_in_float32(problem):
     batch = problem.load(problem.data, static, arrays)
     for exact, rounded in zip(full, half, strict=True):
         variables = exact.init(KEY)
-        expected, got = (m.predict(*variables, batch) for m in (exact, rounded))
+        expected, got = (jax.jit(m.predict)(*variables, batch) for m in (exact, rounded))
         np.testing.assert_array_equal(got, expected)
-        losses = [m.losses(*variables, batch, KEY)[0] for m in (exact, rounded)]
+        losses = [jax.jit(m.losses)(*variables, batch, KEY)[0] for m in (exact, rounded)]
         assert (losses[0] != losses[1]).any()
 
 

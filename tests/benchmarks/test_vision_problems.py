@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from flax.traverse_util import flatten_dict
 from rich.console import Console
 
@@ -24,6 +25,9 @@ from benchmarks import compare, examples_file, presets
 from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Prepare, TrainConfig
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
+from benchmarks.models import deeplab, office
+from benchmarks.models.batch_norm import BatchNorm
+from benchmarks.models.layers import KAIMING_FAN_OUT, conv
 from benchmarks.problems import dense
 from benchmarks.problems.office import OfficeProblem
 from benchmarks.run_log import read_run
@@ -91,6 +95,27 @@ def run(config: Compare, monkeypatch) -> str:
     return output.getvalue()
 
 
+class SmallEncoder(nnx.Module):
+    """One layer in the place of a ResNet, whose programs take several times as long to compile."""
+
+    def __init__(self, block, blocks, *, width, output_stride=32, rngs):
+        self.conv = conv(3, width, 3, stride=4, init=KAIMING_FAN_OUT, rngs=rngs)
+        self.norm = BatchNorm(width)
+        self.out_features = width
+
+    def __call__(self, images):
+        return nnx.relu(self.norm(self.conv(images)))
+
+
+@pytest.fixture
+def small_encoder(monkeypatch):
+    """For whole runs: below, the ResNets have their task gradients, and slow tests train them."""
+    for module in (deeplab, office):
+        monkeypatch.setattr(module, "ResNet", SmallEncoder)
+    monkeypatch.setattr(deeplab, "RATES", (2,))
+
+
+@pytest.mark.usefixtures("small_encoder")
 @pytest.mark.parametrize("name", specs.NAMES)
 def test_from_sample_to_finished_runs(name, prepared, tmp_path, monkeypatch):
     config = comparison(name, prepared, tmp_path / "out")
@@ -262,6 +287,7 @@ def test_examples_of_office_are_spread_out(prepared):
     chex.assert_trees_all_equal(examples.predictions, examples.targets)
 
 
+@pytest.mark.usefixtures("small_encoder")
 def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatch):
     config = comparison("cityscapes", prepared, tmp_path / "out")
     config = dataclasses.replace(

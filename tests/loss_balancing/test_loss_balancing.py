@@ -171,7 +171,7 @@ def test_options_are_checked():
             tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))
 
 
-def test_a_task_absent_from_whole_epochs_has_a_rate_of_one():
+def test_dwa_has_a_rate_of_one_for_a_task_absent_from_whole_epochs():
     tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=1), None
     for losses, mask in (([4.0, 1.0], [1, 0]), ([2.0, 1.0], [1, 0]), ([1.0, 1.0], [1, 1])):
         weights, state = weights_of(tx, losses, state, task_mask=jnp.array(mask, bool))

@@ -15,7 +15,7 @@ KEYWORDS = {
     "_imtl_l": "imtl_l or learnt",
     "_learnt": "uw or imtl_l",
     "_log_loss": "log",
-    "_nash_mtl": "nash",
+    "_nash_mtl": "nash or bargain",
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
 }
@@ -157,7 +157,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_streaming.py",
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
-        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or {SLOW}))",
+        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
+        f"(fields and not alone) or {SLOW}))",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
