@@ -37,6 +37,12 @@ TRANSFORMATIONS = samplers.METHODS | {
     "scale_by_log_loss": dbmtl.scale_by_log_loss,
     "scale_by_uw": dbmtl.scale_by_uw,
     "task_ema": dbmtl.task_ema,
+    "unit rows, sum": lambda num_tasks, labels=None: optax.chain(
+        dbmtl.normalize_rows(num_tasks, labels=labels), dbmtl.sum_tasks(num_tasks, labels=labels)
+    ),
+    "clipped rows, sum": lambda num_tasks, labels=None: optax.chain(
+        dbmtl.clip_rows(num_tasks, 0.5, labels=labels), dbmtl.sum_tasks(num_tasks, labels=labels)
+    ),
 }
 MAGNIFIED = {"aligned_mtl", "cagrad"}
 """Small eigenvalues magnify what the order of additions changes."""

@@ -13,6 +13,7 @@ from dbmtl_jax.gradient_balancing._mgda import mgda, mgda_weights
 from dbmtl_jax.gradient_balancing._moco import MoCoState, moco
 from dbmtl_jax.gradient_balancing._mtadam import MTAdamState, mtadam
 from dbmtl_jax.gradient_balancing._nash_mtl import NashMTLState, nash_mtl, nash_mtl_weights
+from dbmtl_jax.gradient_balancing._normalize_rows import clip_rows, normalize_rows
 from dbmtl_jax.gradient_balancing._pcgrad import pcgrad, pcgrad_weights
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "balance_magnitudes",
     "cagrad",
     "cagrad_weights",
+    "clip_rows",
     "ew",
     "grad_drop",
     "grad_norm",
@@ -40,6 +42,7 @@ __all__ = [
     "mtadam",
     "nash_mtl",
     "nash_mtl_weights",
+    "normalize_rows",
     "pcgrad",
     "pcgrad_weights",
     "sum_tasks",
