@@ -6,7 +6,7 @@ once a step.  The gradients go into `flax.nnx.Optimizer.update(model, grads, los
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine import PendingTaskGrads
 from dbmtl_jax.engine._losses import with_aux
 from dbmtl_jax.engine._task_arguments import Axes
-from dbmtl_jax.engine._task_map import Mode
+from dbmtl_jax.engine._task_map import Schedule
 
 try:
     from flax import nnx
@@ -38,9 +38,7 @@ def value_and_task_grads(
     wrt: Any = nnx.Param,
     labels: Labels = None,
     has_aux: bool = False,
-    chunk_size: int | None = None,
-    mode: Mode = "auto",
-    stream: bool = False,
+    **schedule: Unpack[Schedule],
 ) -> Callable[..., tuple[PyTree, PyTree]]:
     """`dbmtl_jax.value_and_task_grads` of a function whose first argument is an NNX model.
 
@@ -49,7 +47,8 @@ def value_and_task_grads(
       wrt: which variables of the model are parameters, a filter as for `nnx.Optimizer`.
       labels: for the state of the parameters, `nnx.state(model, wrt)`: a nested dict with its keys,
         or a function of it such as `dbmtl_jax.labels_by_path` makes; see `dbmtl_jax.core`.
-      has_aux, chunk_size, mode, stream: as for `dbmtl_jax.value_and_task_grads`.
+      has_aux: whether `fun` returns (losses, aux).
+      schedule: `chunk_size`, `mode` and `stream`, as for `dbmtl_jax.value_and_task_grads`.
 
     Returns:
       `fun(model, *args, **kwargs) -> (losses, grads)`, or `((losses, aux), grads)`, where grads is
@@ -88,9 +87,7 @@ def value_and_task_grads(
             losses_of,
             labels=labels,
             has_aux=True,
-            chunk_size=chunk_size,
-            mode=mode,
-            stream=stream,
+            **schedule,
         )(params)
         nnx.update(model, moved)
         return ((losses, aux) if has_aux else losses), _like(params, grads)
@@ -105,9 +102,7 @@ def per_task_value_and_grads(
     in_axes: Axes | str = "auto",
     labels: Labels = None,
     has_aux: bool = False,
-    chunk_size: int | None = None,
-    mode: Mode = "auto",
-    stream: bool = False,
+    **schedule: Unpack[Schedule],
 ) -> Callable[..., tuple[PyTree, PyTree]]:
     """`dbmtl_jax.per_task_value_and_grads` of functions whose first argument is an NNX model.
 
@@ -118,8 +113,8 @@ def per_task_value_and_grads(
     Args:
       fun: `fun(model, *args, **kwargs) -> loss`, or T such functions, or a mapping by name.
       wrt: which variables of the model are parameters, a filter as for `nnx.Optimizer`.
-      in_axes, labels, has_aux, chunk_size, mode, stream: as for
-        `dbmtl_jax.per_task_value_and_grads`.
+      in_axes, labels, has_aux: as for `dbmtl_jax.per_task_value_and_grads`.
+      schedule: `chunk_size`, `mode` and `stream`, as there.
 
     Returns:
       `fun(model, *args, **kwargs) -> (losses, grads)`, or `((losses, aux), grads)`, as of
@@ -156,9 +151,7 @@ def per_task_value_and_grads(
             in_axes=in_axes,
             labels=labels,
             has_aux=True,
-            chunk_size=chunk_size,
-            mode=mode,
-            stream=stream,
+            **schedule,
         )(params, *args, **kwargs)
         if isinstance(outputs, tuple):  # stacked over the tasks
             aux, moved = outputs
@@ -180,9 +173,7 @@ def encoder_value_and_task_grads(
     *,
     wrt: Any = nnx.Param,
     has_aux: bool = False,
-    chunk_size: int | None = None,
-    mode: Mode = "auto",
-    stream: bool = False,
+    **schedule: Unpack[Schedule],
 ) -> Callable[..., tuple[PyTree, PyTree]]:
     """`dbmtl_jax.encoder_value_and_task_grads` of functions of NNX models.
 
@@ -190,7 +181,8 @@ def encoder_value_and_task_grads(
       encoder: `encoder(encoder_model, *args) -> z`; with `has_aux`, (z, aux).
       heads: T functions `head(head_model, z, *args) -> loss`; with `has_aux`, (loss, aux).
       wrt: which variables of the models are parameters, a filter as for `nnx.Optimizer`.
-      has_aux, chunk_size, mode, stream: as for `dbmtl_jax.encoder_value_and_task_grads`.
+      has_aux: whether encoder and heads return auxiliary outputs, too.
+      schedule: `chunk_size`, `mode` and `stream`, as for `encoder_value_and_task_grads`.
 
     Returns:
       `fun((encoder_model, head_models), *args) -> (losses [T], grads)`, where head_models is a list
@@ -235,9 +227,7 @@ def encoder_value_and_task_grads(
             stateful(encoder, parts[0]),
             [stateful(head, part) for head, part in zip(heads, parts[1:], strict=True)],
             has_aux=True,
-            chunk_size=chunk_size,
-            mode=mode,
-            stream=stream,
+            **schedule,
         )((states[0], states[1:]), *args)
         outputs = [first, *others]
         for model, (_, moved) in zip((encoder_model, *head_models), outputs, strict=True):

@@ -23,9 +23,9 @@ def per_task_value_and_grads(
     | Sequence[Callable[..., PyTree]]
     | Mapping[str, Callable[..., PyTree]],
     *,
-    in_axes: Axes | str = "auto",
     labels: Labels = None,
     has_aux: bool = False,
+    in_axes: Axes | str = "auto",
     chunk_size: int | None = None,
     mode: Mode = "auto",
     stream: bool = False,

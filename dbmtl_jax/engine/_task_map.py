@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,15 @@ from dbmtl_jax.core._types import PyTree
 _LOGGER = logging.getLogger("dbmtl_jax")
 
 Mode = Literal["auto", "unroll", "loop", "vmap"]
+
+
+class Schedule(TypedDict, total=False):
+    """How the tasks' backward passes run: the options that all engine functions have."""
+
+    chunk_size: int | None
+    mode: Mode
+    stream: bool
+
 
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
 # a convolution's weight gradient inside a loop is very much slower.  Unrolled pullbacks
