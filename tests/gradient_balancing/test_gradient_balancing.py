@@ -452,6 +452,13 @@ def test_moco_in_plain_numpy():
         np.testing.assert_allclose(update, lam @ y, rtol=1e-3, atol=1e-3)
 
 
+def test_moco_has_a_softmax_over_the_tasks_present():
+    tx = dbmtl.moco(3, gamma=0.0, projection="softmax")
+    grads, mask = jnp.ones((3, 2)), jnp.array([True, False, True])
+    _, state = tx.update(grads, tx.init(grads[0]), task_mask=mask)
+    np.testing.assert_allclose(state.weights, [0.5, 0, 0.5], rtol=1e-6)
+
+
 def test_moco_divides_by_norms_that_are_not_zero():
     tx = dbmtl.moco(1, beta=1.0, beta_power=0.0, normalize=True)
     update, _ = tx.update(jnp.array([[1e-8]]), tx.init(jnp.zeros(1)), losses=jnp.ones(1))

@@ -327,3 +327,12 @@ def test_a_state_in_single_precision_stays_so():
 def test_the_dtype_of_the_average_may_be_chosen():
     state = dbmtl.db_mtl(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
     assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
+
+
+def test_db_mtl_without_bias_begins_as_without_an_average():
+    grads, losses = jnp.array([[3.0, 0.0], [0.0, 8.0]]), jnp.array([1.0, 2.0])
+    found, expected = (
+        tx.update(grads, tx.init(grads[0]), losses=losses)[0]
+        for tx in (dbmtl.db_mtl(2, 0.9, debias=True), dbmtl.db_mtl(2, 0.0))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -23,8 +23,8 @@ KEYWORDS = {
 METHODS = ("tests/test_methods.py", "tests/test_properties.py", "tests/test_bad_input.py")
 
 SLOW = (
-    "1] or 2] or bad_task or igbv2 or every_method or own_keep or spike or solved or objectives "
-    "or best_direction"
+    "-1] or -2] or 11] or [1] or [2] or T2] or bad_task or igbv2 or every_method or own_keep "
+    "or spike or solved_task or objectives or best_direction"
 )
 """Tests of many methods or many programs, all of which a fault that nobody notices compiles; and
 of the numbers of tasks, and the recorded runs, those other than 3."""
