@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask, Scalar, TaskCount
@@ -19,6 +20,7 @@ def balance_magnitudes(
     *,
     scale: Scale | float = "max",
     eps: Scalar = 1e-8,
+    preference: Preference = None,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Sums the tasks' gradients after giving them all the same norm.
@@ -33,6 +35,9 @@ def balance_magnitudes(
       num_tasks: T, or the names of the tasks.
       scale: α: "max", "min", "mean" or "median" of the norms (the paper's Fig. 6), or a constant.
       eps: ε, added to each norm.
+      preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
+        name: task t's gradient gets the norm α u_t, with u scaled to the sum T.  Equal ones are the
+        same as None.
       labels: see `dbmtl_jax.core`.
 
     Source: DB-MTL, Eq. 2 and Section 4.4.
@@ -44,14 +49,17 @@ def balance_magnitudes(
       >>> print(updates, state.weights)
       [6. 6.] [2. 1.]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     alpha = _magnitude(scale)
+    wanted = priorities(preference, num_tasks)
     _checks.check_range("eps", eps, 0.0)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         norms = tasks.norms
         # With ε = 0 a zero gradient would give 0/0; any finite weight will do for it.
         lengths = jnp.where(norms + eps > 0, norms + eps, 1)
-        return alpha(norms, tasks.present) / lengths, memory
+        weights = alpha(norms, tasks.present) / lengths
+        return weights if wanted is None else wanted.astype(norms.dtype) * weights, memory
 
     return gradient_balancer(num_tasks, weigh, labels=labels, name="balance_magnitudes")
 

@@ -1,5 +1,6 @@
 """DB-MTL, the paper's method: log-losses, averaged gradients, and a common gradient norm."""
 
+from dbmtl_jax.core._preference import Preference
 from dbmtl_jax.core._task_ema import inverse_power_schedule, task_ema
 from dbmtl_jax.core._transformation import TaskTransformation, fused
 from dbmtl_jax.core._types import DTypeLike, Labels, Scalar, ScalarOrSchedule, TaskCount
@@ -19,6 +20,7 @@ def db_mtl(
     log_losses: bool = True,
     debias: bool = False,
     ema_dtype: DTypeLike | None = None,
+    preference: Preference = None,
     labels: Labels = None,
 ) -> TaskTransformation:
     r"""Dual-Balancing Multi-Task Learning.
@@ -42,6 +44,8 @@ def db_mtl(
       log_losses: whether to take the logarithm; False if your loss function already does.
       debias: divide the average by 1 - Π β_k, which the paper does not.
       ema_dtype: dtype of the average; None: the parameter's, float32 at least.
+      preference: a user's priorities, [T] positive numbers or by name; see `balance_magnitudes`.
+        The tasks' own parameters do not depend on it.
       labels: see `dbmtl_jax.core`.
 
     `update` needs the raw `losses` [T] unless `log_losses=False`.  An absent task (masked or
@@ -60,5 +64,5 @@ def db_mtl(
     """
     log = (scale_by_log_loss(num_tasks, eps=eps),) if log_losses else ()
     average = task_ema(num_tasks, beta, debias=debias, ema_dtype=ema_dtype)
-    balance = balance_magnitudes(num_tasks, scale=scale, eps=eps)
+    balance = balance_magnitudes(num_tasks, scale=scale, eps=eps, preference=preference)
     return fused(*log, average, balance, labels=labels, name="db_mtl")

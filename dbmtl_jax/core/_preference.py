@@ -1,0 +1,35 @@
+"""A user's priorities among the tasks."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core._names import in_order
+from dbmtl_jax.core._types import Array, PerTask
+
+Preference: TypeAlias = Array | Sequence[float] | Mapping[str, float] | None
+"""Positive numbers, one for each task, of which only the ratios count; None: all the same."""
+
+
+def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
+    """The preference as numbers u [T] with the sum T, all 1 if they are equal; None for None.
+
+    Raises:
+      TypeError: for a mapping where the tasks have no names, or the other way round.
+      ValueError: for another shape, and for a number that is not positive and finite.
+    """
+    if preference is None:
+        return None
+    ordered = in_order("preference", preference, num_tasks)
+    found = jnp.asarray(ordered, dtype=float)
+    if found.shape != (num_tasks,):
+        raise ValueError(f"preference: expected shape ({num_tasks},), found {found.shape}")
+    if not isinstance(found, jax.core.Tracer) and not (
+        jnp.all(found > 0) and jnp.all(jnp.isfinite(found))
+    ):
+        raise ValueError(f"preference: expected positive numbers, found {found}")
+    # Equal numbers become exactly 1.
+    relative = found / jnp.max(found)
+    return num_tasks * relative / jnp.sum(relative)
