@@ -2,5 +2,6 @@
 
 from dbmtl_jax.composition._chain import Chain, chain
 from dbmtl_jax.composition._multi_steps import MultiStepsState, multi_steps
+from dbmtl_jax.composition._without_task_args import without_task_args
 
-__all__ = ["Chain", "MultiStepsState", "chain", "multi_steps"]
+__all__ = ["Chain", "MultiStepsState", "chain", "multi_steps", "without_task_args"]

@@ -77,6 +77,28 @@ def test_a_leaf_that_is_masked_out_of_the_method():
     assert jax.tree_util.keystr(path) in str(e.value)
 
 
+def test_a_line_search_behind_a_method():
+    """It refuses `losses`, which `without_task_args` keeps from it."""
+
+    def losses_of(w):
+        return jnp.stack([jnp.sum((w - 1) ** 2) + 1, 100 * jnp.sum((w + 1) ** 2) + 1])
+
+    def total(w):
+        return jnp.sum(jnp.log(losses_of(w)))
+
+    def step(search, w):
+        tx = dbmtl.chain(dbmtl.scale_by_log_loss(2), dbmtl.sum_tasks(2), search)
+        losses, grads = dbmtl.value_and_task_grads(losses_of)(w)
+        known = {"value": total(w), "grad": jax.grad(total)(w), "value_fn": total}
+        return w + tx.update(grads, tx.init(w), w, losses=losses, **known)[0]
+
+    w = jnp.full(3, 0.5)
+    for search in (optax.lbfgs(), optax.scale_by_backtracking_linesearch(20)):
+        with pytest.raises((TypeError, ValueError), match="losses"):
+            step(search, w)
+    assert total(step(dbmtl.without_task_args(optax.lbfgs()), w)) < total(w)
+
+
 def test_a_second_method_is_refused():
     with pytest.raises(ValueError, match="num_tasks=3 tasks stacked"):
         step(dbmtl.chain(dbmtl.ew(T), dbmtl.pcgrad(T)))
