@@ -55,6 +55,11 @@ def test_gls_is_the_gradient_of_the_geometric_mean(losses):
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
+def test_gls_of_one_task_is_its_loss():
+    weights, _ = weights_of(dbmtl.gls(2), [4.0, 9.0], task_mask=jnp.array([True, False]))
+    np.testing.assert_allclose(weights, [1, 0], rtol=1e-6)
+
+
 def test_gls_leaves_out_a_loss_that_is_not_positive():
     weights, state = weights_of(dbmtl.gls(3), [1.0, 0.0, 4.0])
     np.testing.assert_allclose(weights, [1.0, 0.0, 0.25], rtol=1e-6)
@@ -181,11 +186,11 @@ def test_dwa_has_a_rate_of_one_for_a_task_absent_from_whole_epochs():
 
 @pytest.mark.parametrize("name", ["gls", "rlw", "uw", "dwa", "imtl_l", "log_loss"])
 def test_rows_of_masked_tasks_stay_finite(name):
-    """Also if all are: NaN would say that they are unusable."""
+    """Also if all are: NaN would say that they are unusable, and raise in strict mode."""
     tx = getattr(dbmtl, f"scale_by_{name}")(2)
-    rows, _ = tx.update(
-        jnp.ones((2, 3)), tx.init(jnp.zeros(3)), losses=jnp.ones(2), task_mask=jnp.zeros(2, bool)
-    )
+    state, none = tx.init(jnp.zeros(3)), jnp.zeros(2, bool)
+    with jax.debug_nans(True):
+        rows, _ = tx.update(jnp.ones((2, 3)), state, losses=jnp.ones(2), task_mask=none)
     assert np.all(np.isfinite(rows))
 
 

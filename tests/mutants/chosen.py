@@ -41,6 +41,12 @@ FILES: dict[str, tuple[str, ...]] = {
         "-k",
         f"(magnitude or normalised or (one_task_less and db_mtl)) and not ({SLOW})",
     ),
+    "hybrid_balancing/_imtl.py": (
+        "tests/test_methods.py",
+        "tests/gradient_balancing",
+        "-k",
+        f"imtl and not ({SLOW})",
+    ),
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
         "tests/loss_balancing/test_loss_balancing.py",
