@@ -13,6 +13,7 @@ FAMILIES = {"loss_balancing", "gradient_balancing"}
 KNOWS = {
     "core": set(),
     "engine": {"core"},
+    "composition": {"core"},
     "loss_balancing": {"core"},
     "gradient_balancing": {"core"},
     "hybrid_balancing": {"core", *FAMILIES},
