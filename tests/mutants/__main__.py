@@ -125,9 +125,9 @@ def digest(*parts: str | bytes) -> str:
 def tests_digest(module: str) -> str:
     """Changes with the tests of a module."""
     parts: list[str | bytes] = list(chosen.tests_of(module))
-    for argument in chosen.tests_of(module)[1:]:
+    for argument in chosen.tests_of(module):
         path = ROOT / argument
-        if path.exists():
+        if argument.startswith("tests/"):
             files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
             parts += [file.read_bytes() for file in files]
     return digest(*parts)
