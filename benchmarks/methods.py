@@ -211,7 +211,7 @@ def _options_of(method: str) -> list[str]:
         for p in parameters
         if isinstance(p.default, bool | int | float | str) and p.name not in _OF_THE_RUN
     ]
-    return ["sigma", *plain] if method == "db_mtl" else plain
+    return ["sigma", "beta", *plain] if method == "db_mtl" else plain
 
 
 def _value(text: str) -> Any:

@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
@@ -51,15 +52,15 @@ def test_a_name_like_no_other_is_answered_by_the_list():
 # method: its options as in its source, or as most papers run it.
 DEFAULTS = {
     "aligned_mtl": {"scale": "min"},
-    "balance_magnitudes": {"scale": "max", "eps": 1e-8},
+    "balance_magnitudes": {"scale": "max", "eps": 1e-8, "preference": None},
     "cagrad": {"c": 0.5, "rescale": "paper"},
     "db_mtl": {
-        "beta": 0.9,
         "scale": "max",
         "eps": 1e-8,
         "log_losses": True,
         "debias": False,
         "ema_dtype": None,
+        "preference": None,
     },
     "dwa": {"temperature": 2.0, "steps_per_epoch": 1},
     "grad_drop": {"leak": 0.0, "seed": 0},
@@ -77,8 +78,8 @@ DEFAULTS = {
         "base_epoch": 1,
         "train_from_epoch": 3,
         "train_every": 50,
-        "buffer_size": 10_000,
-        "batch_size": 256,
+        "buffer_size": None,
+        "batch_size": None,
         "hidden_sizes": (128, 128),
         "agent_learning_rate": 3e-4,
         "discount": 0.99,
@@ -117,6 +118,9 @@ def test_defaults(name):
         for parameter in inspect.signature(getattr(dbmtl, name)).parameters.values()
         if parameter.name not in ("num_tasks", "labels")
     }
+    if name == "db_mtl":  # 0.9/√k
+        schedule = found.pop("beta")
+        np.testing.assert_allclose([schedule(k) for k in (1, 4)], [0.9, 0.45])
     assert found == DEFAULTS.get(name, {})
 
 

@@ -1,7 +1,6 @@
 """`optax.chain` with checks of where its parts stand."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,7 @@ class Chain(optax.GradientTransformationExtraArgs):
         return [part for part in self.parts if isinstance(part, TaskTransformation)]
 
 
-def chain(*parts: optax.GradientTransformation | Sequence[Any]) -> Chain:
+def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
     """`optax.chain`, with an error for a part that stands in the wrong place.
 
     In front of a method gradients are [T, *shape], behind it [*shape].  An optimizer in front of
@@ -40,6 +39,9 @@ def chain(*parts: optax.GradientTransformation | Sequence[Any]) -> Chain:
 
     Args:
       parts: transformations, as for `optax.chain`; nested chains of this function are flattened.
+      labels: those of the method, if it stands within a wrapper such as
+        `optax.inject_hyperparams`; otherwise they are known.  Only what they say about frozen
+        parameters is read.  Parts behind the method do not see these.
 
     Returns:
       A transformation whose state is the tuple of the parts' states.
@@ -69,8 +71,16 @@ def chain(*parts: optax.GradientTransformation | Sequence[Any]) -> Chain:
         inner = part.parts if isinstance(part, Chain) else (part,)
         flat += [optax.with_extra_args_support(tx) for tx in inner]
 
+    known = _all_labels(flat) if labels is None else [labels]
+    merging = [i for i, tx in enumerate(flat) if getattr(tx, "aggregator", None) is not None]
+
+    def hides(i: int) -> bool:
+        """Whether a part is kept from seeing frozen parameters."""
+        return bool(known) and bool(merging) and i > merging[0]
+
     def init(params: PyTree) -> tuple[PyTree, ...]:
-        return tuple(tx.init(params) for tx in flat)
+        seen = _without_frozen(known, params, params)
+        return tuple(tx.init(seen if hides(i) else params) for i, tx in enumerate(flat))
 
     def update(updates, state, params=None, **extra_args):
         if len(state) != len(flat):
@@ -81,21 +91,25 @@ def chain(*parts: optax.GradientTransformation | Sequence[Any]) -> Chain:
         template, states = template_of(updates), []
         for i, (tx, old) in enumerate(zip(flat, state, strict=True)):
             stacked = _same_shapes(template_of(updates), template)
+            seen = params
+            if hides(i):
+                reference = updates if params is None else params
+                updates = _without_frozen(known, reference, updates)
+                seen = None if params is None else _without_frozen(known, params, params)
             try:
-                updates, new = tx.update(updates, old, params, **extra_args)
+                moved, new = tx.update(updates, old, seen, **extra_args)
             except Exception as error:
                 if stacked and not isinstance(tx, TaskTransformation):
                     error.add_note(f"chain: {_named(flat, i)} {_IN_FRONT}")
                 raise
             _check_state(_named(flat, i), old, new, stacked)
+            updates = _with_zeros(known, reference, moved) if hides(i) else moved
             states.append(new)
         if isinstance(updates, TaskGrads):
             raise ValueError(f"chain: {_NO_METHOD}")
         if params is not None:
             _check_updates(updates, params, template)
-        for labels in _all_labels(flat):
-            updates = _with_zeros(labels, updates, updates if params is None else params)
-        return updates, tuple(states)
+        return _with_zeros(known, updates if params is None else params, updates), tuple(states)
 
     return Chain(init, update, tuple(flat))
 
@@ -157,11 +171,24 @@ def _all_labels(flat: Sequence[optax.GradientTransformation]) -> list[Labels]:
     return [labels for labels in found if labels is not None]
 
 
-def _with_zeros(labels: Labels, updates: PyTree, params: PyTree) -> PyTree:
-    """The updates, zeros where a leaf is labelled frozen."""
-    return jax.tree.map(
-        lambda frozen, leaf, param: jnp.zeros_like(param) if frozen else leaf,
-        _labels.frozen(labels, params),
-        updates,
-        params,
-    )
+def _without_frozen(all_labels: Sequence[Labels], params: PyTree, tree: PyTree) -> PyTree:
+    """A tree like the parameters with `optax.MaskedNode` in the place of frozen ones."""
+    for labels in all_labels:
+        tree = jax.tree.map(
+            lambda frozen, leaf: optax.MaskedNode() if frozen else leaf,
+            _labels.frozen(labels, params),
+            tree,
+        )
+    return tree
+
+
+def _with_zeros(all_labels: Sequence[Labels], params: PyTree, tree: PyTree) -> PyTree:
+    """The tree with zeros like the parameters in the place of frozen ones."""
+    for labels in all_labels:
+        tree = jax.tree.map(
+            lambda frozen, leaf, param: jnp.zeros_like(param) if frozen else leaf,
+            _labels.frozen(labels, params),
+            tree,
+            params,
+        )
+    return tree

@@ -210,11 +210,9 @@ def tasks_of(
 ) -> Tasks:
     """The tasks of a step, without those that are masked or not finite.
 
-    The sum of squares is what finds a NaN or an infinity: one vectorised reduction, where a pass
-    of `isfinite` does not vectorise on a CPU.  A gradient whose squared norm overflows
-    (‖g_t‖ > 1.8e19 in float32) therefore counts as not finite.  Pending gradients are computed for
-    this check only if the method reads them one by one anyway; otherwise the cotangents that they
-    are computed from are checked.
+    The sum of squares finds a NaN or an infinity: a pass of `isfinite` does not vectorise on CPUs.
+    A gradient whose squared norm overflows (‖g_t‖ > 1.8e19 in float32) therefore counts as not
+    finite.  Pending gradients that the method does not read are checked by their cotangents.
     """
     rows = rows_of(updates, step.labels, num_tasks)
     checked = rows.squared_sources()
@@ -244,12 +242,17 @@ def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
     """The updates, and which tasks took part.
 
     If no single row was computed and the sum is not finite, any task may be the cause: then no task
-    is present, and the update is zero.
+    is present, and the update is zero.  Pulled back, even a zero cotangent may become NaN.
     """
-    if tasks.squares is not None or strict():
+    if strict():
         return updates, tasks.present
-    finite = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
-    return jax.tree.map(lambda x: jnp.where(finite, x, 0), updates), tasks.present & finite
+    if tasks.squares is None:
+        usable = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
+    elif not tasks.rows.are_computed:
+        usable = jnp.any(tasks.present)
+    else:
+        return updates, tasks.present
+    return jax.tree.map(lambda x: jnp.where(usable, x, 0), updates), tasks.present & usable
 
 
 def _poisoned(updates: PyTree, tasks: Tasks, step: _checks.Step) -> PyTree:

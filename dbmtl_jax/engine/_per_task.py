@@ -69,7 +69,7 @@ def per_task_value_and_grads(
 
       Batches of different sizes:
 
-      >>> fun = dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(w * x))
+      >>> fun = dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(x @ w))
       >>> losses, grads = fun(jnp.array([1.0, 1.0]), [jnp.ones((5, 2)), jnp.ones((3, 2))])
       >>> print(losses)
       [10.  6.]

@@ -59,11 +59,11 @@ def by_task(
     is_sequence = len(lengths) == 1 and None not in lengths
     if is_sequence and num_tasks is not None:
         is_sequence = lengths == {num_tasks}
-    if is_stacked and is_sequence and {(n,) for n in lengths} == first:
+    if is_stacked and is_sequence:
         raise ValueError(
             f"in_axes: expected 0 or 'sequence', as the arguments can be read in two ways: as "
-            f"arrays [T, ...] whose slices are the tasks', or as sequences of T entries, with "
-            f"T = {shapes[0][0]}; found neither"
+            f"arrays [T, ...] whose slices are the tasks', with T = {shapes[0][0]}, or as "
+            f"sequences of T entries, with T = {len(args[0])}; found neither"
         )
     if is_stacked:
         return _sliced(args, 0, num_tasks)

@@ -6,6 +6,9 @@ from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_f
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Labels, Memory, PerTask, TaskCount
 
+# Compiled programs take a smaller number for 0, whose logarithm is -∞.
+_SMALLEST = float(jnp.finfo(jnp.float32).tiny)
+
 
 def gls(num_tasks: TaskCount, *, labels: Labels = None) -> LossBalancer:
     r"""Geometric Loss Strategy: descends the geometric mean of the losses.
@@ -38,7 +41,7 @@ def gls(num_tasks: TaskCount, *, labels: Labels = None) -> LossBalancer:
         mean = jnp.exp(jnp.sum(jnp.log(losses), where=present) / count)
         return mean / (count * losses), memory
 
-    return loss_balancer(num_tasks, weigh, above=0.0, labels=labels, name="gls")
+    return loss_balancer(num_tasks, weigh, above=_SMALLEST, labels=labels, name="gls")
 
 
 scale_by_gls = scaling_form(gls)

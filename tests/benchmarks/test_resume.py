@@ -114,7 +114,7 @@ def close(got, expected):
                 assert ours[key] == value
             else:
                 flat = [np.array(jax.tree.leaves(v), float) for v in (ours[key], value)]
-                np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-7, err_msg=key)
+                np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
 @pytest.mark.parametrize("method", ["stl", "db_mtl", "pcgrad"])

@@ -123,7 +123,29 @@ def test_frozen_parameters_stay_where_they_are():
     for tx in (
         dbmtl.chain(dbmtl.db_mtl(T, labels=labels), optax.adamw(0.1, weight_decay=0.5)),
         dbmtl.chain(dbmtl.chain(dbmtl.ew(T, labels=labels)), optax.add_decayed_weights(0.1)),
+        dbmtl.chain(optax.chain(dbmtl.ew(T, labels=labels)), optax.adamw(0.1), labels=labels),
     ):
         updates, _ = step(tx, params, grads)
         np.testing.assert_array_equal(updates["still"], 0)
         assert np.all(np.asarray(updates["free"]) != 0)
+
+
+def test_parts_behind_the_method_do_not_see_frozen_parameters():
+    """Adam's moments of integers would change their dtype, and be of no use."""
+    labels = {"free": "shared", "still": "frozen"}
+    params = {"free": jnp.ones(2), "still": jnp.arange(3)}
+    grads = {"free": jnp.ones((T, 2)), "still": jnp.zeros(3, int)}
+    tx = dbmtl.chain(
+        dbmtl.db_mtl(T, labels=labels), optax.clip_by_global_norm(1.0), optax.adamw(0.1)
+    )
+
+    def body(carry, _):
+        params, state = carry
+        updates, state = tx.update(grads, state, params, losses=LOSSES)
+        return (optax.apply_updates(params, updates), state), updates
+
+    state = tx.init(params)
+    assert not any(leaf.shape == (3,) for leaf in jax.tree.leaves(state[2]))
+    (moved, _), updates = jax.lax.scan(body, (params, state), None, length=2)
+    chex.assert_trees_all_equal(moved["still"], params["still"])
+    assert updates["still"].dtype == params["still"].dtype

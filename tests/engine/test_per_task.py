@@ -131,6 +131,14 @@ def test_stacked_arguments_of_several_functions(stream):
     assert_close((losses, grads.stacked() if stream else grads), expected(slices))
 
 
+def test_two_readings_with_other_numbers_of_tasks_are_refused():
+    """Two batches of four: two tasks, or four."""
+    with pytest.raises(ValueError, match=r"with T = 4, or as sequences of T entries, with T = 2"):
+        dbmtl.per_task_value_and_grads(lambda w, x: jnp.sum(x @ w))(
+            jnp.ones(3), [jnp.ones((4, 3))] * 2
+        )
+
+
 def test_two_readings_are_refused():
     """Two tasks, and a pair of arrays [2, ...]: a batch (x, y), or a batch for each task?"""
     pair = (jnp.ones((2, 3)), jnp.ones((2, 3)))
@@ -140,7 +148,7 @@ def test_two_readings_are_refused():
         return jnp.sum(parts[0] @ w) + 10 * jnp.sum(parts[1])
 
     for functions in (fun, [fun, fun]):
-        with pytest.raises(ValueError, match=r"in_axes: expected 0 or 'sequence'.* T = 2"):
+        with pytest.raises(ValueError, match=r"in_axes: expected 0 or 'sequence'.* T = 2, or"):
             dbmtl.per_task_value_and_grads(functions)(jnp.ones(3), pair)
         for axes, right in ((0, 33.0), ("sequence", 6.0)):
             engine = dbmtl.per_task_value_and_grads(functions, in_axes=axes)
