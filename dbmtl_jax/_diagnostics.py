@@ -112,9 +112,8 @@ def report_skipped(opt_state: Any, names: Sequence[str] | None = None) -> list[s
         for task in range(len(skipped)):
             if not int(skipped[task]):
                 continue
-            cause = CAUSES[int(_array(state.cause)[task])]
-            why = _REASONS[cause]
-            if cause == "weight" and any(int(count[task]) for count in refused):
+            why = _REASONS[CAUSES[int(_array(state.cause)[task])]]
+            if any(int(count[task]) for count in refused):
                 why = "its loss cannot be weighed (a logarithm needs positive losses)"
             name = f"task {task}" if labels is None else f"task {labels[task]!r}"
             total = int(skipped[task]) + int(steps[task])
