@@ -35,6 +35,8 @@ def test_the_fields_are_the_same_for_every_method(name, wrapper):
     mask = jnp.array([True, True, False])
     seen = dbmtl.diagnostics(step(tx, task_mask=mask))
     assert (seen.weights is None) == (name in WITHOUT_WEIGHTS)
+    first = dbmtl.diagnostics(tx.init(testing.sample_params()))
+    assert (first.weights is None) == (name in WITHOUT_WEIGHTS)
     assert (seen.loss_weights is None) == (name not in LOSS_BALANCERS)
     for field in seen:
         assert field is None or field.shape == (T,)

@@ -89,6 +89,14 @@ def test_weights_make_the_update(per_leaf):
     assert (seen.weights is None) == per_leaf
 
 
+def test_what_a_method_makes_wrong_of_good_rows_is_not_hidden():
+    """Only where no row was computed any task may be the cause."""
+    tx = dbmtl.gradient_balancer(2, merge=lambda tasks, memory: (jnp.full(2, jnp.nan), memory))
+    updates, state = tx.update(GRADS, tx.init(PARAMS))
+    assert np.all(np.isnan(updates))
+    np.testing.assert_array_equal(state.skipped, 0)
+
+
 def test_own_parameters_get_the_weights_that_are_asked_for():
     labels = {"a": "shared", "b": 1}
     grads, params = {"a": GRADS, "b": jnp.ones(3)}, {"a": PARAMS, "b": jnp.zeros(3)}

@@ -219,6 +219,14 @@ def test_auto_unrolls_few_tasks_and_convolutions_and_loops_over_the_rest():
         assert (count(jaxpr, "scan") > 0) == loops, (model.__name__, num_tasks)
 
 
+@pytest.mark.parametrize(("chunk_size", "loops"), [(1, True), (2, True), (3, False)])
+def test_a_chunk_is_as_many_tasks_as_it_says(chunk_size, loops):
+    fun = dbmtl.value_and_task_grads(
+        lambda p: [jnp.sum(jnp.sin(t * p)) for t in range(3)], chunk_size=chunk_size
+    )
+    assert (count(jax.make_jaxpr(fun)(jnp.ones(2)), "scan") > 0) == loops
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [

@@ -198,6 +198,23 @@ def test_a_row_that_overflows_in_the_shared_part_is_found(name, mode):
     assert loss_weights is None or loss_weights[0] == 0
 
 
+def test_what_a_method_reads_beyond_what_it_says_is_computed_once_more():
+    seen = {}
+
+    def weigh(tasks, memory):
+        seen.update(norms=tasks.norms, cosines=tasks.cosines, grads=tasks.task_grads)
+        return jnp.ones(2), memory
+
+    tx = dbmtl.gradient_balancer(2, weigh, reads="sum")
+    _, grads = dbmtl.value_and_task_grads(
+        lambda w: [3 * w[0] + 4 * w[1], 5 * w[0]], stream=True, mode="loop"
+    )(jnp.ones(2))
+    tx.update(grads, tx.init(jnp.ones(2)))
+    np.testing.assert_allclose(seen["norms"], [5, 5], rtol=1e-6)
+    np.testing.assert_allclose(seen["cosines"], [[1, 0.6], [0.6, 1]], rtol=1e-6)
+    np.testing.assert_array_equal(seen["grads"], [[3, 4], [5, 0]])
+
+
 @pytest.mark.parametrize("has_aux", [False, True])
 def test_scaled_heads_of_an_encoder_keep_their_own_scales(has_aux):
     def with_aux(value, aux):

@@ -120,8 +120,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_seam.py",
         "tests/test_diagnostics.py",
         "tests/test_bad_input.py",
+        "tests/engine/test_streaming.py",
         "-k",
-        "(seam and not own_keep) or (fields and grad_drop and alone) or (bad_task and log)",
+        "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
     ),
     "core/_random.py": ("tests/core/test_random.py",),
     "core/_rows.py": (
@@ -146,14 +147,19 @@ FILES: dict[str, tuple[str, ...]] = {
     "core/_task_linalg.py": (
         "tests/core",
         "tests/test_task_grad_statistics.py",
+        "tests/hybrid_balancing",
         "-k",
-        "linalg or statistics or precision or (seam and not own_keep)",
+        "linalg or statistics or precision or may_be_chosen or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
         "tests/core/test_seam.py",
         "tests/test_bad_input.py",
+        "tests/loss_balancing/test_loss_balancing.py",
+        "tests/hybrid_balancing",
+        "tests/engine/test_streaming.py",
         "-k",
-        f"(seam or missing or stays_so or (one_task_less and mgda)) and not ({SLOW})",
+        "(seam or missing or stays_so or own_parameters or plain_log or reads_beyond "
+        f"or (one_task_less and mgda)) and not ({SLOW})",
     ),
     "core/_transformation.py": (
         "tests/core/test_seam.py",
@@ -171,7 +177,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_engine.py",
         "tests/engine/test_streaming.py",
         "-k",
-        "auto or options or float32",
+        "auto or options or chunk or float32",
     ),
     "engine/_per_task.py": (
         "tests/engine/test_engine.py",
