@@ -219,6 +219,13 @@ def test_auto_unrolls_few_tasks_and_convolutions_and_loops_over_the_rest():
         assert (count(jaxpr, "scan") > 0) == loops, (model.__name__, num_tasks)
 
 
+def test_only_the_first_axes_of_arguments_are_the_tasks():
+    fun = dbmtl.per_task_value_and_grads(lambda w, x, y: jnp.sum(w * x) * y)
+    losses, grads = fun(jnp.ones(3), jnp.array([[1.0, 2.0, 3.0]] * 2), jnp.array([1.0, 10.0]))
+    np.testing.assert_allclose(losses, [6, 60])
+    np.testing.assert_allclose(grads, [[1, 2, 3], [10, 20, 30]])
+
+
 @pytest.mark.parametrize(("chunk_size", "loops"), [(1, True), (2, True), (3, False)])
 def test_a_chunk_is_as_many_tasks_as_it_says(chunk_size, loops):
     fun = dbmtl.value_and_task_grads(

@@ -177,7 +177,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_engine.py",
         "tests/engine/test_streaming.py",
         "-k",
-        "auto or options or chunk or float32",
+        "auto or options or chunk or first_axes or float32",
     ),
     "engine/_per_task.py": (
         "tests/engine/test_engine.py",
