@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import LossBalancingState, MultiTaskState
-from dbmtl_jax.core._transformation import CAUSES
+from dbmtl_jax.core._names import check_names
 from dbmtl_jax.core._types import Array, Int, Mask, PerTask
+from dbmtl_jax.core._usable import CAUSES
 
 
 class Diagnostics(NamedTuple):
@@ -104,17 +105,21 @@ def report_skipped(opt_state: Any, names: Sequence[str] | None = None) -> list[s
     states = _found(opt_state, (MultiTaskState,))
     if not states:
         diagnostics(opt_state)  # raises
-    labels = sorted(names) if names is not None else None
+    labels = _in_order(names, states[0])
     lines = []
     for state in states:
-        refused = [_array(s.refused) for s in _found(opt_state, (LossBalancingState,))]
+        own = _found(state.parts, (LossBalancingState,))
+        balancers = _found(opt_state, (LossBalancingState,))
+        before = [_array(s.refused) for s in balancers if not any(s is part for part in own)]
         skipped, streak, steps = (_array(x) for x in (state.skipped, state.streak, state.steps))
         for task in range(len(skipped)):
             if not int(skipped[task]):
                 continue
-            why = _REASONS[CAUSES[int(_array(state.cause)[task])]]
-            if any(int(count[task]) for count in refused):
-                why = "its loss cannot be weighed (a logarithm needs positive losses)"
+            cause = CAUSES[int(_array(state.cause)[task])]
+            # A loss balancer in front of the method tells it no more than that the row is unusable.
+            if cause == "gradient" and any(int(count[task]) for count in before):
+                cause = "refused"
+            why = _REASONS[cause]
             name = f"task {task}" if labels is None else f"task {labels[task]!r}"
             total = int(skipped[task]) + int(steps[task])
             now = f", in the last {int(streak[task])} of them" if int(streak[task]) else ""
@@ -127,11 +132,27 @@ _REASONS = {
     "loss": "its loss was not finite",
     "gradient": "its gradient was not finite",
     "weight": "its weight was not finite",
+    "refused": "its loss cannot be weighed (a logarithm needs positive losses)",
 }
 
 
+def _in_order(names: Sequence[str] | None, state: MultiTaskState) -> list[str] | None:
+    """The names in the order of the rows.
+
+    Raises:
+      TypeError, ValueError: for names that are not those of all tasks.
+    """
+    if names is None:
+        return None
+    ordered = sorted(check_names("names", [names] if isinstance(names, str) else names))
+    number = len(_array(state.skipped))
+    if len(ordered) != number:
+        raise ValueError(f"names: expected the names of {number} tasks, found {ordered}")
+    return ordered
+
+
 def _of(state: MultiTaskState, opt_state: Any, names: Sequence[str] | None) -> Diagnostics:
-    seen = _array(state.steps) > 0
+    ordered, seen = _in_order(names, state), _array(state.steps) > 0
     norms, weights = _array(state.norms), _array(state.weights)
     factors = [_array(s.loss_weights) for s in _found(opt_state, (LossBalancingState,))]
 
@@ -139,7 +160,7 @@ def _of(state: MultiTaskState, opt_state: Any, names: Sequence[str] | None) -> D
         return by_name(jnp.where(seen, values, jnp.nan))
 
     def by_name(values: Array) -> Any:
-        return values if names is None else dict(zip(sorted(names), values, strict=True))
+        return values if ordered is None else dict(zip(ordered, values, strict=True))
 
     return Diagnostics(
         norms=where_seen(jnp.where(norms < 0, jnp.nan, norms)),

@@ -78,17 +78,12 @@ def value_and_task_grads(
     def value_and_task_grads_fun(model, *args, **kwargs):
         graph, params, rest = _split(model, wrt)
 
-        def losses_of(p):
-            m = nnx.merge(graph, p, rest, copy=True)
-            losses, aux = with_aux(fun, has_aux)(m, *args, **kwargs)
-            return losses, (aux, nnx.state(m, nnx.Not(wrt)))
-
         (losses, (aux, moved)), grads = engine.value_and_task_grads(
-            losses_of,
+            _of_params(fun, graph, rest, wrt, has_aux),
             labels=labels,
             has_aux=True,
             **schedule,
-        )(params)
+        )(params, *args, **kwargs)
         nnx.update(model, moved)
         return ((losses, aux) if has_aux else losses), _like(params, grads)
 
@@ -138,12 +133,7 @@ def per_task_value_and_grads(
         graph, params, rest = _split(model, wrt)
 
         def stateful(one):
-            def loss_of(p, *args, **kwargs):
-                m = nnx.merge(graph, p, rest, copy=True)
-                loss, aux = with_aux(one, has_aux)(m, *args, **kwargs)
-                return loss, (aux, nnx.state(m, nnx.Not(wrt)))
-
-            return loss_of
+            return _of_params(one, graph, rest, wrt, has_aux)
 
         functions = stateful(fun) if callable(fun) else jax.tree.map(stateful, fun)
         (losses, outputs), grads = engine.per_task_value_and_grads(
@@ -211,21 +201,20 @@ def encoder_value_and_task_grads(
         encoder_model, head_models = models
         parts = [_split(model, wrt) for model in (encoder_model, *head_models)]
 
-        def stateful(one, part):
-            graph, _, rest = part
-
-            def of(p, *inputs):
-                m = nnx.merge(graph, p, rest, copy=True)
-                value, aux = with_aux(one, has_aux)(m, *inputs)
-                return value, (aux, nnx.state(m, nnx.Not(wrt)))
-
-            return of
-
-        states = [part[1] for part in parts]
+        if len(head_models) != len(heads):
+            raise ValueError(
+                f"models[1]: expected {len(heads)} models, one for each head, found "
+                f"{len(head_models)}"
+            )
+        states = [params for _, params, _ in parts]
         whole = nnx.state(models, wrt)
+        first_of, *heads_of = [
+            _of_params(function, graph, rest, wrt, has_aux)
+            for function, (graph, _, rest) in zip((encoder, *heads), parts, strict=True)
+        ]
         (losses, (first, others)), grads = engine.encoder_value_and_task_grads(
-            stateful(encoder, parts[0]),
-            [stateful(head, part) for head, part in zip(heads, parts[1:], strict=True)],
+            first_of,
+            heads_of,
             has_aux=True,
             **schedule,
         )((states[0], states[1:]), *args)
@@ -243,6 +232,19 @@ def _split(model: Any, wrt: Any) -> tuple[Any, PyTree, PyTree]:
     graph, *states = nnx.split(model, wrt, ...)
     params, rest = states
     return graph, params, rest
+
+
+def _of_params(
+    fun: Callable[..., Any], graph: Any, rest: PyTree, wrt: Any, has_aux: bool
+) -> Callable[..., tuple[PyTree, tuple[PyTree, PyTree]]]:
+    """A function of a model as one of its parameters, which also returns the model's new state."""
+
+    def of_params(params, *args, **kwargs):
+        model = nnx.merge(graph, params, rest, copy=True)
+        value, aux = with_aux(fun, has_aux)(model, *args, **kwargs)
+        return value, (aux, nnx.state(model, nnx.Not(wrt)))
+
+    return of_params
 
 
 def _like(params: PyTree, grads: PyTree) -> PyTree:

@@ -45,7 +45,7 @@ def main(steps=300):
     mesh = jax.make_mesh((jax.device_count(),), ("devices",))
     rows = BATCH // jax.process_count()
     mine = slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
-    tx = optax.chain(dbmtl.db_mtl(num_tasks=2, beta=0.9), optax.adam(1e-2))
+    tx = dbmtl.chain(dbmtl.db_mtl(num_tasks=2), optax.adam(1e-2))
 
     @jax.jit
     def step(params, opt_state, x):

@@ -133,3 +133,11 @@ def test_an_nnx_optimizer():
 def test_one_method_is_expected(tx, count):
     with pytest.raises(ValueError, match=f"state of one method of dbmtl_jax, found {count}"):
         dbmtl.diagnostics(tx.init(jnp.zeros(2)))
+
+
+@pytest.mark.parametrize("names", [("a",), "ab", ("a", "b", "c", "d")])
+@pytest.mark.parametrize("read", [dbmtl.diagnostics, dbmtl.report_skipped])
+def test_names_are_those_of_all_tasks(names, read):
+    state = dbmtl.ew(T).init(testing.sample_params())
+    with pytest.raises(ValueError, match=f"names: expected the names of {T} tasks"):
+        read(state, names=names)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dbmtl_jax.core import _labels
+from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._rows import TaskGrads, gathered, template_of
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Labels, PyTree
@@ -33,8 +33,9 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
 
     In front of a method gradients are [T, *shape], behind it [*shape].  An optimizer in front of
     the method would adapt to stacked gradients, and without a method stacked gradients would be
-    added to the parameters: JAX broadcasts both without a word.  What leaves the chain has the
-    shapes of the parameters, zeros for those that a part labels "frozen" (whatever weight decay
+    added to the parameters: JAX broadcasts both without a word.  (An optimizer without a state,
+    plain `optax.sgd` for example, is a factor, and is taken for one.)  What leaves the chain has
+    the shapes of the parameters, zeros for those that a part labels "frozen" (whatever weight decay
     adds to them), and no state changes its shape.
 
     Args:
@@ -71,16 +72,15 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
         inner = part.parts if isinstance(part, Chain) else (part,)
         flat += [optax.with_extra_args_support(tx) for tx in inner]
 
-    known = _all_labels(flat) if labels is None else [labels]
+    given = [labels, *(getattr(tx, "labels", None) for tx in flat)]
+    known = next((found for found in given if found is not None), None)
     merging = [i for i, tx in enumerate(flat) if getattr(tx, "aggregator", None) is not None]
-
-    def hides(i: int) -> bool:
-        """Whether a part is kept from seeing frozen parameters."""
-        return bool(known) and bool(merging) and i > merging[0]
+    # The parts behind the method: these do not see frozen parameters.
+    behind = range(merging[0] + 1, len(flat)) if merging else range(0)
 
     def init(params: PyTree) -> tuple[PyTree, ...]:
-        seen = _without_frozen(known, params, params)
-        return tuple(tx.init(seen if hides(i) else params) for i, tx in enumerate(flat))
+        seen = Moving(known, params).params
+        return tuple(tx.init(seen if i in behind else params) for i, tx in enumerate(flat))
 
     def update(updates, state, params=None, **extra_args):
         if len(state) != len(flat):
@@ -89,27 +89,29 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
             )
         updates = gathered(updates)
         template, states = template_of(updates), []
+        moving = Moving(known, template if params is None else params)
         for i, (tx, old) in enumerate(zip(flat, state, strict=True)):
             stacked = _same_shapes(template_of(updates), template)
             seen = params
-            if hides(i):
-                reference = updates if params is None else params
-                updates = _without_frozen(known, reference, updates)
-                seen = None if params is None else _without_frozen(known, params, params)
+            if i in behind:
+                updates = moving.of(updates)
+                seen = None if params is None else moving.params
             try:
-                moved, new = tx.update(updates, old, seen, **extra_args)
+                updates, new = tx.update(updates, old, seen, **extra_args)
             except Exception as error:
                 if stacked and not isinstance(tx, TaskTransformation):
                     error.add_note(f"chain: {_named(flat, i)} {_IN_FRONT}")
                 raise
             _check_state(_named(flat, i), old, new, stacked)
-            updates = _with_zeros(known, reference, moved) if hides(i) else moved
+            if i in behind:
+                updates = moving.with_zeros(updates)
             states.append(new)
         if isinstance(updates, TaskGrads):
             raise ValueError(f"chain: {_NO_METHOD}")
         if params is not None:
             _check_updates(updates, params, template)
-        return _with_zeros(known, updates if params is None else params, updates), tuple(states)
+        # Also where a wrapper hides the method, so that nothing stands behind it.
+        return moving.with_zeros(moving.of(updates)), tuple(states)
 
     return Chain(init, update, tuple(flat))
 
@@ -118,8 +120,6 @@ _NO_METHOD = (
     "no part merges the tasks' gradients; end with a method, or with sum_tasks(num_tasks), before "
     "the optimizer"
 )
-
-
 _IN_FRONT = "gets stacked gradients; an optimizer must stand behind the method that merges them"
 
 
@@ -163,32 +163,3 @@ def _check_updates(updates: PyTree, params: PyTree, template: PyTree) -> None:
 
 def _same_shapes(tree: PyTree, other: PyTree) -> bool:
     return [*map(jnp.shape, jax.tree.leaves(tree))] == [*map(jnp.shape, jax.tree.leaves(other))]
-
-
-def _all_labels(flat: Sequence[optax.GradientTransformation]) -> list[Labels]:
-    """The labels of the parts that have any."""
-    found = [getattr(tx, "labels", None) for tx in flat]
-    return [labels for labels in found if labels is not None]
-
-
-def _without_frozen(all_labels: Sequence[Labels], params: PyTree, tree: PyTree) -> PyTree:
-    """A tree like the parameters with `optax.MaskedNode` in the place of frozen ones."""
-    for labels in all_labels:
-        tree = jax.tree.map(
-            lambda frozen, leaf: optax.MaskedNode() if frozen else leaf,
-            _labels.frozen(labels, params),
-            tree,
-        )
-    return tree
-
-
-def _with_zeros(all_labels: Sequence[Labels], params: PyTree, tree: PyTree) -> PyTree:
-    """The tree with zeros like the parameters in the place of frozen ones."""
-    for labels in all_labels:
-        tree = jax.tree.map(
-            lambda frozen, leaf, param: jnp.zeros_like(param) if frozen else leaf,
-            _labels.frozen(labels, params),
-            tree,
-            params,
-        )
-    return tree

@@ -13,8 +13,9 @@ from dbmtl_jax.core._loss_balancer import LossBalancingState
 from dbmtl_jax.core._names import NumTasks
 from dbmtl_jax.core._rows import gathered, template_of
 from dbmtl_jax.core._task_linalg import per_task, stacked_zeros, task_vector, wide_dtype
-from dbmtl_jax.core._transformation import MultiTaskState, TaskTransformation, tasks_of
+from dbmtl_jax.core._transformation import MultiTaskState, TaskTransformation
 from dbmtl_jax.core._types import Array, Count, Int, Label, Labels, Mask, PerTask, PyTree
+from dbmtl_jax.core._usable import tasks_of
 
 
 class MultiStepsState(NamedTuple):

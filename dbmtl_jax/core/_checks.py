@@ -21,10 +21,12 @@ from dbmtl_jax.core._types import Array, Labels, Mask, PerTask, PyTree
 __all__ = [
     "Step",
     "check_count",
+    "check_functions",
     "check_losses",
     "check_num_tasks",
     "check_option",
     "check_range",
+    "check_same_shapes",
     "check_same_tree",
     "check_size",
     "check_task_grads",
@@ -97,6 +99,13 @@ def check_size(name: str, value: Any, low: int = 1) -> int:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name}: expected an int that is not traced, found {value}; {STATIC}")
     return int(value)
+
+
+def check_functions(**functions: Any) -> None:
+    """Raises TypeError, naming the argument, unless each is a function or None."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}: expected a function, found {function!r}")
 
 
 def check_option(name: str, value: Any, options: Sequence[Any]) -> None:
@@ -210,3 +219,16 @@ def check_same_tree(name: str, tree: PyTree, reference_name: str, reference: PyT
     ]
     detail = "; ".join(differences) or f"expected {expected}, found {found}"
     raise ValueError(f"{name}: expected the tree of {reference_name}: {detail}")
+
+
+def check_same_shapes(name: str, tree: PyTree, reference_name: str, reference: PyTree) -> None:
+    """Raises ValueError, naming the leaf, unless two trees and the shapes of their leaves match."""
+    check_same_tree(name, tree, reference_name, reference)
+    for (path, leaf), like in zip(
+        jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(reference), strict=True
+    ):
+        if jnp.shape(leaf) != jnp.shape(like):
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected shape {jnp.shape(like)} (that of "
+                f"{reference_name}), found {jnp.shape(leaf)}"
+            )

@@ -1,7 +1,7 @@
 """Gradient balancing: aggregators, which merge the tasks' gradients into one update."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,7 @@ def gradient_balancer(
       [0.5 2. ]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
+    _checks.check_functions(weigh=weigh, merge=merge, init=init, own_weights=own_weights)
     if own_weights is not None and (merge is not None or per_leaf):
         other = "per_leaf" if merge is None else "merge"
         raise TypeError(f"own_weights: expected None with {other}, which has no weights")
@@ -102,7 +103,8 @@ def gradient_balancer(
         aggregator = _merger(merge, init)
         name = name or defining_name(merge)
     else:
-        raise TypeError(f"expected one of weigh and merge, found {weigh!r} and {merge!r}")
+        found = "neither" if weigh is None else "both"
+        raise TypeError(f"weigh, merge: expected one of the two, found {found}")
     if per_leaf:
         aggregator = _for_each_leaf(aggregator, num_tasks)
     return transformation(num_tasks, (), aggregator, labels, name)
@@ -143,8 +145,12 @@ def _weighted_sum(
 
 
 def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-    """Calls `weigh`; raises ValueError for weights of another shape than [T]."""
-    weights, memory = weigh(tasks, memory)
+    """Calls `weigh`; raises ValueError for weights of another shape than [T].
+
+    Raises:
+      TypeError: for anything but a pair.
+    """
+    weights, memory = pair_of("weigh", weigh(tasks, memory), "weights")
     if jnp.shape(weights) != (tasks.num_tasks,):
         raise ValueError(
             f"weigh: expected weights of shape ({tasks.num_tasks},), found {jnp.shape(weights)}"
@@ -152,11 +158,28 @@ def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory
     return jnp.asarray(weights), memory
 
 
+def pair_of(name: str, found: Any, first: str) -> tuple[Any, Memory]:
+    """What a user's function returned, if it is a pair.
+
+    Raises:
+      TypeError: for anything else.
+    """
+    if not (isinstance(found, tuple) and len(found) == 2):
+        kind = f"a tuple of {len(found)}" if isinstance(found, tuple) else type(found).__name__
+        raise TypeError(f"{name}: expected a pair ({first}, memory), found {kind}")
+    return found
+
+
 def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
     """The updates that `merge` returns."""
 
     def update(tasks: Tasks, memory: Memory) -> Merged:
-        return Merged(*merge(tasks, memory))
+        updates, memory = pair_of("merge", merge(tasks, memory), "updates")
+        params = jax.tree.map(
+            lambda row: jax.ShapeDtypeStruct(row.shape[1:], row.dtype), tasks.rows.shapes
+        )
+        _checks.check_same_shapes("merge: updates", updates, "the shared parameters", params)
+        return Merged(updates, memory)
 
     return Aggregator(init, update)
 

@@ -100,6 +100,9 @@ def loss_balancer(
       [0.25 0.75]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
+    _checks.check_functions(weigh=weigh, init=init)
+    if weigh is None:
+        raise TypeError("weigh: expected a function, found None")
     part = _scaling(num_tasks, weigh, init, above)
     name = name or defining_name(weigh)
     method = transformation(num_tasks, (part,), sum_of_tasks(), labels, name)
@@ -147,6 +150,7 @@ def _scaling(
         recorded = jnp.where(present, weights, 0).astype(state.loss_weights.dtype)
         # NaN only for a task that is not masked: the loss of a masked task may be anything.
         scaled = tasks.scaled(jnp.where(valid | ~tasks.present, weights, jnp.nan))
+        scaled = scaled._replace(refused=tasks.refused | refused)
         if not strict():
             scaled = scaled._replace(present=present)
         counts = counted(state.refused, refused)

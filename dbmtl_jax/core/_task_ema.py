@@ -87,7 +87,8 @@ def task_ema(
         count = optax.safe_increment(state.count)
         if not keeps_average:
             return tasks, state._replace(count=count)
-        _check_shapes(tasks.rows.shapes, state.ema)
+        # An unstacked gradient would be broadcast into the average.
+        _checks.check_same_shapes("updates", tasks.rows.shapes, "the state's average", state.ema)
         beta_k = _below_one(beta(count) if callable(beta) else beta)
 
         # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
@@ -111,19 +112,6 @@ def _below_one(beta: Scalar) -> Scalar:
     if not isinstance(beta, jax.Array):
         return beta
     return jnp.clip(beta, 0, 1 - jnp.finfo(beta.dtype).epsneg)
-
-
-def _check_shapes(gradients: PyTree, ema: PyTree) -> None:
-    """Checks shapes against the average's: an unstacked gradient would broadcast into it."""
-    _checks.check_same_tree("updates", gradients, "the state's average", ema)
-    for (path, gradient), average in zip(
-        jax.tree_util.tree_leaves_with_path(gradients), jax.tree.leaves(ema), strict=True
-    ):
-        if gradient.shape != average.shape:
-            raise ValueError(
-                f"updates{jax.tree_util.keystr(path)}: expected shape {average.shape} (that of the "
-                f"state's average), found {gradient.shape}"
-            )
 
 
 def inverse_power_schedule(beta: float, sigma: float) -> Callable[[Array], Array]:

@@ -183,6 +183,7 @@ def weighted_sum(weights: PerTask, present: Mask, leaf: Array) -> Array:
 _SMALL = 2**12
 # The numbers of tasks beyond which a sum that is written out takes longer to compile than it saves.
 _MAX_OF_SMALL, _MAX_WRITTEN_OUT = 16, 32
+_TASKS_OF_BLOCK = 8
 
 
 def _written_out(weights: PerTask, present: Mask, leaf: Array) -> Array:
@@ -192,16 +193,15 @@ def _written_out(weights: PerTask, present: Mask, leaf: Array) -> Array:
 
 
 def _sum_of_blocks(weights: PerTask, present: Mask, leaf: Array) -> Array:
-    """`_written_out` for blocks of up to eight tasks, one after the other."""
-    num_tasks = weights.shape[0]
-    size = max(range(5, 9), key=lambda size: (size - num_tasks % size, size))
-    rest = num_tasks % size
+    """`_written_out` for blocks of tasks, one after the other."""
+    num_blocks, rest = divmod(weights.shape[0], _TASKS_OF_BLOCK)
     arrays = (weights, present, leaf)
 
     def add(i: Array, total: Array) -> Array:
-        block = (jax.lax.dynamic_slice_in_dim(x, rest + i * size, size) for x in arrays)
+        begin = rest + i * _TASKS_OF_BLOCK
+        block = (jax.lax.dynamic_slice_in_dim(x, begin, _TASKS_OF_BLOCK) for x in arrays)
         return total + _written_out(*block)
 
     wide = jnp.result_type(weights, leaf)
     first = _written_out(*(x[:rest] for x in arrays)) if rest else jnp.zeros_like(leaf[0], wide)
-    return jax.lax.fori_loop(0, num_tasks // size, add, first)
+    return jax.lax.fori_loop(0, num_blocks, add, first)

@@ -29,6 +29,7 @@ class Tasks(NamedTuple):
     scales: PerTask
     own_scales: PerTask  # factors of the gradients of the tasks' own parameters
     present: Mask  # the tasks that take part in this step
+    refused: Mask  # those that do not because a loss balancer cannot weigh their loss
     given_losses: PerTask | None  # as passed to `update`, float32 at least
     extra_args: Mapping[str, Any]  # the other keywords of `update`
     method: str  # the method's name, for error messages

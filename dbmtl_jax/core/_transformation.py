@@ -9,23 +9,21 @@ elementwise transformations stand between them.  Pending gradients (`_rows.TaskG
 until a transformation computes them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._parts import READS, Aggregator, Merged, Part, Reads
-from dbmtl_jax.core._rows import TaskGrads, gathered, rows_of, scaled_own_leaf, template_of
+from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
+from dbmtl_jax.core._rows import gathered, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
-from dbmtl_jax.core._task_linalg import squared_norm, task_vector
+from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Int, Label, Labels, Mask, Memory, PerTask, PyTree
-
-CAUSES = ("none", "loss", "gradient", "weight")
-"""What was not finite when a task was skipped."""
+from dbmtl_jax.core._usable import cause_of, poisoned, tasks_of, without_a_bad_sum
 
 
 class MultiTaskState(NamedTuple):
@@ -129,9 +127,9 @@ def _merging(
         merged = aggregator.update(tasks, state.aggregator)
         if merged.present is not None:
             tasks = tasks._replace(present=merged.present)
-        shared, present = _without_a_bad_sum(merged.updates, tasks)
+        shared, present = without_a_bad_sum(merged.updates, tasks)
         if strict():
-            shared = _poisoned(shared, tasks, step)
+            shared = poisoned(shared, tasks, step)
         own_scales = tasks.own_scales
         if merged.own_weights is not None:
             own_scales = own_scales * merged.own_weights
@@ -150,7 +148,7 @@ def _merging(
             present=present,
             # A masked step neither goes on with a streak nor ends it.
             streak=jnp.where(present, 0, counted(state.streak, skipped)),
-            cause=jnp.where(skipped, _cause(step, tasks, merged), state.cause),
+            cause=jnp.where(skipped, cause_of(step, tasks, merged.weights), state.cause),
             norms=_seen_norms(tasks, present).astype(state.norms.dtype),
             weights=_recorded(merged.weights, present, state.weights),
             parts=tuple(
@@ -200,82 +198,6 @@ def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
     return max(needed, key=READS.index)
 
 
-def tasks_of(
-    updates: TaskGrads | PyTree,
-    step: _checks.Step,
-    num_tasks: int,
-    reads: Reads,
-    extra_args: Mapping[str, Any],
-    method: str,
-) -> Tasks:
-    """The tasks of a step, without those that are masked or not finite.
-
-    The sum of squares finds a NaN or an infinity: a pass of `isfinite` does not vectorise on CPUs.
-    A gradient whose squared norm overflows (‖g_t‖ > 1.8e19 in float32) therefore counts as not
-    finite.  Pending gradients that the method does not read are checked by their cotangents.
-    """
-    rows = rows_of(updates, step.labels, num_tasks)
-    checked = rows.squared_sources()
-    if reads == "rows":
-        rows = rows.computed()
-    products = rows.gramian() if reads == "gramian" else None
-    squares = None
-    if products is not None:
-        squares = jnp.diagonal(products)
-    elif reads != "sum" or rows.are_computed:
-        squares = rows.squared_norms()
-    if squares is not None:
-        checked = squares + checked
-    present = step.mask
-    if not strict():
-        present &= jnp.isfinite(checked)
-        if step.losses is not None:
-            present &= jnp.isfinite(step.losses)
-        for task, leaf in _labels.own_leaves(step.labels, template_of(updates)):
-            finite = jnp.isfinite(squared_norm([leaf]))
-            present = present.at[task].set(present[task] & finite)
-    ones = jnp.ones((num_tasks,), checked.dtype)
-    return Tasks(rows, squares, products, ones, ones, present, step.losses, extra_args, method)
-
-
-def _without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
-    """The updates, and which tasks took part.
-
-    If no single row was computed and the sum is not finite, any task may be the cause: then no task
-    is present, and the update is zero.  Pulled back, even a zero cotangent may become NaN.
-    """
-    if strict():
-        return updates, tasks.present
-    if tasks.squares is None:
-        usable = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
-    elif not tasks.rows.are_computed:
-        usable = jnp.any(tasks.present)
-    else:
-        return updates, tasks.present
-    return jax.tree.map(lambda x: jnp.where(usable, x, 0), updates), tasks.present & usable
-
-
-def _poisoned(updates: PyTree, tasks: Tasks, step: _checks.Step) -> PyTree:
-    """The updates, NaN if a task is not usable: `jax_debug_nans` finds a NaN, but no infinity."""
-    bad = ~jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
-    for values in (tasks.squares, step.losses):
-        if values is not None:
-            bad |= jnp.any(step.mask & ~jnp.isfinite(values))
-    return jax.tree.map(lambda x: jnp.where(bad, jnp.nan, x), updates)
-
-
-def _cause(step: _checks.Step, tasks: Tasks, merged: Merged) -> Int[Array, " T"]:
-    """What would be the cause if a task is skipped, as an index into `CAUSES`."""
-    cause = jnp.full(tasks.present.shape, CAUSES.index("gradient"), jnp.int32)
-    if merged.weights is not None:
-        cause = jnp.where(jnp.isfinite(merged.weights), cause, CAUSES.index("weight"))
-    cause = jnp.where(jnp.isfinite(tasks.scales), cause, CAUSES.index("weight"))
-    if step.losses is not None:
-        usable = jnp.isfinite(step.losses)
-        cause = jnp.where(usable, cause, CAUSES.index("loss"))
-    return cause
-
-
 def counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
     """Counts one more, up to the largest int."""
     return jnp.where(here, optax.safe_increment(counts), counts)
@@ -296,5 +218,10 @@ def _recorded(weights: PerTask | None, present: Mask, old: Array | None) -> PerT
 
 
 def like(new: Memory, old: Memory) -> Memory:
-    """Memory in the dtypes that it had, which a state must not change."""
+    """Memory in the dtypes that it had, which a state must not change.
+
+    Raises:
+      ValueError: for memory of another structure, or an array of another shape.
+    """
+    _checks.check_same_shapes("memory", new, "the memory before the step", old)
     return jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), new, old)

@@ -1,5 +1,6 @@
 """Gradients of the parameters that belong to one task, and of those that all share, from a cut."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -49,6 +50,7 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
       ValueError: where another loss depends on such a leaf, by its path.
     """
     found: list[Array | None] = []
+    of_task = functools.cache(pieces.own)  # all leaves of a task are pulled back together
     for i, (path, label) in enumerate(jax.tree_util.tree_leaves_with_path(labels)):
         if label == _labels.SHARED:
             found.append(None)
@@ -59,7 +61,7 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
                 f"params{jax.tree_util.keystr(path)}: expected that the loss of task {label} alone "
                 f"depends on it, as it is labelled its own; found that of task {others[0]}, too"
             )
-        gradient = pieces.own(label)[i]
+        gradient = of_task(label)[i]
         if derivative.readers[i] - {label}:
             # An array of losses hides what is whose.  The compiler drops all but this leaf.
             gradient += pieces.pull(pieces.piece(label, jnp.ones(())))[i]

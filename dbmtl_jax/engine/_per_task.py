@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
-from dbmtl_jax.engine._frozen import Moving
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
 from dbmtl_jax.engine._shard_map import axes_of_losses, varying_over

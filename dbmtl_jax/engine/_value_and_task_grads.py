@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._derivative import cut, derivative_of
-from dbmtl_jax.engine._frozen import Moving
 from dbmtl_jax.engine._jacobian import assemble, row_structs
 from dbmtl_jax.engine._losses import (
     check_differentiable,

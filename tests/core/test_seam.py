@@ -214,8 +214,12 @@ def test_what_comes_out_is_optaxs_and_tells_its_parts():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, TypeError, "expected one of weigh and merge, found None and None"),
-        ({"weigh": len, "merge": len}, TypeError, "expected one of weigh and merge"),
+        ({}, TypeError, "weigh, merge: expected one of the two, found neither"),
+        (
+            {"weigh": len, "merge": len},
+            TypeError,
+            "weigh, merge: expected one of the two, found both",
+        ),
         ({"weigh": len, "reads": "everything"}, ValueError, "reads: expected one of .*'sum'"),
         ({"merge": len, "reads": "norms"}, TypeError, "reads: expected None with merge"),
         ({"merge": len, "own_weights": len}, TypeError, "own_weights: expected None with merge"),
@@ -247,3 +251,54 @@ def test_errors_name_the_function_that_makes_the_method(tx, name):
     state = tx.init(PARAMS)
     with pytest.raises(TypeError, match=f"losses: {name} needs the raw task losses"):
         tx.update(GRADS, state)
+
+
+def two(value, memory=()):
+    """A function that returns these, whatever it sees."""
+    return lambda tasks, _: (value, memory)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: dbmtl.gradient_balancer(2, 3), TypeError, "^weigh: expected a function"),
+        (lambda: dbmtl.gradient_balancer(2, merge=3), TypeError, "^merge: expected a function"),
+        (
+            lambda: dbmtl.gradient_balancer(2, two(1), own_weights=jnp.ones(2)),
+            TypeError,
+            "^own_weights: expected a function",
+        ),
+        (lambda: dbmtl.gradient_balancer(2, two(1), init=3), TypeError, "^init: expected a func"),
+        (lambda: dbmtl.loss_balancer(2, None), TypeError, "^weigh: expected a function"),
+        (lambda: dbmtl.loss_balancer(2, two(1), init=3), TypeError, "^init: expected a function"),
+    ],
+)
+def test_what_is_no_function_is_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"weigh": lambda t, m: jnp.ones(2)}, TypeError, "weigh: expected a pair .weights, memory"),
+        ({"weigh": lambda t, m: (1, 2, 3)}, TypeError, "weigh: expected a pair .* a tuple of 3"),
+        ({"merge": lambda t, m: None}, TypeError, "merge: expected a pair .* found NoneType"),
+        ({"merge": two(jnp.ones((2, 3)))}, ValueError, r"merge: updates: expected shape \(3,\)"),
+        ({"merge": two({"w": jnp.ones(3)})}, ValueError, "merge: updates: expected the tree of"),
+        (
+            {"weigh": two(jnp.ones(2), jnp.ones(3)), "init": lambda shared: jnp.ones(2)},
+            ValueError,
+            r"memory: expected shape \(2,\) \(that of the memory before the step\), found \(3,\)",
+        ),
+        (
+            {"weigh": two(jnp.ones(2), None), "init": lambda shared: jnp.ones(2)},
+            ValueError,
+            "memory: expected the tree of the memory before the step",
+        ),
+    ],
+)
+def test_what_functions_return_is_checked(options, error, message):
+    tx = dbmtl.gradient_balancer(2, **options)
+    with pytest.raises(error, match=message):
+        tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))

@@ -156,6 +156,18 @@ def test_skipped_tasks_are_reported_with_the_cause(losses, grads, reason, chaine
     assert reason in line or (chained and "gradient" in line and "finite" in reason)
 
 
+@pytest.mark.parametrize("name", ["uw", "db_mtl", "imtl"])
+def test_the_last_cause_is_told(name):
+    """A loss that was refused once does not explain a gradient that is not finite later."""
+    tx = dbmtl.METHODS[name](2)
+    state, bad = tx.init(jnp.zeros(2)), GRADS.at[1, 1].set(jnp.nan)
+    _, state = tx.update(GRADS, state, losses=jnp.array([1.0, -1.0]))
+    assert "its loss cannot be weighed" in dbmtl.report_skipped(state)[0]
+    _, state = tx.update(bad, state, losses=jnp.ones(2))
+    (line,) = dbmtl.report_skipped(state)
+    assert line.endswith("its gradient was not finite")
+
+
 def test_a_masked_step_neither_ends_nor_continues_a_streak():
     tx = dbmtl.ew(2)
     state = tx.init(jnp.zeros(2))

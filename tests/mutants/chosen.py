@@ -172,6 +172,14 @@ FILES: dict[str, tuple[str, ...]] = {
         f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
         f"(fields and not alone) or {SLOW}))",
     ),
+    "core/_usable.py": (
+        "tests/test_diagnostics.py",
+        "tests/loss_balancing/test_bad_losses.py",
+        "tests/test_bad_input.py",
+        "tests/engine/test_streaming.py",
+        "-k",
+        f"not same and not ({SLOW})",
+    ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",

@@ -1,4 +1,4 @@
-"""Parameters that are labelled frozen: they are not differentiated, and their gradients are 0."""
+"""Parameters that are labelled frozen: nothing differentiates or moves them."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ class Moving:
     """The parameters that are not frozen.
 
     Args:
-      labels: as the engine functions take them.
+      labels: see `dbmtl_jax.core`.
       params: all parameters.
     """
 
