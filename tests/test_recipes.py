@@ -22,9 +22,8 @@ def recipe(heading):
     """The code of a paragraph, all its blocks."""
     _, _, text = GUIDE.partition(f"**{heading}**")
     text = re.split(r"\n\*\*|\n## ", text)[0]
-    return "\n".join(
-        textwrap.dedent(code) for code in re.findall(r"(?:\n    .*|\n(?=\n    ))+", text)
-    )
+    blocks = re.findall(r"(?:\n    .*|\n(?=\n    ))+", text)
+    return "\n".join(map(textwrap.dedent, blocks))
 
 
 def test_a_train_state_that_passes_losses_on():
@@ -81,10 +80,8 @@ def test_an_equinox_model_with_labels(by_path):
             lambda path: int(path.split("/")[1]) if path.startswith("heads") else "shared"
         )
     names = {"eqx": eqx, "dbmtl": dbmtl, "labels": labels, "x": X, "y": Y}
-    names |= {"model": model, "losses": losses_of_model}
-    # The recipe's last line calls its result as it calls the user's function.
-    code = recipe("Equinox.").replace("losses, grads =", "found, grads =")
-    exec(code, names)
+    names |= {"model": model, "losses_of_model": losses_of_model}
+    exec(recipe("Equinox."), names)
 
     tx = dbmtl.chain(dbmtl.db_mtl(2, labels=labels), optax.adam(1e-2))
     params, fun = names["params"], dbmtl.value_and_task_grads(names["losses_of"], labels=labels)
