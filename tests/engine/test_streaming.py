@@ -1,4 +1,4 @@
-"""Pending gradients: the same numbers as with stacked ones, and nothing computed in vain."""
+"""Pending gradients: the same numbers as with stacked ones."""
 
 import functools
 import logging
@@ -12,48 +12,11 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import PendingTaskGrads
-from tests.helpers import samplers
+from tests.engine.streaming import METHODS, SUMS, T, encode, head, init, losses_fn
 
-T = 3
 LABELS = {"encoder": "shared", "heads": list(range(T))}
-SUMS = {"ew", "gls", "rlw", "uw", "dwa", "imtl_l", "igbv2"}
-"""Methods that never look at a task's gradient."""
-METHODS = samplers.METHODS | {
-    "db_mtl, beta 0": functools.partial(dbmtl.db_mtl, beta=0.0),
-    "db_mtl, debias": functools.partial(
-        dbmtl.db_mtl, beta=dbmtl.inverse_power_schedule(0.9, 0.5), debias=True
-    ),
-    "moco, normalize": functools.partial(dbmtl.moco, normalize=True),
-}
 # The engines that stream in the ways there are.
 ENGINES = ["unroll", "loop", "encoder"]
-
-
-def init(dtype=jnp.float32):
-    keys = iter(jax.random.split(jax.random.key(0), 2 + T))
-    normal = functools.partial(jax.random.normal, dtype=dtype)
-    return {
-        "encoder": {"w": normal(next(keys), (4, 5)), "b": normal(next(keys), (5,))},
-        "heads": [normal(next(keys), (5, 2)) for _ in range(T)],
-    }
-
-
-def encode(params, x, ill):
-    return jnp.tanh(x @ params["w"] + params["b"][None])
-
-
-def head(task):
-    def loss(params, z, x, ill):
-        error = jnp.mean((z @ params - task) ** 2) * 10.0 ** (task - 1)
-        # Adds nothing to the loss, and to the gradient ill², which overflows.
-        return error + jnp.sum(ill[task] * (ill[task] * (z - jax.lax.stop_gradient(z))))
-
-    return loss
-
-
-def losses_fn(params, x, ill):
-    z = encode(params["encoder"], x, ill)
-    return [head(task)(params["heads"][task], z, x, ill) for task in range(T)]
 
 
 def task_grads(engine, stream, params, x, ill):
@@ -301,121 +264,6 @@ def test_scaling_leaves_them_pending_and_an_unusable_loss_travels_on():
     updates, state = tx.update(pending, tx.init(jnp.ones(3)), losses=jnp.array([2.0, -1.0]))
     np.testing.assert_allclose(updates, 1, rtol=1e-6)
     assert list(state[1].skipped) == [0, 1]
-
-
-def backward_passes(tx, num_tasks=T):
-    """How many pullbacks of the encoder a step runs."""
-    ran = []
-
-    @jax.custom_vjp
-    def marked(z):
-        return z
-
-    def backward(_, cotangent):
-        jax.debug.callback(lambda: ran.append(1))
-        return (cotangent,)
-
-    marked.defvjp(lambda z: (z, None), backward)
-
-    def fun(p):
-        z = marked(jnp.tanh(p))
-        return [jnp.sum((t + 1) * z**2) + 1 for t in range(num_tasks)]
-
-    @jax.jit
-    def step(state, p):
-        losses, grads = dbmtl.value_and_task_grads(fun, stream=True)(p)
-        return tx.update(grads, state, p, losses=losses)
-
-    jax.block_until_ready(step(tx.init(jnp.ones(3)), jnp.ones(3)))
-    jax.effects_barrier()
-    return len(ran)
-
-
-@pytest.mark.parametrize("name", sorted(SUMS))
-def test_a_loss_balancer_runs_one_backward_pass(name):
-    assert backward_passes(METHODS[name](T)) == 1
-
-
-def test_an_average_runs_one_backward_pass_a_task_and_two_passes_one_more():
-    assert backward_passes(dbmtl.db_mtl(T)) == T
-    assert backward_passes(dbmtl.db_mtl(T, 0.0)) == T + 1
-    assert backward_passes(optax.chain(dbmtl.scale_by_log_loss(T), dbmtl.sum_tasks(T))) == 1
-
-
-def products_of(jaxpr):
-    return str(jaxpr).count("dot_general")
-
-
-@pytest.mark.parametrize("has_heads", [True, False])
-def test_a_loss_balancers_program_is_equal_weightings(has_heads):
-    """With heads as well, which are pulled back once."""
-    params = init()
-    batch = (jnp.ones((6, 4)), jnp.zeros(T))
-
-    def equal_weighting(p):
-        return jax.grad(lambda p: sum(losses_fn(p, *batch)))(p)
-
-    def step(p):
-        tx = dbmtl.uw(T, labels=("shared", list(range(T))))
-        p = (p["encoder"], p["heads"])
-        fun = dbmtl.encoder_value_and_task_grads(encode, [head(t) for t in range(T)], stream=True)
-        losses, grads = fun(p, *batch)
-        return tx.update(grads, tx.init(p), p, losses=losses)[0]
-
-    if not has_heads:
-
-        def equal_weighting(p):
-            return jax.grad(lambda e: sum(losses_fn({**p, "encoder": e}, *batch)))(p["encoder"])
-
-        def step(p):
-            tx = dbmtl.uw(T)
-            losses, grads = dbmtl.value_and_task_grads(
-                lambda e: losses_fn({**p, "encoder": e}, *batch), stream=True
-            )(p["encoder"])
-            return tx.update(grads, tx.init(p["encoder"]), losses=losses)[0]
-
-    expected = products_of(jax.make_jaxpr(equal_weighting)(params))
-    assert products_of(jax.make_jaxpr(step)(params)) == expected
-
-
-@pytest.mark.parametrize("mode", ["unroll", "loop"])
-@pytest.mark.parametrize("name", ["db_mtl, beta 0", "pcgrad", "mgda", "grad_norm", "uw"])
-def test_no_stacked_array_exists(name, mode):
-    """A weight of 7 by 11 of three tasks would be [3, 7, 11], or [3, 77]."""
-    tx = METHODS[name](T)
-
-    def step(stream, state, p):
-        losses, grads = dbmtl.value_and_task_grads(
-            lambda p: [jnp.sum(jnp.sin(p * t)) + 9 for t in range(1, 4)], stream=stream, mode=mode
-        )(p)
-        return tx.update(grads, state, p, losses=losses)
-
-    p = jnp.ones((7, 11))
-    texts = [
-        jax.jit(functools.partial(step, stream)).lower(tx.init(p), p).compile().as_text()
-        for stream in (True, False)
-    ]
-    found = [any(shape in text for shape in ("[3,7,11]", "[3,77]")) for text in texts]
-    assert found == [False, True]
-
-
-@pytest.mark.parametrize("mode", ["unroll", "loop"])
-def test_an_average_is_written_in_place(mode):
-    """Beside the donated average there is room for a row or two, not for T."""
-    num_tasks, size = 16, 64
-    tx = dbmtl.db_mtl(num_tasks)
-
-    def step(state, p, x):
-        def fun(p):
-            return jnp.mean(jnp.tanh(x @ p), 0)[:num_tasks] + 2
-
-        losses, grads = dbmtl.value_and_task_grads(fun, stream=True, mode=mode)(p)
-        return tx.update(grads, state, p, losses=losses)
-
-    p, x = jnp.ones((size, size)), jnp.ones((8, size))
-    compiled = jax.jit(step, donate_argnums=0).lower(tx.init(p), p, x).compile()
-    row = 4 * size * size
-    assert compiled.memory_analysis().temp_size_in_bytes < 4 * row
 
 
 def test_the_gramian_without_forward_mode():

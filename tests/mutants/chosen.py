@@ -224,6 +224,7 @@ ENGINE = (
     "tests/engine/test_isolation.py",
     "tests/engine/test_engine.py",
     "tests/engine/test_streaming.py",
+    "tests/engine/test_streaming_costs.py",
     "-k",
     f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
 )
