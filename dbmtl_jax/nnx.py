@@ -5,15 +5,18 @@ all other state (the statistics of batch normalisation, the counters of random n
 once a step.  The gradients go into `flax.nnx.Optimizer.update(model, grads, losses=losses)`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 
 from dbmtl_jax import engine
-from dbmtl_jax.core._types import Labels, PyTree
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._names import check_num_tasks, in_order
+from dbmtl_jax.core._types import Label, Labels, PyTree
 from dbmtl_jax.engine import PendingTaskGrads
+from dbmtl_jax.engine._encoder import Wrt
 from dbmtl_jax.engine._losses import with_aux
 from dbmtl_jax.engine._task_arguments import Axes
 from dbmtl_jax.engine._task_map import Schedule
@@ -159,9 +162,11 @@ def per_task_value_and_grads(
 
 def encoder_value_and_task_grads(
     encoder: Callable[..., PyTree],
-    heads: Sequence[Callable[..., PyTree]],
+    heads: Sequence[Callable[..., PyTree]] | Mapping[str, Callable[..., PyTree]],
     *,
     wrt: Any = nnx.Param,
+    rows: Wrt = "parameters",
+    labels: Labels = None,
     has_aux: bool = False,
     **schedule: Unpack[Schedule],
 ) -> Callable[..., tuple[PyTree, PyTree]]:
@@ -169,8 +174,11 @@ def encoder_value_and_task_grads(
 
     Args:
       encoder: `encoder(encoder_model, *args) -> z`; with `has_aux`, (z, aux).
-      heads: T functions `head(head_model, z, *args) -> loss`; with `has_aux`, (loss, aux).
+      heads: T functions `head(head_model, z, *args) -> loss`; with `has_aux`, (loss, aux).  With a
+        mapping of them by name, head_models, losses and auxiliary outputs are mappings, too.
       wrt: which variables of the models are parameters, a filter as for `nnx.Optimizer`.
+      rows: "representation" for what that function calls `wrt="representation"`: gradients ∂ℓ_t/∂z.
+      labels: which parameters are frozen, as for that function, for `nnx.state` of the models.
       has_aux: whether encoder and heads return auxiliary outputs, too.
       schedule: `chunk_size`, `mode` and `stream`, as for `encoder_value_and_task_grads`.
 
@@ -196,32 +204,48 @@ def encoder_value_and_task_grads(
       >>> grads[0]["kernel"].shape, grads[1][0]["kernel"].shape
       ((2, 3, 4), (4, 1))
     """
+    num_tasks = check_num_tasks(list(heads) if isinstance(heads, Mapping) else len(heads))
+    functions = in_order("heads", heads, num_tasks)
+
+    def by_name(values: list[Any]) -> PyTree:
+        names = num_tasks.names
+        return values if names is None else dict(zip(names, values, strict=True))
+
+    def named(label: Label) -> Label:
+        names = num_tasks.names
+        return label if names is None or isinstance(label, str) else names[label]
 
     def encoder_value_and_task_grads_fun(models, *args):
         encoder_model, head_models = models
-        parts = [_split(model, wrt) for model in (encoder_model, *head_models)]
-
-        if len(head_models) != len(heads):
+        of_heads = in_order("models[1]", head_models, num_tasks)
+        if len(of_heads) != num_tasks:
             raise ValueError(
-                f"models[1]: expected {len(heads)} models, one for each head, found "
-                f"{len(head_models)}"
+                f"models[1]: expected {num_tasks} models, one for each head, found {len(of_heads)}"
             )
-        states = [params for _, params, _ in parts]
-        whole = nnx.state(models, wrt)
+        parts = [_split(model, wrt) for model in (encoder_model, *of_heads)]
         first_of, *heads_of = [
             _of_params(function, graph, rest, wrt, has_aux)
-            for function, (graph, _, rest) in zip((encoder, *heads), parts, strict=True)
+            for function, (graph, _, rest) in zip((encoder, *functions), parts, strict=True)
         ]
+        first_params, *head_params = [params for _, params, _ in parts]
+        params = first_params, by_name(head_params)
+        whole = nnx.state((encoder_model, head_models), wrt)
+        given = None
+        if labels is not None:
+            found = jax.tree.leaves(_labels.resolve(labels, whole, num_tasks))
+            given = jax.tree.unflatten(jax.tree.structure(params), map(named, found))
         (losses, (first, others)), grads = engine.encoder_value_and_task_grads(
             first_of,
-            heads_of,
+            by_name(heads_of),
+            labels=given,
+            wrt=rows,
             has_aux=True,
             **schedule,
-        )((states[0], states[1:]), *args)
-        outputs = [first, *others]
-        for model, (_, moved) in zip((encoder_model, *head_models), outputs, strict=True):
+        )(params, *args)
+        outputs = [first, *in_order("aux", others, num_tasks)]
+        for model, (_, moved) in zip((encoder_model, *of_heads), outputs, strict=True):
             nnx.update(model, moved)
-        aux = first[0], [output[0] for output in others]
+        aux = first[0], by_name([output[0] for output in outputs[1:]])
         return ((losses, aux) if has_aux else losses), _like(whole, grads)
 
     return encoder_value_and_task_grads_fun

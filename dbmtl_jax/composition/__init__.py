@@ -1,7 +1,16 @@
-"""What stands around methods: chains that are checked, and accumulation over micro-batches."""
+"""What stands around methods: checked chains, micro-batches, weights that are kept for a while."""
 
 from dbmtl_jax.composition._chain import Chain, chain
 from dbmtl_jax.composition._multi_steps import MultiStepsState, multi_steps
+from dbmtl_jax.composition._refresh_weights import RefreshState, refresh_weights
 from dbmtl_jax.composition._without_task_args import without_task_args
 
-__all__ = ["Chain", "MultiStepsState", "chain", "multi_steps", "without_task_args"]
+__all__ = [
+    "Chain",
+    "MultiStepsState",
+    "RefreshState",
+    "chain",
+    "multi_steps",
+    "refresh_weights",
+    "without_task_args",
+]

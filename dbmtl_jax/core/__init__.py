@@ -16,6 +16,14 @@ A frozen parameter (integers allowed) is not differentiated.  Its gradient and i
 parameter has no task axis: it is the gradient of that task's loss.  Most methods leave it as it is
 or multiply it by a factor for that task; the table of methods in `docs/guide.md` says which.
 
+**Measured** parameters are those of which norms, inner products and averages are read, by every
+method that reads them.  `measured` is a prefix tree of the parameters, or a function that maps the
+parameters to one, whose leaves are bools (`labels_by_path` makes such a function, too); None: all
+shared parameters.  The update is a sum over all parameters, of the gradients of the step.  With
+`stream=True` a backward pass for each task then ends at the measured parameters, for example the
+last shared layer, and one pass goes all the way.  A gradient that is not finite elsewhere is found
+nevertheless.
+
 **Errors.**  Static mistakes raise ValueError or TypeError during tracing: a leaf that is not
 [T, *shape], a tree that differs from the parameters', missing losses, T < 1, an option out of
 range.  The message names the argument or the path of the leaf, what was found and what was
@@ -48,6 +56,9 @@ present
   of a task: not absent.
 skipped
   of a task: unusable, and not masked.
+read
+  of gradients: what a method looks at to weigh the tasks: all shared parameters, the measured ones,
+  or a representation.
 pending
   of task gradients: not computed yet, as the engine returns them with `stream=True`.
 memory

@@ -7,12 +7,22 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._parts import READS, Aggregator, Merged, Reads
+from dbmtl_jax.core._parts import READS, Aggregator, Merged, Reads, Weighed
 from dbmtl_jax.core._rows import StackedRows
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, PyTree, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Labels,
+    Mask,
+    Measured,
+    Memory,
+    PerTask,
+    PyTree,
+    TaskCount,
+)
+from dbmtl_jax.core._usable import sum_of_usable
 
 Weigh: TypeAlias = Callable[[Tasks, Memory], tuple[PerTask, Memory]]
 Merge: TypeAlias = Callable[[Tasks, Memory], tuple[PyTree, Memory]]
@@ -32,7 +42,9 @@ def gradient_balancer(
     reads: Reads | None = None,
     own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
     per_leaf: bool = False,
+    of_parameters: bool | None = None,
     labels: Labels = None,
+    measured: Measured = None,
     name: str | None = None,
 ) -> TaskTransformation:
     r"""Makes a method from a function that weighs the tasks' gradients.
@@ -61,7 +73,12 @@ def gradient_balancer(
         None: these stay as they are.  Not with `merge` or `per_leaf`, which have no weights.
       per_leaf: balance every parameter array by itself.  `init` and `weigh` then see one array at
         a time, and each array has a memory of its own.
+      of_parameters: whether the method refuses gradients of a representation
+        (`wrt="representation"`); None: with `merge` and `per_leaf` it does.  If it takes them,
+        `merge` sees gradients [T, *representation] and returns one [*representation].
       labels: which parameters are shared and which belong to one task; see `dbmtl_jax.core`.
+      measured: of which shared parameters norms, inner products and gradients are read; see
+        `dbmtl_jax.core`.  Not with `merge` or `per_leaf`.
       name: the method's name, for error messages; None: that of the function in which `weigh` or
         `merge` is defined.
 
@@ -93,6 +110,11 @@ def gradient_balancer(
     if own_weights is not None and (merge is not None or per_leaf):
         other = "per_leaf" if merge is None else "merge"
         raise TypeError(f"own_weights: expected None with {other}, which has no weights")
+    if measured is not None and (merge is not None or per_leaf):
+        other = "per_leaf" if merge is None else "merge"
+        raise TypeError(f"measured: expected None with {other}, which merges what it reads")
+    if of_parameters is None:
+        of_parameters = per_leaf or merge is not None
     if weigh is not None and merge is None:
         _checks.check_option("reads", reads, (None, *READS))
         aggregator = _weighted_sum(weigh, init, reads or "norms", own_weights)
@@ -107,7 +129,8 @@ def gradient_balancer(
         raise TypeError(f"weigh, merge: expected one of the two, found {found}")
     if per_leaf:
         aggregator = _for_each_leaf(aggregator, num_tasks)
-    return transformation(num_tasks, (), aggregator, labels, name)
+    aggregator = aggregator._replace(of_parameters=of_parameters)
+    return transformation(num_tasks, (), aggregator, labels, name, measured)
 
 
 def defining_name(function: Callable[..., object]) -> str:
@@ -132,16 +155,31 @@ def _weighted_sum(
 ) -> Aggregator:
     """Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
 
-    def update(tasks: Tasks, memory: Memory) -> Merged:
+    def weigh_tasks(tasks: Tasks, memory: Memory) -> Weighed:
         weights, memory = weighed(weigh, tasks, memory)
+        present = tasks.present
         if not strict():
-            tasks = tasks._replace(present=tasks.present & jnp.isfinite(weights))
-        updates = tasks.sum(weights)
-        weights = jnp.where(tasks.present, weights, 0)
-        own = None if own_weights is None else own_weights(weights, memory)
-        return Merged(updates, memory, weights, own, tasks.present)
+            present &= jnp.isfinite(weights)
+        own = None
+        if own_weights is not None:
+            own = own_weights(jnp.where(present, weights, 0), memory)
+        return Weighed(weights, memory, own, present)
 
-    return Aggregator(init, update, reads, weighs=True)
+    def update(tasks: Tasks, memory: Memory) -> Merged:
+        weights, memory, own, present = weigh_tasks(tasks, memory)
+        updates, present, checked = _sum(tasks._replace(present=present), weights)
+        weights = jnp.where(present, weights, 0)
+        return Merged(updates, memory, weights, own, present, checked)
+
+    return Aggregator(init, update, reads, weigh_tasks)
+
+
+def _sum(tasks: Tasks, weights: PerTask) -> tuple[PyTree, Mask, bool]:
+    """Σ_t w_t g_t, which tasks took part, and whether the sum was checked."""
+    summed = tasks.rows if tasks.summed is None else tasks.summed.rows
+    if summed is tasks.rows and summed.of_parameters:
+        return tasks.sum(weights), tasks.present, False
+    return *sum_of_usable(tasks, weights), True
 
 
 def weighed(weigh: Weigh, tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
@@ -178,8 +216,9 @@ def _merger(merge: Merge, init: Callable[[PyTree], Memory]) -> Aggregator:
         params = jax.tree.map(
             lambda row: jax.ShapeDtypeStruct(row.shape[1:], row.dtype), tasks.rows.shapes
         )
-        _checks.check_same_shapes("merge: updates", updates, "the shared parameters", params)
-        return Merged(updates, memory)
+        what = "the shared parameters" if tasks.rows.of_parameters else "the representation"
+        _checks.check_same_shapes("merge: updates", updates, what, params)
+        return Merged(tasks.rows.to_parameters(updates), memory)
 
     return Aggregator(init, update)
 

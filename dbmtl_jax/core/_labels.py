@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from dbmtl_jax.core._names import STATIC, is_int
-from dbmtl_jax.core._types import Labels, PyTree
+from dbmtl_jax.core._types import Labels, Measured, PyTree
 
 SHARED = "shared"
 FROZEN = "frozen"
@@ -30,6 +31,39 @@ def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
         lambda path, label: _index(f"labels{jax.tree_util.keystr(path)}", label, num_tasks),
         _spelt_out(labels, tree),
     )
+
+
+def measured(which: Measured, labels: PyTree, tree: PyTree) -> PyTree | None:
+    """Spells `measured` out: a tree of bools like `tree`, False for what is not shared.
+
+    Args:
+      which: None (all shared leaves), a prefix tree of `tree` with bools as leaves, or a callable
+        of `tree` that returns one.
+      labels: the tree of labels, one per leaf.
+      tree: the parameters, or gradients of the same tree.
+
+    Returns:
+      The tree, or None.
+
+    Raises:
+      ValueError: if `which` is not a prefix of `tree`, has a leaf that is no bool, or measures
+        no shared leaf.
+    """
+    if which is None:
+        return None
+
+    def is_measured(path: Any, here: Any, label: Any) -> bool:
+        if not isinstance(here, bool | np.bool_):
+            where = f"measured{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where}: expected True or False, found {here!r}")
+        return bool(here) and label == SHARED
+
+    found = jax.tree_util.tree_map_with_path(
+        is_measured, _spelt_out(which, tree, "measured"), labels
+    )
+    if jax.tree.leaves(tree) and not any(jax.tree.leaves(found)):
+        raise ValueError("measured: expected at least one shared parameter, found none")
+    return found
 
 
 def frozen(labels: Labels, tree: PyTree) -> PyTree:
@@ -64,7 +98,7 @@ def labels_by_path(rule: Callable[[str], Any]) -> Callable[[PyTree], PyTree]:
     return labels
 
 
-def _spelt_out(labels: Labels, tree: PyTree) -> PyTree:
+def _spelt_out(labels: Labels | Measured, tree: PyTree, name: str = "labels") -> PyTree:
     """A label for every leaf, as given."""
     # `optax.tree.map_params` calls init with a node without leaves to find the copies of params.
     if not jax.tree.leaves(tree):
@@ -82,7 +116,7 @@ def _spelt_out(labels: Labels, tree: PyTree) -> PyTree:
             found = _by_keys(labels, tree)
             if found is not None:
                 return found
-        raise ValueError(f"labels: expected a prefix of the tree of params: {error}") from error
+        raise ValueError(f"{name}: expected a prefix of the tree of params: {error}") from error
 
 
 def _is_function(labels: Labels) -> bool:

@@ -35,6 +35,17 @@ class Merged(NamedTuple):
     weights: PerTask | None = None  # w in Σ_t w_t g_t; None if the update is no such sum
     own_weights: PerTask | None = None  # factors of own parameters' gradients; None: 1
     present: Mask | None = None  # the tasks that took part, if it left some out
+    checked: bool = False  # whether it made sure that the updates are finite
+    norms: PerTask | None = None  # those that the weights come from, if not the tasks'
+
+
+class Weighed(NamedTuple):
+    """What an aggregator whose update is a weighted sum says before it sums."""
+
+    weights: PerTask
+    memory: Memory
+    own_weights: PerTask | None  # as in `Merged`
+    present: Mask  # the tasks that take part
 
 
 class Aggregator(NamedTuple):
@@ -47,4 +58,6 @@ class Aggregator(NamedTuple):
     init: Callable[[PyTree], Memory]
     update: Callable[[Tasks, Memory], Merged]
     reads: Reads = "rows"
-    weighs: bool = False  # whether the update is a weighted sum
+    # What the update is a weighted sum with; None if it is none.
+    weigh: Callable[[Tasks, Memory], Weighed] | None = None
+    of_parameters: bool = False  # whether it refuses gradients of a representation

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._task_linalg import (
@@ -39,17 +40,32 @@ class TaskGrads(Protocol):
     def stacked(self) -> PyTree:
         """The tree with arrays [T, *shape] as its shared leaves."""
 
+    @property
+    def readings(self) -> PerTask | None:
+        """Factors of the rows where they are read, but not where they are summed; None: 1."""
+
+    def read_as(self, factors: PerTask) -> "TaskGrads":
+        """The same gradients with other `readings`."""
+
     def in_tree(self, structure: jax.tree_util.PyTreeDef) -> "TaskGrads":
         """The same gradients in another tree with as many leaves."""
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """T gradients with regard to the shared parameters, one row for each task, without scales."""
+    """T gradients, one row for each task, without scales.
+
+    They are gradients with regard to the shared parameters, or to a representation, of which
+    `sum` makes those of the parameters.
+    """
 
     @property
     def shapes(self) -> PyTree:
         """The tree of leaves [T, *shape], arrays or `jax.ShapeDtypeStruct`."""
+
+    @property
+    def of_parameters(self) -> bool:
+        """Whether rows and their sum are gradients of the same thing, the parameters."""
 
     @property
     def are_computed(self) -> bool:
@@ -71,7 +87,16 @@ class Rows(Protocol):
         """The inner products of the rows."""
 
     def sum(self, weights: PerTask, present: Mask) -> PyTree:
-        """Σ_t w_t row_t over the present tasks."""
+        """Σ_t w_t row_t over the present tasks, as a gradient of the shared parameters."""
+
+    def to_parameters(self, merged: PyTree) -> PyTree:
+        """A gradient like one row as a gradient of the shared parameters."""
+
+    def measured(self, which: PyTree) -> "Rows":
+        """The rows with those leaves alone for which the tree `which` says True."""
+
+    def usable(self) -> Mask:
+        """Which rows are finite, as gradients of the shared parameters."""
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
@@ -150,6 +175,11 @@ def scaled_own_leaf(task: Label, leaf: Array, own_scales: PerTask) -> Array:
     return (own_scales[task] * leaf).astype(leaf.dtype)
 
 
+def measured_leaves(which: PyTree, tree: PyTree) -> PyTree:
+    """The tree with `optax.MaskedNode` in the place of leaves that are not measured."""
+    return jax.tree.map(lambda here, leaf: leaf if here else optax.MaskedNode(), which, tree)
+
+
 class StackedRows(NamedTuple):
     """Rows that are arrays."""
 
@@ -162,6 +192,10 @@ class StackedRows(NamedTuple):
 
     @property
     def are_computed(self) -> bool:
+        return True
+
+    @property
+    def of_parameters(self) -> bool:
         return True
 
     def computed(self) -> "StackedRows":
@@ -181,6 +215,15 @@ class StackedRows(NamedTuple):
 
     def sum(self, weights: PerTask, present: Mask) -> PyTree:
         return jax.tree.map(lambda leaf: weighted_sum(weights, present, leaf), self.stacked)
+
+    def to_parameters(self, merged: PyTree) -> PyTree:
+        return merged
+
+    def measured(self, which: PyTree) -> "StackedRows":
+        return self._replace(stacked=measured_leaves(which, self.stacked))
+
+    def usable(self) -> Mask:
+        return jnp.isfinite(self.squared_norms())
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend

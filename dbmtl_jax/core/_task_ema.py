@@ -1,7 +1,7 @@
 """The moving average of every task's gradient (DB-MTL, Eq. 1)."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,9 @@ from dbmtl_jax.core._types import (
     TaskCount,
 )
 
+Average = Literal["gradients", "norms"]
+"""What is averaged."""
+
 
 class TaskEmaState(NamedTuple):
     """The moving average of every task's gradient."""
@@ -31,6 +34,7 @@ class TaskEmaState(NamedTuple):
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
     ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None if β is 0
     decay_product: PerTask | None  # Π β_k over the steps of each task; None without debias
+    norms: PerTask | None  # the average of ‖g_t‖, where it takes the place of ĝ; None if β is 0
 
 
 def task_ema(
@@ -48,6 +52,9 @@ def task_ema(
     (Eq. 1 of the paper).  Unlike `optax.ema` it is not debiased by default.  The average of an
     absent task (masked, or with a loss or a gradient that is not finite) stays exactly what it
     was.  The gradients of a task's own parameters pass through unchanged.
+
+    Gradients of a representation (`wrt="representation"`) belong to their batch and have no
+    average.  In their place the norms ‖g_t‖ are averaged, which methods behind this one then read.
 
     Args:
       num_tasks: T, or the names of the tasks.
@@ -71,39 +78,67 @@ def task_ema(
       [[3.5]
        [1. ]]
     """
+    return averaging(num_tasks, beta, debias=debias, ema_dtype=ema_dtype, labels=labels)
+
+
+def averaging(
+    num_tasks: TaskCount,
+    beta: ScalarOrSchedule,
+    *,
+    debias: bool = False,
+    ema_dtype: DTypeLike | None = None,
+    average: Average = "gradients",
+    labels: Labels = None,
+) -> TaskTransformation:
+    """`task_ema`, of gradients or of their norms alone."""
     num_tasks = _checks.check_num_tasks(num_tasks)
     if not callable(beta):
         _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
+    _checks.check_option("average", average, get_args(Average))
     keeps_average = isinstance(beta, jax.Array) or callable(beta) or beta != 0
+    of_gradients = average == "gradients"
 
     def init(shared: PyTree) -> TaskEmaState:
+        ema = keeps_average and of_gradients
         return TaskEmaState(
             count=jnp.zeros((), jnp.int32),
-            ema=stacked_zeros(num_tasks, shared, ema_dtype) if keeps_average else None,
+            ema=stacked_zeros(num_tasks, shared, ema_dtype) if ema else None,
             decay_product=task_vector(num_tasks, 1, shared) if debias else None,
+            norms=task_vector(num_tasks, 0, shared) if keeps_average else None,
         )
 
     def update(tasks: Tasks, state: TaskEmaState) -> tuple[Tasks, TaskEmaState]:
         count = optax.safe_increment(state.count)
         if not keeps_average:
             return tasks, state._replace(count=count)
-        # An unstacked gradient would be broadcast into the average.
-        _checks.check_same_shapes("updates", tasks.rows.shapes, "the state's average", state.ema)
         beta_k = _below_one(beta(count) if callable(beta) else beta)
 
         # g + β(ĝ - g), in this form, is bit for bit the reference implementation's average.
         def move(gradient: Array, ema: Array) -> Array:
             return gradient + beta_k * (ema - gradient)
 
-        averages, tasks = tasks.averaged(state.ema, move)
+        averages, norms = state.ema, state.norms
+        if of_gradients and tasks.rows.of_parameters:
+            # An unstacked gradient would be broadcast into the average.
+            _checks.check_same_shapes("updates", tasks.rows.shapes, "the state's average", averages)
+            averages, tasks = tasks.averaged(averages, move)
+        elif norms is not None:
+            moved = move(tasks.norms, norms).astype(norms.dtype)
+            norms = jnp.where(tasks.present, moved, norms)
+            tasks = tasks.with_norms(norms)
         product = state.decay_product
         if product is not None:
             decayed = (product * beta_k).astype(product.dtype)
             product = jnp.where(tasks.present, decayed, product)
             tasks = tasks._replace(scales=tasks.scales / jnp.where(product < 1, 1 - product, 1))
-        return tasks, TaskEmaState(count, averages, product)
+        return tasks, TaskEmaState(count, averages, product, norms)
 
-    part = Part(init, update, averages=keeps_average)
+    part = Part(
+        init,
+        update,
+        reads="sum" if of_gradients else "norms",
+        averages=keeps_average and of_gradients,
+    )
     return transformation(num_tasks, (part,), None, labels, "task_ema")
 
 

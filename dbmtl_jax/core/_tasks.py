@@ -16,6 +16,13 @@ from dbmtl_jax.core._task_linalg import per_task
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 
 
+class Summed(NamedTuple):
+    """The rows that are summed, where other rows only say with which weights."""
+
+    rows: Rows
+    scales: PerTask
+
+
 class Tasks(NamedTuple):
     """T tasks in one step: the gradient of task t is `scales[t]` times row t of `rows`.
 
@@ -23,7 +30,7 @@ class Tasks(NamedTuple):
     `extra_args`; the other fields are for the library.
     """
 
-    rows: Rows
+    rows: Rows  # read, and summed
     squares: PerTask | None  # ‖row t‖²; None if not computed yet
     products: Float[Array, "T T"] | None  # the rows' inner products; None if not computed yet
     scales: PerTask
@@ -33,6 +40,7 @@ class Tasks(NamedTuple):
     given_losses: PerTask | None  # as passed to `update`, float32 at least
     extra_args: Mapping[str, Any]  # the other keywords of `update`
     method: str  # the method's name, for error messages
+    summed: Summed | None = None  # what is summed in the place of `rows`, which are then only read
 
     @property
     def num_tasks(self) -> int:
@@ -88,12 +96,27 @@ class Tasks(NamedTuple):
 
     def scaled(self, weights: PerTask) -> "Tasks":
         """The tasks with all gradients of task t, own parameters included, times `weights[t]`."""
-        return self._replace(scales=self.scales * weights, own_scales=self.own_scales * weights)
+        return self.rescaled(weights)._replace(own_scales=self.own_scales * weights)
+
+    def rescaled(self, factors: PerTask) -> "Tasks":
+        """The tasks with the shared parameters' gradients of task t times `factors[t]`."""
+        summed = self.summed
+        if summed is not None:
+            summed = summed._replace(scales=summed.scales * factors)
+        return self._replace(scales=self.scales * factors, summed=summed)
 
     def sum(self, weights: PerTask) -> PyTree:
         """Σ_t w_t g_t over the present tasks: the tree of updates [*shape]."""
-        combined = jnp.where(self.present, self.scales * weights, 0)
-        return self.rows.sum(combined, self.present)
+        rows, scales = self.summed or Summed(self.rows, self.scales)
+        return rows.sum(jnp.where(self.present, scales * weights, 0), self.present)
+
+    def with_norms(self, norms: PerTask) -> "Tasks":
+        """The tasks with gradients that are read as if these were their norms, but summed as is."""
+        lengths = self._lengths
+        scales = jnp.where(lengths > 0, norms / jnp.where(lengths > 0, lengths, 1), 1)
+        signs = jnp.where(self.scales < 0, -1, 1)
+        summed = self.summed or Summed(self.rows, self.scales)
+        return self._replace(scales=signs * scales, summed=summed)
 
     def averaged(self, averages: PyTree, blend: Blend) -> tuple[PyTree, "Tasks"]:
         """Moves the averages of the present tasks towards their gradients.

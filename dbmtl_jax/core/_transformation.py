@@ -18,11 +18,21 @@ import optax
 
 from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
-from dbmtl_jax.core._rows import gathered, scaled_own_leaf, template_of
+from dbmtl_jax.core._rows import gathered, measured_leaves, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
-from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Label, Labels, Mask, Memory, PerTask, PyTree
+from dbmtl_jax.core._tasks import Summed, Tasks
+from dbmtl_jax.core._types import (
+    Array,
+    Int,
+    Label,
+    Labels,
+    Mask,
+    Measured,
+    Memory,
+    PerTask,
+    PyTree,
+)
 from dbmtl_jax.core._usable import cause_of, poisoned, tasks_of, without_a_bad_sum
 
 
@@ -47,6 +57,7 @@ class TaskTransformation(optax.GradientTransformationExtraArgs):
     parts: tuple[Part, ...]
     aggregator: Aggregator | None  # None: [T, *shape] → [T, *shape], else [T, *shape] → [*shape]
     labels: Labels
+    measured: Measured
     name: str  # for error messages
 
     def __new__(cls, init, update, **fields):
@@ -61,6 +72,7 @@ def transformation(
     aggregator: Aggregator | None,
     labels: Labels,
     name: str,
+    measured: Measured = None,
 ) -> TaskTransformation:
     """Parts, and an aggregator if there is one, as an optax transformation.
 
@@ -71,9 +83,9 @@ def transformation(
     """
     if aggregator is None:
         (part,) = parts
-        init, update = _scaling(num_tasks, part, labels, name)
+        init, update = _scaling(num_tasks, part, labels, measured, name)
     else:
-        init, update = _merging(num_tasks, parts, aggregator, labels, name)
+        init, update = _merging(num_tasks, parts, aggregator, labels, measured, name)
     return TaskTransformation(
         init,
         update,
@@ -81,27 +93,36 @@ def transformation(
         parts=tuple(parts),
         aggregator=aggregator,
         labels=labels,
+        measured=measured,
         name=name,
     )
 
 
 def fused(
-    *transformations: TaskTransformation, labels: Labels = None, name: str
+    *transformations: TaskTransformation,
+    labels: Labels = None,
+    measured: Measured = None,
+    name: str,
 ) -> TaskTransformation:
     """A chain of transformations as one, which reads the gradients once for all of them."""
     *_, last = transformations
     parts = [part for tx in transformations for part in tx.parts]
-    return transformation(last.num_tasks, parts, last.aggregator, labels, name)
+    return transformation(last.num_tasks, parts, last.aggregator, labels, name, measured)
 
 
 def _merging(
-    num_tasks: int, parts: Sequence[Part], aggregator: Aggregator, labels: Labels, name: str
+    num_tasks: int,
+    parts: Sequence[Part],
+    aggregator: Aggregator,
+    labels: Labels,
+    measured: Measured,
+    name: str,
 ) -> tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, Memory]]]:
     """`init` and `update` of a method, [T, *shape] → [*shape]."""
-    reads = _reads(parts, aggregator)
+    reads = reads_of(parts, aggregator)
 
     def init(params: PyTree) -> MultiTaskState:
-        shared = _labels.shared(_labels.resolve(labels, params, num_tasks), params)
+        shared = _read_leaves(labels, measured, params, num_tasks)
         return MultiTaskState(
             # An array for each field: one buffer cannot be donated twice.
             skipped=jnp.zeros((num_tasks,), jnp.int32),
@@ -110,7 +131,7 @@ def _merging(
             streak=jnp.zeros((num_tasks,), jnp.int32),
             cause=jnp.zeros((num_tasks,), jnp.int32),
             norms=task_vector(num_tasks, 0, shared),
-            weights=task_vector(num_tasks, 0, shared) if aggregator.weighs else None,
+            weights=task_vector(num_tasks, 0, shared) if aggregator.weigh else None,
             parts=tuple(part.init(shared) for part in parts),
             aggregator=aggregator.init(shared),
         )
@@ -119,7 +140,13 @@ def _merging(
         updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
-        tasks = tasks_of(updates, step, num_tasks, reads, extra_args, name)
+        which = _labels.measured(measured, step.labels, template)
+        tasks = tasks_of(updates, step, num_tasks, reads, extra_args, name, which)
+        if aggregator.of_parameters and not tasks.rows.of_parameters:
+            raise TypeError(
+                f"updates: {name} needs gradients of the parameters, found those of a "
+                'representation (wrt="representation")'
+            )
         part_states = []
         for part, part_state in zip(parts, state.parts, strict=True):
             tasks, part_state = part.update(tasks, part_state)
@@ -127,7 +154,7 @@ def _merging(
         merged = aggregator.update(tasks, state.aggregator)
         if merged.present is not None:
             tasks = tasks._replace(present=merged.present)
-        shared, present = without_a_bad_sum(merged.updates, tasks)
+        shared, present = without_a_bad_sum(merged, tasks)
         if strict():
             shared = poisoned(shared, tasks, step)
         own_scales = tasks.own_scales
@@ -149,7 +176,7 @@ def _merging(
             # A masked step neither goes on with a streak nor ends it.
             streak=jnp.where(present, 0, counted(state.streak, skipped)),
             cause=jnp.where(skipped, cause_of(step, tasks, merged.weights), state.cause),
-            norms=_seen_norms(tasks, present).astype(state.norms.dtype),
+            norms=_seen_norms(merged.norms, tasks, present).astype(state.norms.dtype),
             weights=_recorded(merged.weights, present, state.weights),
             parts=tuple(
                 part.settle(part_state, present)
@@ -163,29 +190,43 @@ def _merging(
 
 
 def _scaling(
-    num_tasks: int, part: Part, labels: Labels, name: str
+    num_tasks: int, part: Part, labels: Labels, measured: Measured, name: str
 ) -> tuple[Callable[..., PyTree], Callable[..., tuple[PyTree, Memory]]]:
     """`init` and `update` of a single part, [T, *shape] → [T, *shape]."""
 
     def init(params: PyTree) -> Memory:
-        return part.init(_labels.shared(_labels.resolve(labels, params, num_tasks), params))
+        return part.init(_read_leaves(labels, measured, params, num_tasks))
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
         updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)
-        tasks = tasks_of(updates, step, num_tasks, part.reads, extra_args, name)
+        which = _labels.measured(measured, step.labels, template)
+        tasks = tasks_of(updates, step, num_tasks, part.reads, extra_args, name, which)
         tasks, state = part.update(tasks, state)
         absent = step.mask & ~tasks.present
+        summed = tasks.summed or Summed(tasks.rows, tasks.scales)
         scales, own_scales = (
-            jnp.where(absent, jnp.nan, scales) for scales in (tasks.scales, tasks.own_scales)
+            jnp.where(absent, jnp.nan, scales) for scales in (summed.scales, tasks.own_scales)
         )
-        return tasks.rows.task_grads(step.labels, template, scales, own_scales), state
+        grads = summed.rows.task_grads(step.labels, template, scales, own_scales)
+        if tasks.summed is not None and not summed.rows.of_parameters:
+            # These are read with other norms than they are summed with.
+            grads = grads.read_as(tasks.scales / jnp.where(summed.scales != 0, summed.scales, 1))
+        return grads, state
 
     return init, update
 
 
-def _reads(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
+def _read_leaves(labels: Labels, measured: Measured, params: PyTree, num_tasks: int) -> PyTree:
+    """The shared parameters of which gradients are read."""
+    resolved = _labels.resolve(labels, params, num_tasks)
+    which = _labels.measured(measured, resolved, params)
+    shared = _labels.shared(resolved, params)
+    return shared if which is None else measured_leaves(which, shared)
+
+
+def reads_of(parts: Sequence[Part], aggregator: Aggregator) -> Reads:
     """What has to be known of the rows when the first part sees them."""
     needed: list[Reads] = []
     for part in parts:
@@ -203,11 +244,11 @@ def counted(counts: Int[Array, " T"], here: Mask) -> Int[Array, " T"]:
     return jnp.where(here, optax.safe_increment(counts), counts)
 
 
-def _seen_norms(tasks: Tasks, present: Mask) -> PerTask:
+def _seen_norms(norms: PerTask | None, tasks: Tasks, present: Mask) -> PerTask:
     """The norms to record; -1 if they were not computed."""
-    if tasks.squares is None:
-        return jnp.where(present, -1.0, 0.0)
-    return jnp.where(present, tasks.norms, 0)
+    if norms is None:
+        norms = jnp.full(present.shape, -1.0) if tasks.squares is None else tasks.norms
+    return jnp.where(present, norms, 0)
 
 
 def _recorded(weights: PerTask | None, present: Mask, old: Array | None) -> PerTask | None:

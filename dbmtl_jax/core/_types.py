@@ -45,6 +45,9 @@ Label: TypeAlias = str | int
 Labels: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
 """Which parameters are shared and which belong to one task; see `dbmtl_jax.core`."""
 
+Measured: TypeAlias = PyTree | Callable[[PyTree], PyTree] | None
+"""Of which shared parameters norms and inner products are read; see `dbmtl_jax.core`."""
+
 Memory: TypeAlias = Any
 """What a method keeps between steps: a tree of arrays, `()` if it keeps nothing."""
 
@@ -73,6 +76,7 @@ __all__ = [
     "Label",
     "Labels",
     "Mask",
+    "Measured",
     "Memory",
     "PerTask",
     "PyTree",

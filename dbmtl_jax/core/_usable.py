@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._parts import Reads
-from dbmtl_jax.core._rows import TaskGrads, rows_of, template_of
+from dbmtl_jax.core._parts import Merged, Reads
+from dbmtl_jax.core._rows import Rows, TaskGrads, rows_of, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import squared_norm
-from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._types import Array, Int, Mask, PerTask, PyTree
+from dbmtl_jax.core._tasks import Summed, Tasks
+from dbmtl_jax.core._types import Array, Float, Int, Mask, PerTask, PyTree
 
 CAUSES = ("none", "loss", "gradient", "weight", "refused")
 """Why a task was skipped: what was not finite, or "refused" for a loss that cannot be weighed."""
@@ -25,6 +25,7 @@ def tasks_of(
     reads: Reads,
     extra_args: Mapping[str, Any],
     method: str,
+    measured: PyTree | None = None,
 ) -> Tasks:
     """The tasks of a step, without those that are masked or not finite.
 
@@ -32,16 +33,15 @@ def tasks_of(
     A gradient whose squared norm overflows (‖g_t‖ > 1.8e19 in float32) therefore counts as not
     finite.  Pending gradients that the method does not read are checked by their cotangents.
     """
-    rows = rows_of(updates, step.labels, num_tasks)
-    checked = rows.squared_sources()
-    if reads == "rows":
-        rows = rows.computed()
-    products = rows.gramian() if reads == "gramian" else None
-    squares = None
-    if products is not None:
-        squares = jnp.diagonal(products)
-    elif reads != "sum" or rows.are_computed:
-        squares = rows.squared_norms()
+    whole = rows_of(updates, step.labels, num_tasks)
+    checked = whole.squared_sources()
+    ones = jnp.ones((num_tasks,), checked.dtype)
+    rows, summed = whole, None
+    if measured is not None:
+        rows, summed = _measured(whole, measured, method), Summed(whole, ones)
+        if whole.are_computed:
+            checked += whole.squared_norms()
+    rows, squares, products = _read(rows, reads)
     if squares is not None:
         checked = squares + checked
     present = step.mask
@@ -52,30 +52,87 @@ def tasks_of(
         for task, leaf in _labels.own_leaves(step.labels, template_of(updates)):
             finite = jnp.isfinite(squared_norm([leaf]))
             present = present.at[task].set(present[task] & finite)
-    ones = jnp.ones((num_tasks,), checked.dtype)
+    scales = ones
+    readings = updates.readings if isinstance(updates, TaskGrads) else None
+    if readings is not None:
+        scales, summed = readings.astype(ones.dtype), Summed(whole, ones)
+        present &= jnp.isfinite(readings)
     return Tasks(
         rows,
         squares,
         products,
-        scales=ones,
+        scales=scales,
         own_scales=ones,
         present=present,
         refused=jnp.zeros((num_tasks,), bool),
         given_losses=step.losses,
         extra_args=extra_args,
         method=method,
+        summed=summed,
     )
 
 
-def without_a_bad_sum(updates: PyTree, tasks: Tasks) -> tuple[PyTree, Mask]:
+def _measured(rows: Rows, which: PyTree, method: str) -> Rows:
+    """The measured leaves of the rows."""
+    if not rows.of_parameters:
+        raise TypeError(
+            f"measured: {method} measures parameters, found gradients of a representation "
+            '(wrt="representation"), which has none; use one of the two'
+        )
+    return rows.measured(which)
+
+
+def _read(rows: Rows, reads: Reads) -> tuple[Rows, PerTask | None, Float[Array, "T T"] | None]:
+    """Rows, their squared norms and their inner products, as far as they are read or known."""
+    if reads == "rows":
+        rows = rows.computed()
+    products = rows.gramian() if reads == "gramian" else None
+    if products is not None:
+        return rows, jnp.diagonal(products), products
+    if reads != "sum" or rows.are_computed:
+        return rows, rows.squared_norms(), None
+    return rows, None, None
+
+
+def reading(tasks: Tasks, reads: Reads) -> Tasks:
+    """The tasks with more that is read of their rows, and without those that are not finite."""
+    rows, squares, products = _read(tasks.rows, reads)
+    present = tasks.present
+    if squares is not None and not strict():
+        present &= jnp.isfinite(squares)
+    return tasks._replace(rows=rows, squares=squares, products=products, present=present)
+
+
+def sum_of_usable(tasks: Tasks, weights: PerTask) -> tuple[PyTree, Mask]:
+    """Σ_t w_t g_t, and which tasks took part, where what was read does not tell that it is finite.
+
+    Only a sum that is not finite makes it necessary to compute all rows, to find whose fault it is.
+    """
+    updates = tasks.sum(weights)
+    if strict():
+        return updates, tasks.present
+
+    def without_bad_rows() -> tuple[PyTree, Mask]:
+        rows = tasks.rows if tasks.summed is None else tasks.summed.rows
+        present = tasks.present & rows.usable()
+        found = tasks._replace(present=present).sum(weights)
+        finite = jnp.isfinite(squared_norm(jax.tree.leaves(found)))
+        return jax.tree.map(lambda x: jnp.where(finite, x, 0), found), present & finite
+
+    finite = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
+    return jax.lax.cond(finite, lambda: (updates, tasks.present), without_bad_rows)
+
+
+def without_a_bad_sum(merged: Merged, tasks: Tasks) -> tuple[PyTree, Mask]:
     """The updates, and which tasks took part.
 
     If no single row was computed and the sum is not finite, any task may be the cause: then no task
     is present, and the update is zero.  Pulled back, even a zero cotangent may become NaN.
     """
-    if strict():
+    updates = merged.updates
+    if strict() or merged.checked:
         return updates, tasks.present
-    if tasks.squares is None:
+    if tasks.squares is None or not tasks.rows.of_parameters:
         usable = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
     elif not tasks.rows.are_computed:
         usable = jnp.any(tasks.present)

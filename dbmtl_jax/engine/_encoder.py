@@ -1,13 +1,15 @@
 """Task gradients of a shared encoder with one head for each task."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core import _labels
-from dbmtl_jax.core._names import check_num_tasks, in_order
-from dbmtl_jax.core._types import PyTree
+from dbmtl_jax.core import _checks, _labels
+from dbmtl_jax.core._frozen import Moving
+from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
+from dbmtl_jax.core._types import Label, Labels, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, like_losses, scalar_loss, with_aux
@@ -15,11 +17,16 @@ from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_map import Mode, check_options, choose
 
+Wrt = Literal["parameters", "representation"]
+"""With regard to what the shared part is differentiated."""
+
 
 def encoder_value_and_task_grads(
     encoder: Callable[..., PyTree],
     heads: Sequence[Callable[..., PyTree]] | Mapping[str, Callable[..., PyTree]],
     *,
+    labels: Labels = None,
+    wrt: Wrt = "parameters",
     has_aux: bool = False,
     chunk_size: int | None = None,
     mode: Mode = "auto",
@@ -39,6 +46,13 @@ def encoder_value_and_task_grads(
       heads: T functions `head(head_params, z, *args) -> loss`, a scalar; with `has_aux`, they
         return (loss, aux).  With a mapping of them by name, head_params, losses and auxiliary
         outputs are mappings, too, and the labels are `("shared", {name: name, ...})`.
+      labels: which parameters are frozen: a tree of labels of `(encoder_params, head_params)` (see
+        `dbmtl_jax.core`) that has "shared" or "frozen" in the encoder, and in head t its task or
+        "frozen"; None: none is frozen.
+      wrt: "representation" for the gradients ∂ℓ_t/∂z in the place of those of the encoder's
+        parameters.  They are pending: methods weigh the tasks by ∂ℓ_t/∂z (as MGDA-UB does), and the
+        update is one pullback of the weighted sum, so that a step costs about one backward pass.
+        `mode`, `chunk_size` and `stream` then do not matter.
       has_aux: whether the encoder and every head return auxiliary outputs, too.
       chunk_size, mode, stream: how the pullbacks through the encoder run, as in
         `value_and_task_grads`.
@@ -51,8 +65,8 @@ def encoder_value_and_task_grads(
       `("shared", tuple(range(T)))`, with a list in place of the tuple if head_params is a list.
 
     Raises:
-      ValueError: for a bad option, a number of heads other than that of head_params, or a loss
-        that is not a scalar.
+      ValueError: for a bad option, a number of heads other than that of head_params, a label that
+        is none of these, or a loss that is not a scalar.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
@@ -64,6 +78,7 @@ def encoder_value_and_task_grads(
       [ 2. 36.] [ 1. 36.] 2.0 24.0
     """
     check_options(mode, chunk_size, stream)
+    _checks.check_option("wrt", wrt, get_args(Wrt))
     if len(heads) < 1:
         raise ValueError("heads: expected at least one function, found none")
     named = isinstance(heads, Mapping)
@@ -71,55 +86,48 @@ def encoder_value_and_task_grads(
     functions = in_order("heads", heads, num_tasks) if named else list(heads)
     # What an error calls task t.
     keys: Sequence[str | int] = num_tasks.names or range(num_tasks)
+    pending = stream or wrt == "representation"
 
     def encoder_value_and_task_grads_fun(params, *args):
-        encoder_params, head_params = params
-        of_heads = in_order("params[1]", head_params, num_tasks)
-        if len(of_heads) != num_tasks:
-            raise ValueError(
-                f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
-            )
-
-        check_differentiable(params)
+        split = _Split(params, num_tasks, labels)
+        check_differentiable(split.moving)
 
         def encode(p):
-            return with_aux(encoder, has_aux)(p, *args)
+            return with_aux(encoder, has_aux)(split.encoder.whole(p), *args)
 
-        def losses_of(both):
-            z, _ = encode(both[0])
-            each = zip(keys, functions, in_order("params[1]", both[1], num_tasks), strict=True)
-            return [
-                scalar_loss(head, f"heads[{key!r}]", has_aux)(own, z, *args)[0]
-                for key, head, own in each
-            ]
+        def head_of(task):
+            checked = scalar_loss(functions[task], f"heads[{keys[task]!r}]", has_aux)
+            return lambda p, z: checked(split.heads[task].whole(p), z, *args)
 
-        axes = axes_of_losses(losses_of, params)
-        check_stream(axes, stream)
-        encoder_params, head_params = varying_over(axes, params)
-        of_heads = in_order("params[1]", head_params, num_tasks)
+        tasks = range(num_tasks)
 
-        representation, push, encoder_aux = jax.linearize(encode, encoder_params, has_aux=True)
+        def losses_of(moving):
+            z, _ = encode(moving[0])
+            return [head_of(task)(moving[1][task], z)[0] for task in tasks]
+
+        axes = axes_of_losses(losses_of, split.moving)
+        check_stream(axes, pending)
+        shared, own_params = varying_over(axes, split.moving)
+        z, push, encoder_aux = jax.linearize(encode, shared, has_aux=True)
         losses, head_aux, head_grads, cotangents = [], [], [], []
-        for key, head, own in zip(keys, functions, of_heads, strict=True):
-            head_fun = jax.value_and_grad(
-                scalar_loss(head, f"heads[{key!r}]", has_aux), argnums=(0, 1), has_aux=True
-            )
-            (loss, aux), (head_grad, cotangent) = head_fun(own, representation, *args)
+        for task in tasks:
+            of_head = jax.value_and_grad(head_of(task), argnums=(0, 1), has_aux=True)
+            (loss, aux), (head_grad, cotangent) = of_head(own_params[task], z)
             losses.append(loss)
             head_aux.append(aux)
             head_grads.append(head_grad)
             cotangents.append(jax.tree.leaves(cotangent))
 
-        structure = jax.tree.structure(encoder_params)
-        linear = jax.make_jaxpr(push)(encoder_params)
-        pullback = jax.linear_transpose(push, encoder_params)
+        structure = jax.tree.structure(shared)
+        linear = jax.make_jaxpr(push)(shared)
+        pullback = jax.linear_transpose(push, shared)
 
-        def pull(ct):
-            whole = jax.tree.unflatten(jax.tree.structure(representation), ct)
+        def pull(cotangent):
+            whole = jax.tree.unflatten(jax.tree.structure(z), cotangent)
             return jax.tree.leaves(pullback(whole)[0])
 
         chosen = choose(
-            mode, chunk_size, num_tasks, lambda name: contains(linear.jaxpr, name), stream=stream
+            mode, chunk_size, num_tasks, lambda name: contains(linear.jaxpr, name), stream=pending
         )
         jacobian = Jacobian(
             num_tasks,
@@ -128,27 +136,74 @@ def encoder_value_and_task_grads(
             lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
             chosen[0] == "unroll",
             cotangents,
-            list(map(jnp.asarray, jax.tree.leaves(encoder_params))),
+            list(map(jnp.asarray, jax.tree.leaves(shared))),
         )
-        # The heads keep the container they came in, so that grads and params are one tree.
-        same_container = jax.tree.structure(head_params, is_leaf=lambda x: x is not head_params)
-        own = jax.tree.unflatten(same_container, head_grads)
-        shared = _labels.resolve(None, encoder_params, num_tasks)
-        if stream:
-            labels = (
-                shared,
-                jax.tree.unflatten(
-                    same_container,
-                    [jax.tree.map(lambda _, t=t: t, grad) for t, grad in enumerate(head_grads)],
-                ),
-            )
-            rows = row_structs(shared, encoder_params, num_tasks)
-            template = (jax.tree.unflatten(structure, rows), own)
-            grads: PyTree = PendingTaskGrads(labels, template, jacobian)
-        else:
-            grads = (jax.tree.unflatten(structure, jacobian.stacked(chosen)), own)
+        every = _labels.resolve(None, shared, num_tasks)
+        rows = row_structs(every, shared, num_tasks) if pending else jacobian.stacked(chosen)
+        grads = split.joined(jax.tree.unflatten(structure, rows), head_grads)
+        if pending:
+            of_z = wrt == "representation"
+            grads = PendingTaskGrads(split.labels, grads, jacobian, of_representation=of_z)
         values = like_losses(losses, num_tasks)
         head_auxes = dict(zip(keys, head_aux, strict=True)) if named else head_aux
         return ((values, (encoder_aux, head_auxes)) if has_aux else values), grads
 
     return encoder_value_and_task_grads_fun
+
+
+class _Split:
+    """The parameters of an encoder and of T heads, without those that are frozen.
+
+    Args:
+      params: `(encoder_params, head_params)`.
+      num_tasks: T.
+      labels: as for `encoder_value_and_task_grads`.
+
+    Raises:
+      ValueError: for another number of heads, and for labels that do not go with them.
+    """
+
+    def __init__(self, params: PyTree, num_tasks: NumTasks, labels: Labels) -> None:
+        encoder, heads = params
+        of_heads = in_order("params[1]", heads, num_tasks)
+        if len(of_heads) != num_tasks:
+            raise ValueError(
+                f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
+            )
+        # The heads keep the container they came in, so that grads and params are one tree.
+        self._container = jax.tree.structure(heads, is_leaf=lambda x: x is not heads)
+        roles = [_labels.SHARED, *range(num_tasks)]
+        usual = [
+            jax.tree.map(lambda _, role=role: role, tree)
+            for role, tree in zip(roles, (encoder, *of_heads), strict=True)
+        ]
+        self.labels = self._tree(usual[0], usual[1:])
+        if labels is not None:
+            given = _labels.resolve(labels, (encoder, heads), num_tasks)
+            jax.tree_util.tree_map_with_path(_check_label, given, self.labels)
+            self.labels = given
+        self.encoder = Moving(self.labels[0], encoder)
+        of_head_labels = _children(self.labels[1])
+        self.heads = [Moving(*pair) for pair in zip(of_head_labels, of_heads, strict=True)]
+        self.moving = self.encoder.params, [head.params for head in self.heads]
+
+    def joined(self, encoder: PyTree, heads: Sequence[PyTree]) -> PyTree:
+        """Gradients of all parameters, given those of the ones that are not frozen."""
+        whole = [head.with_zeros(grad) for head, grad in zip(self.heads, heads, strict=True)]
+        return self._tree(self.encoder.with_zeros(encoder), whole)
+
+    def _tree(self, encoder: PyTree, heads: Sequence[PyTree]) -> PyTree:
+        return encoder, jax.tree.unflatten(self._container, heads)
+
+
+def _children(node: PyTree) -> list[PyTree]:
+    return jax.tree.leaves(node, is_leaf=lambda x: x is not node)
+
+
+def _check_label(path: tuple[Any, ...], found: Label, usual: Label) -> None:
+    """Raises ValueError for a label other than the usual one and "frozen"."""
+    if found not in (usual, _labels.FROZEN):
+        raise ValueError(
+            f"labels{jax.tree_util.keystr(path)}: expected {usual!r} or {_labels.FROZEN!r}, "
+            f"found {found!r}"
+        )

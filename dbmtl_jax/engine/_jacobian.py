@@ -34,6 +34,7 @@ class Jacobian:
     leaves: Sequence[Array]  # the shared leaves themselves
     push_all: Callable[[Sequence[Array]], Sequence[Array]] | None = None  # `push` up to the losses
     scales: PerTask | None = None  # row t times scales[t]
+    can_push: bool = True  # whether rows may be pushed forward
 
     @property
     def rows(self) -> list[list[Array]]:
@@ -89,6 +90,23 @@ class Jacobian:
             products = jnp.where(c != 0, c * tangent[None], 0)
             values += over_devices(jnp.sum(products.real, axis=tuple(range(1, c.ndim))))
         return values
+
+    def restricted(self, which: Sequence[bool]) -> "Jacobian":
+        """The rows' entries for some of the leaves; nothing else is computed of them."""
+
+        def kept(leaves: Sequence[Array]) -> list[Array]:
+            return [leaf for leaf, here in zip(leaves, which, strict=True) if here]
+
+        return dataclasses.replace(
+            self,
+            pull=lambda cotangents: kept(self.pull(cotangents)),
+            leaves=kept(self.leaves),
+            can_push=False,
+        )
+
+    def in_a_loop(self) -> "Jacobian":
+        """The same rows, computed by the smallest program."""
+        return dataclasses.replace(self, unroll=False)
 
     def scaled(self, scales: PerTask) -> "Jacobian":
         """Row t times a scale."""

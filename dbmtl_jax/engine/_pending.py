@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
-from dbmtl_jax.core._rows import PendingLeaf, TaskGrads, scaled_own_leaf
+from dbmtl_jax.core._rows import PendingLeaf, Rows, StackedRows, TaskGrads, scaled_own_leaf
 from dbmtl_jax.core._types import PerTask, PyTree
 from dbmtl_jax.engine._half_precision import without_overflow
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._pending_rows import PendingRows
+from dbmtl_jax.engine._representation import RepresentationRows
 
 _REFUSAL = (
     "these task gradients are pending (stream=True): only a transformation of dbmtl_jax can take "
@@ -30,10 +31,20 @@ class PendingTaskGrads(TaskGrads):
     made.  `stacked()` computes the tree.
     """
 
-    def __init__(self, labels: PyTree, template: PyTree, jacobian: Jacobian) -> None:
+    def __init__(
+        self,
+        labels: PyTree,
+        template: PyTree,
+        jacobian: Jacobian,
+        *,
+        of_representation: bool = False,
+        readings: PerTask | None = None,
+    ) -> None:
         self._labels = labels
         self._template = template
         self._jacobian = without_overflow(jacobian)
+        self._of_representation = of_representation
+        self._readings = readings
 
     @property
     def template(self) -> PyTree:
@@ -43,10 +54,23 @@ class PendingTaskGrads(TaskGrads):
         """
         return self._template
 
-    def rows(self) -> PendingRows:
-        """The gradients with regard to the shared leaves, each of which is computed on demand."""
-        shapes = _labels.shared(self._labels, self._template)
-        return PendingRows(self._jacobian, shapes, self._scaled)
+    def rows(self) -> Rows:
+        """The gradients with regard to the shared leaves, each of which is computed on demand.
+
+        With `wrt="representation"` those with regard to the representation.
+        """
+        whole = self._rows_of_parameters()
+        if not self._of_representation:
+            return whole
+        cotangents = StackedRows(self._jacobian.cotangents, self._jacobian.num_tasks)
+        return RepresentationRows(cotangents, whole)
+
+    @property
+    def readings(self) -> PerTask | None:
+        return self._readings
+
+    def read_as(self, factors: PerTask) -> "PendingTaskGrads":
+        return self._with(readings=factors)
 
     def stacked(self) -> PyTree:
         """Computes all gradients and returns their tree, with shared leaves [T, *shape].
@@ -59,7 +83,7 @@ class PendingTaskGrads(TaskGrads):
           [[1. 1.]
            [2. 4.]]
         """
-        rows = iter(jax.tree.leaves(self.rows().tree()))
+        rows = iter(jax.tree.leaves(self._rows_of_parameters().tree()))
         return jax.tree.map(
             lambda label, leaf: next(rows) if label == _labels.SHARED else leaf,
             self._labels,
@@ -72,7 +96,7 @@ class PendingTaskGrads(TaskGrads):
             jax.tree.unflatten(structure, jax.tree.leaves(tree))
             for tree in (self._labels, self._template)
         )
-        return PendingTaskGrads(labels, template, self._jacobian)
+        return self._with(labels=labels, template=template)
 
     def leaves(self) -> list[PendingLeaf]:
         """What stands for each leaf in a tree that wrappers may take apart."""
@@ -87,7 +111,21 @@ class PendingTaskGrads(TaskGrads):
             self._labels,
             self._template,
         )
-        return PendingTaskGrads(self._labels, template, self._jacobian.scaled(scales))
+        return self._with(template=template, jacobian=self._jacobian.scaled(scales), readings=None)
+
+    def _rows_of_parameters(self) -> PendingRows:
+        shapes = _labels.shared(self._labels, self._template)
+        return PendingRows(self._jacobian, shapes, self._scaled)
+
+    def _with(self, **changes: Any) -> "PendingTaskGrads":
+        fields = {
+            "labels": self._labels,
+            "template": self._template,
+            "jacobian": self._jacobian,
+            "of_representation": self._of_representation,
+            "readings": self._readings,
+        }
+        return PendingTaskGrads(**(fields | changes))
 
     def __repr__(self) -> str:
         return f"PendingTaskGrads({jax.tree.map(jnp.shape, self._template)})"

@@ -1,12 +1,13 @@
 """The rows of pending gradients, computed one after the other."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from dbmtl_jax.core._rows import Blend, StackedRows, TaskGrads
+from dbmtl_jax.core._rows import Blend, StackedRows, TaskGrads, measured_leaves
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
@@ -28,6 +29,10 @@ class PendingRows(NamedTuple):
     scaled: Callable[
         [PerTask, PerTask], TaskGrads
     ]  # (scales, own scales) -> task grads, still pending
+
+    @property
+    def of_parameters(self) -> bool:
+        return True
 
     @property
     def are_computed(self) -> bool:
@@ -69,7 +74,27 @@ class PendingRows(NamedTuple):
         return (matrix + matrix.T) / 2
 
     def sum(self, weights: PerTask, present: Mask) -> PyTree:
-        return self._unflatten(self.jacobian.pull(self.jacobian.weighted(weights, present)))
+        return self.pulled(self.jacobian.weighted(weights, present))
+
+    def to_parameters(self, merged: PyTree) -> PyTree:
+        return merged
+
+    def pulled(self, cotangents: Sequence[Array]) -> PyTree:
+        """A cotangent as a gradient of the parameters."""
+        return self._unflatten(self.jacobian.pull(cotangents))
+
+    def measured(self, which: PyTree) -> "PendingRows":
+        shapes = measured_leaves(which, self.shapes)
+        here = [
+            here
+            for here, leaf in zip(jax.tree.leaves(which), _all_leaves(self.shapes), strict=True)
+            if not isinstance(leaf, optax.MaskedNode)
+        ]
+        return self._replace(jacobian=self.jacobian.restricted(here), shapes=shapes)
+
+    def usable(self) -> Mask:
+        in_a_loop = self._replace(jacobian=self.jacobian.in_a_loop())
+        return jnp.isfinite(in_a_loop.squared_norms())
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
@@ -138,10 +163,17 @@ class PendingRows(NamedTuple):
     def _can_push(self) -> bool:
         """Whether forward mode exists (not behind `jax.custom_vjp`), and is precise enough."""
         structs = jax.tree.leaves(self.shapes)
+        if not self.jacobian.can_push:
+            return False
         if any(accumulation_dtype(struct) != struct.dtype for struct in structs):
             return False
         row = [jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for struct in structs]
         return not contains(jax.make_jaxpr(self.jacobian.along)(row).jaxpr, "custom_lin")
+
+
+def _all_leaves(tree: PyTree) -> list[Any]:
+    """The leaves, also those that are masked."""
+    return jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, optax.MaskedNode))
 
 
 def _wide(array: Array) -> Array:

@@ -9,13 +9,13 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
+from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
 
 Scale = Literal["min", "median", "rmse"]
 
 
 def aligned_mtl(
-    num_tasks: TaskCount, *, scale: Scale = "min", labels: Labels = None
+    num_tasks: TaskCount, *, scale: Scale = "min", labels: Labels = None, measured: Measured = None
 ) -> TaskTransformation:
     r"""Aligned Multi-Task Learning: sums the nearest gradients that have condition number one.
 
@@ -32,7 +32,7 @@ def aligned_mtl(
       num_tasks: T, or the names of the tasks.
       scale: σ, of the singular values: "min" (as in the formula), "median", or "rmse", their root
         mean square.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Senushkin et al., Independent component alignment for multi-task learning, CVPR 2023.
 
@@ -50,7 +50,9 @@ def aligned_mtl(
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return aligned_mtl_weights(tasks.gramian, scale=scale), memory
 
-    return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="aligned_mtl")
+    return gradient_balancer(
+        num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="aligned_mtl"
+    )
 
 
 def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale = "min") -> PerTask:

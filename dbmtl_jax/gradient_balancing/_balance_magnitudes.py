@@ -10,7 +10,17 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Mask, Memory, PerTask, Scalar, TaskCount
+from dbmtl_jax.core._types import (
+    Array,
+    Float,
+    Labels,
+    Mask,
+    Measured,
+    Memory,
+    PerTask,
+    Scalar,
+    TaskCount,
+)
 
 Scale = Literal["max", "min", "mean", "median"]
 
@@ -22,6 +32,7 @@ def balance_magnitudes(
     eps: Scalar = 1e-8,
     preference: Preference = None,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Sums the tasks' gradients after giving them all the same norm.
 
@@ -38,7 +49,7 @@ def balance_magnitudes(
       preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
         name: task t's gradient gets the norm α u_t, with u scaled to the sum T.  Equal ones are the
         same as None.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: DB-MTL, Eq. 2 and Section 4.4.
 
@@ -61,7 +72,9 @@ def balance_magnitudes(
         weights = alpha(norms, tasks.present) / lengths
         return weights if wanted is None else wanted.astype(norms.dtype) * weights, memory
 
-    return gradient_balancer(num_tasks, weigh, labels=labels, name="balance_magnitudes")
+    return gradient_balancer(
+        num_tasks, weigh, labels=labels, measured=measured, name="balance_magnitudes"
+    )
 
 
 def _magnitude(scale: Scale | Scalar) -> Callable[[PerTask, Mask], Scalar]:

@@ -11,7 +11,7 @@ from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._simplex import mean_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, Scalar, TaskCount
+from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, Scalar, TaskCount
 
 Rescale = Literal["none", "paper", "sum", 0, 1, 2]
 
@@ -22,6 +22,7 @@ def cagrad(
     c: Scalar = 0.5,
     rescale: Rescale = "paper",
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Conflict-Averse Gradient descent.
 
@@ -39,7 +40,7 @@ def cagrad(
       c: how far d may be from the mean gradient; with 0, d is the mean gradient.
       rescale: what d is divided by: 1 with "none", 1 + c² with "paper", 1 + c with "sum".  The
         numbers 0, 1 and 2 stand for these three, in this order.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Liu et al., Conflict-averse gradient descent for multi-task learning, NeurIPS 2021.
 
@@ -57,7 +58,9 @@ def cagrad(
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return cagrad_weights(tasks.gramian, c=c, rescale=rescale), memory
 
-    return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="cagrad")
+    return gradient_balancer(
+        num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="cagrad"
+    )
 
 
 def cagrad_weights(

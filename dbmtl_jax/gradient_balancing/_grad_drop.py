@@ -21,8 +21,8 @@ def grad_drop(
 
     for each entry by itself.  With U drawn from U(0, 1), the positive :math:`g_t` are kept where
     P > U and the negative ones where P < U; the others are multiplied by `leak`.  The update is the
-    sum over tasks.  Chen et al. apply this to the gradients of a representation; here it is applied
-    to those of the parameters.
+    sum over tasks.  Chen et al. apply this to the gradients of a representation, as this method
+    does with `wrt="representation"`; otherwise it is applied to those of the parameters.
 
     Args:
       num_tasks: T, or the names of the tasks.
@@ -62,6 +62,7 @@ def grad_drop(
         num_tasks,
         merge=merge,
         init=lambda shared: RandomState.from_seed(seed),
+        of_parameters=False,
         labels=labels,
         name="grad_drop",
     )

@@ -18,6 +18,7 @@ from dbmtl_jax.core._types import (
     Float,
     Int,
     Labels,
+    Measured,
     PerTask,
     PyTree,
     Scalar,
@@ -42,6 +43,7 @@ def grad_norm(
     weight_optimizer: optax.GradientTransformation | None = None,
     scale_own: bool = True,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Gradient Normalization.
 
@@ -60,7 +62,7 @@ def grad_norm(
       weight_optimizer: the optimizer of θ, which starts at 1; None: `optax.adam(1e-4)`.
       scale_own: whether the gradients of a task's own parameters are multiplied by w_t, as in
         Section 2.2 of the DB-MTL paper, or left as they are.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Chen et al., GradNorm: Gradient normalization for adaptive loss balancing in deep
     multitask networks, ICML 2018.
@@ -128,5 +130,6 @@ def grad_norm(
         init=init,
         own_weights=(lambda weights, memory: weights) if scale_own else None,
         labels=labels,
+        measured=measured,
         name="grad_norm",
     )

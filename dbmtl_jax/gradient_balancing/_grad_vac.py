@@ -17,6 +17,7 @@ from dbmtl_jax.core._types import (
     Float,
     Int,
     Labels,
+    Measured,
     PerTask,
     PyTree,
     Scalar,
@@ -40,6 +41,7 @@ def grad_vac(
     per_leaf: bool = False,
     seed: Seed = 0,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Gradient Vaccine.
 
@@ -60,7 +62,7 @@ def grad_vac(
       per_leaf: whether to do this for every parameter array by itself, instead of for all shared
         parameters together.
       seed: the seed of the random orders, an int or a key; the key is part of the state.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Wang et al., Gradient vaccine, ICLR 2021.
 
@@ -92,6 +94,7 @@ def grad_vac(
         reads="gramian",
         per_leaf=per_leaf,
         labels=labels,
+        measured=measured,
         name="grad_vac",
     )
 

@@ -6,10 +6,12 @@ from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
+from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
 
 
-def imtl_g(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation:
+def imtl_g(
+    num_tasks: TaskCount, *, labels: Labels = None, measured: Measured = None
+) -> TaskTransformation:
     r"""Impartial Multi-Task Learning at the gradient level.
 
     .. math:: g = \sum_t \alpha_t g_t, \quad \sum_t \alpha_t = 1, \qquad
@@ -20,7 +22,7 @@ def imtl_g(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation
 
     Args:
       num_tasks: T, or the names of the tasks.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.
 
@@ -37,7 +39,9 @@ def imtl_g(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return imtl_g_weights(tasks.gramian), memory
 
-    return gradient_balancer(num_tasks, weigh, reads="gramian", labels=labels, name="imtl_g")
+    return gradient_balancer(
+        num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="imtl_g"
+    )
 
 
 def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:

@@ -10,7 +10,7 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._min_norm import min_norm_weights
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Labels, Memory, PerTask, TaskCount
+from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 
@@ -21,6 +21,7 @@ def mgda(
     normalization: Normalization = "none",
     scale_own: bool = True,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Multiple-Gradient Descent Algorithm.
 
@@ -36,7 +37,7 @@ def mgda(
         "loss", ℓ_t ‖g_t‖ with "loss+".  The update is the combination of the divided gradients.
       scale_own: whether the gradients of a task's own parameters are multiplied by w_t, as in
         Section 2.2 of the DB-MTL paper, or left as they are.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Désidéri, Multiple-gradient descent algorithm, C. R. Math. 2012; Sener and Koltun,
     Multi-task learning as multi-objective optimization, NeurIPS 2018.
@@ -70,6 +71,7 @@ def mgda(
         reads="gramian",
         own_weights=(lambda weights, memory: weights) if scale_own else None,
         labels=labels,
+        measured=measured,
         name="mgda",
     )
 

@@ -112,7 +112,7 @@ def moco(
 
     # y - β (y - g) is the moving average of `task_ema` with 1 - β for β.
     averages = task_ema(num_tasks, lambda count: 1 - _at(beta, beta_power, count))
-    method = gradient_balancer(num_tasks, weigh, init=init, reads="gramian")
+    method = gradient_balancer(num_tasks, weigh, init=init, reads="gramian", of_parameters=True)
     parts = (_scale_by_loss_over_norm(num_tasks), averages) if normalize else (averages,)
     return fused(*parts, method, labels=labels, name="moco")
 
@@ -126,8 +126,7 @@ def _scale_by_loss_over_norm(num_tasks: int) -> TaskTransformation:
     """Scales each row to the norm ℓ_t; the gradients of own parameters stay as they are."""
 
     def update(tasks: Tasks, state: Memory) -> tuple[Tasks, Memory]:
-        scales = tasks.scales * tasks.losses / (tasks.norms + 1e-8)
-        return tasks._replace(scales=scales), state
+        return tasks.rescaled(tasks.losses / (tasks.norms + 1e-8)), state
 
     part = Part(lambda shared: (), update, reads="norms")
     return transformation(num_tasks, (part,), None, None, "moco")

@@ -19,6 +19,7 @@ from dbmtl_jax.core._types import (
     Int,
     Labels,
     Mask,
+    Measured,
     PerTask,
     PyTree,
     Scalar,
@@ -43,6 +44,7 @@ def nash_mtl(
     max_norm: Scalar | None = 1.0,
     scale_own: bool = True,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Nash bargaining over the update direction.
 
@@ -63,7 +65,7 @@ def nash_mtl(
         no clipping.
       scale_own: whether the gradients of a task's own parameters are multiplied by α_t (before
         clipping), as in Section 2.2 of the DB-MTL paper, or left as they are.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     An absent task keeps its α.  `optax.tree.get(state, "alpha")` is α before clipping, and
     `optax.tree.get(state, "weights")` after it.
@@ -114,6 +116,7 @@ def nash_mtl(
         reads="gramian",
         own_weights=(lambda weights, memory: memory.alpha) if scale_own else None,
         labels=labels,
+        measured=measured,
         name="nash_mtl",
     )
 

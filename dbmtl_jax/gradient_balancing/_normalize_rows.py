@@ -8,10 +8,19 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._parts import Part
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, transformation
-from dbmtl_jax.core._types import Labels, Memory, PerTask, Scalar, TaskCount
+from dbmtl_jax.core._types import (
+    Labels,
+    Measured,
+    Memory,
+    PerTask,
+    Scalar,
+    TaskCount,
+)
 
 
-def normalize_rows(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransformation:
+def normalize_rows(
+    num_tasks: TaskCount, *, labels: Labels = None, measured: Measured = None
+) -> TaskTransformation:
     r"""Gives every task's gradient the norm 1.
 
     .. math:: g_t \leftarrow g_t / \|g_t\|
@@ -21,7 +30,7 @@ def normalize_rows(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransf
 
     Args:
       num_tasks: T, or the names of the tasks.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into stacked gradients, to be chained in
@@ -35,11 +44,15 @@ def normalize_rows(num_tasks: TaskCount, *, labels: Labels = None) -> TaskTransf
       [[0.6 0.8]
        [0.  1. ]]
     """
-    return _rescaling(num_tasks, lambda norms: 1 / norms, labels, "normalize_rows")
+    return _rescaling(num_tasks, lambda norms: 1 / norms, labels, measured, "normalize_rows")
 
 
 def clip_rows(
-    num_tasks: TaskCount, max_norm: Scalar, *, labels: Labels = None
+    num_tasks: TaskCount,
+    max_norm: Scalar,
+    *,
+    labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Shortens every task's gradient to a largest norm.
 
@@ -51,7 +64,7 @@ def clip_rows(
     Args:
       num_tasks: T, or the names of the tasks.
       max_norm: c >= 0.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Returns:
       A transformation of stacked gradients [T, *shape] into stacked gradients, to be chained in
@@ -69,13 +82,19 @@ def clip_rows(
        [ 0. 10.]]
     """
     _checks.check_range("max_norm", max_norm, 0.0)
-    return _rescaling(
-        num_tasks, lambda norms: jnp.minimum(1, max_norm / norms), labels, "clip_rows"
-    )
+
+    def factor(norms: PerTask) -> PerTask:
+        return jnp.minimum(1, max_norm / norms)
+
+    return _rescaling(num_tasks, factor, labels, measured, "clip_rows")
 
 
 def _rescaling(
-    num_tasks: TaskCount, factor: Callable[[PerTask], PerTask], labels: Labels, name: str
+    num_tasks: TaskCount,
+    factor: Callable[[PerTask], PerTask],
+    labels: Labels,
+    measured: Measured,
+    name: str,
 ) -> TaskTransformation:
     """Multiplies the gradients of the shared parameters by a function of their norms."""
     num_tasks = _checks.check_num_tasks(num_tasks)
@@ -83,7 +102,7 @@ def _rescaling(
     def update(tasks: Tasks, state: Memory) -> tuple[Tasks, Memory]:
         norms = tasks.norms
         factors = jnp.where(norms > 0, factor(jnp.where(norms > 0, norms, 1)), 1)
-        return tasks._replace(scales=tasks.scales * factors), state
+        return tasks.rescaled(factors), state
 
     part = Part(lambda shared: (), update, reads="norms")
-    return transformation(num_tasks, (part,), None, labels, name)
+    return transformation(num_tasks, (part,), None, labels, name, measured)

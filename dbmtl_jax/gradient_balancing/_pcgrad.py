@@ -8,11 +8,13 @@ from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
-from dbmtl_jax.core._types import Array, Float, Int, Labels, PerTask, Seed, TaskCount
+from dbmtl_jax.core._types import Array, Float, Int, Labels, Measured, PerTask, Seed, TaskCount
 from dbmtl_jax.gradient_balancing._pairwise import combine, random_orders
 
 
-def pcgrad(num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None) -> TaskTransformation:
+def pcgrad(
+    num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None, measured: Measured = None
+) -> TaskTransformation:
     r"""Projecting Conflicting Gradients.
 
     For each task i, :math:`v_i = g_i` meets the other tasks j in a random order.  Where
@@ -26,7 +28,7 @@ def pcgrad(num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None) -> Ta
     Args:
       num_tasks: T, or the names of the tasks.
       seed: the seed of the random orders, an int or a key; the key is part of the state.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.
 
     Source: Yu et al., Gradient surgery for multi-task learning, NeurIPS 2020.
 
@@ -50,6 +52,7 @@ def pcgrad(num_tasks: TaskCount, *, seed: Seed = 0, labels: Labels = None) -> Ta
         init=lambda shared: RandomState.from_seed(seed),
         reads="gramian",
         labels=labels,
+        measured=measured,
         name="pcgrad",
     )
 

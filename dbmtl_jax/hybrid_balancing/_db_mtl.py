@@ -1,9 +1,9 @@
 """DB-MTL, the paper's method: log-losses, averaged gradients, and a common gradient norm."""
 
 from dbmtl_jax.core._preference import Preference
-from dbmtl_jax.core._task_ema import inverse_power_schedule, task_ema
+from dbmtl_jax.core._task_ema import Average, averaging, inverse_power_schedule
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import DTypeLike, Labels, Scalar, ScalarOrSchedule, TaskCount
+from dbmtl_jax.core._types import DTypeLike, Labels, Measured, Scalar, ScalarOrSchedule, TaskCount
 from dbmtl_jax.gradient_balancing import balance_magnitudes
 from dbmtl_jax.gradient_balancing._balance_magnitudes import Scale
 from dbmtl_jax.loss_balancing import scale_by_log_loss
@@ -20,8 +20,10 @@ def db_mtl(
     log_losses: bool = True,
     debias: bool = False,
     ema_dtype: DTypeLike | None = None,
+    average: Average = "gradients",
     preference: Preference = None,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Dual-Balancing Multi-Task Learning.
 
@@ -44,12 +46,17 @@ def db_mtl(
       log_losses: whether to take the logarithm; False if your loss function already does.
       debias: divide the average by 1 - Π β_k, which the paper does not.
       ema_dtype: dtype of the average; None: the parameter's, float32 at least.
+      average: "gradients" for ĝ as in the formula, or "norms": then ‖ĝ_t‖ is an average of norms,
+        there is no [T, *shape] state, and the sum is of the gradients g_t of the step.
       preference: a user's priorities, [T] positive numbers or by name; see `balance_magnitudes`.
         The tasks' own parameters do not depend on it.
-      labels: see `dbmtl_jax.core`.
+      labels, measured: see `dbmtl_jax.core`.  With `measured`, ĝ is the average of the measured
+        parameters' gradients, and the sum is of the gradients g_t of the step.
 
-    `update` needs the raw `losses` [T] unless `log_losses=False`.  An absent task (masked or
-    unusable) keeps its average and is left out of the sum and of α.
+    With gradients of a representation (`wrt="representation"`) norms are averaged, and
+    average="norms" only saves the memory for ĝ.  `update` needs the raw `losses` [T] unless
+    `log_losses=False`.  An absent task (masked or unusable) keeps its average and is left out of
+    the sum and of α.
 
     Source: Lin et al., Dual-balancing for multi-task learning, arXiv:2308.12029.
 
@@ -63,6 +70,6 @@ def db_mtl(
       [-5. -5.]
     """
     log = (scale_by_log_loss(num_tasks, eps=eps),) if log_losses else ()
-    average = task_ema(num_tasks, beta, debias=debias, ema_dtype=ema_dtype)
+    ema = averaging(num_tasks, beta, debias=debias, ema_dtype=ema_dtype, average=average)
     balance = balance_magnitudes(num_tasks, scale=scale, eps=eps, preference=preference)
-    return fused(*log, average, balance, labels=labels, name="db_mtl")
+    return fused(*log, ema, balance, labels=labels, measured=measured, name="db_mtl")

@@ -3,7 +3,7 @@
 import optax
 
 from dbmtl_jax.core._transformation import TaskTransformation, fused
-from dbmtl_jax.core._types import Labels, TaskCount
+from dbmtl_jax.core._types import Labels, Measured, TaskCount
 from dbmtl_jax.gradient_balancing import imtl_g
 from dbmtl_jax.loss_balancing import scale_by_imtl_l
 
@@ -13,6 +13,7 @@ def imtl(
     *,
     weight_optimizer: optax.GradientTransformation | None = None,
     labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Impartial Multi-Task Learning, the hybrid: `imtl_g` of the gradients scaled by `imtl_l`.
 
@@ -23,7 +24,7 @@ def imtl(
     with s learnt along with the model, starting at 0.  A task's own parameters get their gradient
     times :math:`e^{s_t}`.
 
-    The arguments are those of `imtl_l`.
+    The arguments are those of `imtl_l`; for `labels` and `measured` see `dbmtl_jax.core`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.
 
@@ -36,4 +37,4 @@ def imtl(
       [1. 1.]
     """
     losses = scale_by_imtl_l(num_tasks, weight_optimizer=weight_optimizer)
-    return fused(losses, imtl_g(num_tasks), labels=labels, name="imtl")
+    return fused(losses, imtl_g(num_tasks), labels=labels, measured=measured, name="imtl")

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from dbmtl_jax.testing import _clauses
+from dbmtl_jax.testing._pending import given_pending
 from dbmtl_jax.testing._properties import Factory
-from dbmtl_jax.testing._streaming_clause import check_streaming
+from dbmtl_jax.testing._streaming_clause import check_representation, check_streaming
 from dbmtl_jax.testing._subject import Subject, subject_of
 
 _CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
@@ -20,6 +21,7 @@ _CHECKS: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "bad tasks": _clauses.check_bad_tasks,
         "no task left": _clauses.check_no_task_left,
         "streaming": check_streaming,
+        "representation": check_representation,
         "own parameters": _clauses.check_own_parameters,
     }
 )
@@ -35,6 +37,7 @@ def assert_contract(
     num_tasks: int = 3,
     *,
     clauses: Sequence[str] | None = None,
+    stream: bool = False,
     rtol: float = 1e-5,
     atol: float = 1e-6,
 ) -> None:
@@ -45,13 +48,16 @@ def assert_contract(
     checkpoint.  Updates keep their dtype, and unknown keywords are ignored.  What the rows of
     masked tasks contain does not matter.  If the transformation merges the tasks' gradients, a bad
     task is treated as if masked and is counted, the update is zero when no task is left, pending
-    gradients give the same as stacked ones, and own parameters of an absent task do not move.
+    gradients give the same as stacked ones, gradients of a representation are weighed like those of
+    parameters or refused, and own parameters of an absent task do not move.
 
     Args:
       factory: `num_tasks -> transformation`.  Own parameters are checked if it has an argument
         `labels`.
       num_tasks: T.
       clauses: names from `CONTRACT`; None: all.
+      stream: whether it takes pending gradients alone, as `refresh_weights` makes methods that do;
+        all gradients that it is given are then pending.
       rtol: the relative tolerance of comparisons in which the order of additions may differ.
       atol: the absolute tolerance of these.
 
@@ -72,6 +78,8 @@ def assert_contract(
       ...
       AssertionError: masks: What stands in the rows of masked tasks, NaN included, ...
     """
+    if stream:
+        factory = given_pending(factory)
     subject = subject_of(factory, num_tasks, rtol, atol)
     for name in CONTRACT if clauses is None else clauses:
         if name not in CONTRACT:

@@ -1,7 +1,7 @@
-"""The clause about gradients that stream, which needs losses to differentiate."""
+"""The clauses about gradients that are pending, which need losses to differentiate."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import chex
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core._types import Array, PyTree
-from dbmtl_jax.engine import value_and_task_grads
+from dbmtl_jax.engine import encoder_value_and_task_grads, value_and_task_grads
 from dbmtl_jax.testing._subject import Subject, batch
 
 
@@ -74,6 +74,49 @@ def check_streaming(subject: Subject) -> None:
                 chex.assert_trees_all_equal(
                     found, jax.tree.map(jnp.zeros_like, params), custom_message=case
                 )
+
+
+def check_representation(subject: Subject) -> None:
+    """Gradients of a representation are weighed like those of parameters, or are refused."""
+    num_tasks, tx = subject.num_tasks, subject.tx
+    if not subject.aggregates:
+        return
+    keys = jax.random.split(jax.random.key(1), 3)
+    encoder = {"w": jax.random.normal(keys[0], (2, 8))}
+    x, targets = jax.random.normal(keys[1], (4, 2)), jax.random.normal(keys[2], (num_tasks, 8))
+    params = (encoder, (None,) * num_tasks)
+
+    def encode(params: PyTree, factors: Array) -> Array:
+        return jnp.tanh(x @ params["w"])
+
+    def head_of(task: int) -> Callable[..., Array]:
+        target = targets[task]
+        return lambda _, z, factors: factors[task] * 3.0**task * jnp.mean((z - target[None]) ** 2)
+
+    fun = encoder_value_and_task_grads(
+        encode, [head_of(task) for task in range(num_tasks)], wrt="representation"
+    )
+
+    @jax.jit
+    def step(factors: Array, state: Any, mask: Array) -> tuple[PyTree, Any]:
+        losses, grads = fun(params, factors)
+        return tx.update(grads, state, params, losses=losses, task_mask=mask)
+
+    ones, state = jnp.ones(num_tasks), tx.init(params)
+    everyone, last = ones.astype(bool), jnp.arange(num_tasks) == num_tasks - 1
+    try:
+        updates, moved = step(ones, state, everyone)
+    except TypeError as error:
+        if "representation" not in str(error):
+            raise
+        return
+    chex.assert_tree_all_finite((updates, moved))
+    chex.assert_trees_all_equal_shapes_and_dtypes(moved, state)
+    for case, absent in (("one task", last), ("every task", everyone)):
+        expected, _ = step(ones, state, ~absent)
+        found, moved = step(jnp.where(absent, jnp.nan, ones), state, everyone)
+        chex.assert_tree_all_finite((found, moved), custom_message=case)
+        subject.assert_close(found, expected)
 
 
 def _cases(good: _Batch) -> Iterator[tuple[str, _Batch, Array]]:
