@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 import tyro
 from rich.console import Console
 
-from benchmarks import presets
+from benchmarks import allocator, presets
 from benchmarks.config import (
     Compare,
     ConvertCityscapes,
@@ -78,6 +78,7 @@ def _run(config: Command, console: Console) -> None:
 
 def main() -> None:
     """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
+    allocator.keep_memory()
     console = Console(markup=False, highlight=False)
     try:
         config = parse(sys.argv[1:])

@@ -206,7 +206,7 @@ def _programs(method: str, problem: Problem, config: Compare) -> Programs:
         make_method(method, problem, config),
         config.train,
         optax.identity() if last in methods.REPLACES_ADAM else None,
-        stream=last in methods.ONE_BACKWARD_PASS,
+        gradients=methods.gradients_of(method),
         mesh=devices,
     )
 
@@ -246,8 +246,16 @@ def make_method(name: str, problem: Problem, config: Compare) -> MethodFactory |
     if name == "ew":
         return None
     model, train = problem.multi_task, config.train
+    form = methods.parse(name).form
+    if form.wrt == "representation" and model.representation_task_grads is None:
+        raise UserError(
+            f"--methods: {name!r}: the heads of {problem.network} share no representation"
+        )
+    if form.measured and model.last_shared is None:
+        raise UserError(f"--methods: {name!r}: {problem.network} has no last shared layer")
     options: dict[str, Any] = {
         "labels": model.labels,
+        "last_shared": model.last_shared,
         "steps_per_epoch": len(problem.batches("train")),
         "weight_optimizer": optax.adam(train.learning_rate),
     }

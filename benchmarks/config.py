@@ -227,14 +227,31 @@ class Perf:
     """networks whose training steps are timed; give no name to skip these"""
     num_tasks: tuple[int, ...] = (2, 3, 11)
     """numbers of tasks to measure"""
-    modes: tuple[Literal["unroll", "loop", "vmap", "stream"], ...] = (
+    modes: tuple[
+        Literal[
+            "unroll",
+            "loop",
+            "vmap",
+            "stream",
+            "representation",
+            "measured",
+            "refresh4",
+            "refresh16",
+        ],
+        ...,
+    ] = (
         "unroll",
         "loop",
         "vmap",
         "stream",
+        "representation",
+        "measured",
+        "refresh4",
+        "refresh16",
     )
     """ways to compute the task gradients, see `dbmtl_jax.value_and_task_grads`; stream: without
-    storing all of them at once"""
+    storing all of them at once; and the cheap forms of DB-MTL: it reads the gradients of the
+    representation or of the last shared layer, or all gradients in every 4th or 16th step"""
     rounds: int = 7
     """number of timed steps of each program, after one warm-up step"""
     transformation: bool = True

@@ -4,18 +4,23 @@ A name has the form `[BALANCER+…]METHOD[@OPTION=VALUE,…]`. For example, `log
 to the logarithms of the losses, and `cagrad@c=0.4` sets the argument `c` of the factory of CAGrad.
 The forgetting rate of DB-MTL in step k is beta / k^sigma, where sigma is 0 if only beta is given;
 `db_mtl` alone means `db_mtl@beta=0.9,sigma=0.5`.
+
+Three options of any method make it cheaper: `wrt=representation` (it reads the gradients of the
+representation), `measured=last` (those of the last shared layer) and `refresh=K` (its weights are
+computed anew in every K-th step).
 """
 
 import inspect
 import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import optax
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
+from benchmarks.problems.problem import Gradients
 
 BASELINE = "stl"
 DISPLAY_NAMES = {
@@ -73,6 +78,20 @@ DB_MTL_DEFAULTS = MappingProxyType({"beta": 0.9, "sigma": 0.5})
 """The forgetting rate that the paper recommends."""
 
 
+Wrt = Literal["parameters", "representation"]
+Measured = Literal["", "last"]
+
+
+class Form(NamedTuple):
+    """What a method reads of the gradients, and when."""
+
+    wrt: Wrt = "parameters"
+    measured: Measured = ""
+    """empty for all shared parameters"""
+    refresh: int = 1
+    """the number of steps for which weights are kept"""
+
+
 class Spec(NamedTuple):
     """The parts of a name."""
 
@@ -82,13 +101,20 @@ class Spec(NamedTuple):
     """name of the method without options"""
     options: Mapping[str, Any]
     """options of the method"""
+    form: Form = Form()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the method reads all gradients in every step."""
+        return self.form == Form()
 
 
 def parse(name: str) -> Spec:
     """Splits a name into its parts.
 
     Raises:
-      UserError: if the options do not have the form `OPTION=VALUE,…`.
+      UserError: if the options do not have the form `OPTION=VALUE,…`, and for a value that one of
+        the three that make it cheaper cannot have.
     """
     chain, at, text = name.partition("@")
     *balancers, method = chain.split("+")
@@ -98,7 +124,22 @@ def parse(name: str) -> Spec:
         if not (option and equals and value):
             raise UserError(f"--methods: {name!r}: expected OPTION=VALUE after @, found {part!r}")
         options[option] = _value(value)
-    return Spec(tuple(balancers), method, options)
+    form = Form(**{key: options.pop(key) for key in Form._fields if key in options})
+    for key, allowed in (("wrt", get_args(Wrt)), ("measured", get_args(Measured))):
+        if getattr(form, key) not in allowed:
+            raise UserError(f"--methods: {name!r}: expected {key}={allowed[-1]}")
+    if type(form.refresh) is not int or form.refresh < 1:
+        raise UserError(f"--methods: {name!r}: expected a number of steps after refresh=")
+    return Spec(tuple(balancers), method, options, form)
+
+
+def gradients_of(name: str) -> Gradients:
+    """How the method of a name gets the task gradients."""
+    form, method = parse(name).form, parse(name).method
+    if form.wrt == "representation":
+        return "representation"
+    cheap = form.measured or form.refresh > 1 or method in ONE_BACKWARD_PASS
+    return "pending" if cheap else "stacked"
 
 
 def current_name(name: str) -> str:
@@ -119,7 +160,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
 
 def check(name: str) -> None:
     """Raises UserError unless `name` is a known method or a chain that ends with one."""
-    balancers, method, options = parse(name)
+    balancers, method, options, form = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         known = ", ".join((BASELINE, *dbmtl.METHODS))
         raise UserError(f"--methods: unknown {method!r}, expected some of {known}")
@@ -136,7 +177,7 @@ def check(name: str) -> None:
                 f"--methods: {name!r}: {method} has no option {option!r}, expected "
                 f"{'one of ' + ', '.join(taken) if taken else 'none'}"
             )
-    if options:
+    if options or form != Form():
         try:
             build(name, 2)
         except (TypeError, ValueError) as error:
@@ -145,7 +186,7 @@ def check(name: str) -> None:
 
 def display_name(name: str) -> str:
     """The name as in the paper, such as `log + PCGrad` or `DB-MTL (β = 0.9/√k)`."""
-    balancers, method, options = parse(name)
+    balancers, method, options, form = parse(name)
     first = ["log" if b == "log" else DISPLAY_NAMES[b] for b in balancers if b in LOSS_BALANCERS]
     text = " + ".join([*first, DISPLAY_NAMES.get(method, method)])
     shown = dict(options)
@@ -160,6 +201,9 @@ def display_name(name: str) -> str:
         shown.pop("log_losses")
         said.append("no log")
     said += [f"{option} = {value}" for option, value in shown.items()]
+    said += ["by ∂ℓ/∂z"] * (form.wrt == "representation") + ["by last layer"] * bool(form.measured)
+    if form.refresh > 1:
+        said.append(f"every {form.refresh} steps")
     return f"{text} ({', '.join(said)})" if said else text
 
 
@@ -180,9 +224,9 @@ def build(
       num_tasks: number of tasks.
       seed: seed of methods that draw random numbers.
       **options: passed to the factories that have an argument of that name; options in the name of
-        the method take precedence.
+        the method take precedence.  `last_shared` says which paths `measured=last` measures.
     """
-    balancers, method, own = parse(name)
+    balancers, method, own, form = parse(name)
     factories = [*(LOSS_BALANCERS[b] for b in balancers), dbmtl.METHODS[method]]
     offered = options | {"seed": seed}
     arguments = [
@@ -197,7 +241,12 @@ def build(
         arguments[-1]["beta"] = (
             dbmtl.inverse_power_schedule(rate["beta"], sigma) if sigma else rate["beta"]
         )
+    if form.measured:
+        last_shared = options.get("last_shared", lambda path: True)
+        arguments[-1]["measured"] = dbmtl.labels_by_path(last_shared)
     made = [factory(num_tasks, **own) for factory, own in zip(factories, arguments, strict=True)]
+    if form.refresh > 1:
+        made[-1] = dbmtl.refresh_weights(made[-1], form.refresh)
     return made[0] if len(made) == 1 else optax.chain(*made)
 
 

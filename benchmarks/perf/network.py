@@ -7,6 +7,11 @@ MODES = ("unroll", "loop", "vmap", "stream")
 """The modes of the engine, and "stream": pending gradients, computed in the engine's own choice."""
 
 
+FORMS = ("representation", "measured", "refresh4", "refresh16")
+"""The cheap forms of DB-MTL: it reads the gradients of the representation, those of the last shared
+layer, or all gradients in every 4th or 16th step."""
+
+
 class Network(NamedTuple):
     """A network with its losses and task gradients, and one batch."""
 
@@ -15,6 +20,7 @@ class Network(NamedTuple):
     losses: Callable[[Any, Any], Any]
     task_grads: Callable[[str], Callable[[Any, Any], Any]]  # mode -> task gradients
     num_tasks: int
+    last_shared: Callable[[str], bool]  # path of a parameter -> whether "measured" measures it
     modes: tuple[str, ...] = MODES  # modes worth timing
 
     @property
@@ -24,5 +30,12 @@ class Network(NamedTuple):
 
 
 def engine_options(mode: str) -> dict[str, Any]:
-    """The arguments of the engine for a mode."""
-    return {"stream": True} if mode == "stream" else {"mode": mode}
+    """The arguments of the engine for a mode or a cheap form."""
+    if mode == "representation":
+        return {"wrt": "representation"}
+    return {"stream": True} if mode == "stream" or mode in FORMS else {"mode": mode}
+
+
+def refresh_of(mode: str) -> int:
+    """The number of steps for which weights are kept."""
+    return int(mode.removeprefix("refresh")) if mode.startswith("refresh") else 1

@@ -47,4 +47,11 @@ def resnet(num_tasks: int) -> Network:
 
     # The other modes are slow on CPUs: XLA takes tens of times longer for a convolution in a loop,
     # and `vmap` makes slow grouped convolutions.
-    return Network((params, heads), batch, losses, task_grads, num_tasks, ("unroll", "stream"))
+    return Network(
+        (params, heads), batch, losses, task_grads, num_tasks, _is_last, ("unroll", "stream")
+    )
+
+
+def _is_last(path: str) -> bool:
+    """Whether the path is one of the last convolution."""
+    return path.startswith("0/layer4/1/conv2/")

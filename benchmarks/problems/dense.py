@@ -160,7 +160,7 @@ def models(
     whole = make(num_outputs)
     singles = [make([outputs]) for outputs in num_outputs]
     build = _shared if config.network in _SHARED_REPRESENTATION else _joint
-    losses, task_grads, pending = build(whole, tasks)
+    losses, *grads = build(whole, tasks)
 
     def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
         return whole.outputs(params, batch_stats, batch["image"])[0]
@@ -174,10 +174,11 @@ def models(
     multi_task = Model(
         init=whole.init,
         losses=losses,
-        task_grads=task_grads,
+        task_grads=grads[0],
         predict=predict,
         num_tasks=len(tasks),
-        pending_task_grads=pending,
+        pending_task_grads=grads[1],
+        representation_task_grads=grads[2],
     )
     single_losses = [
         _single_loss(single, task) for single, task in zip(singles, tasks, strict=True)
@@ -198,8 +199,10 @@ def _check_size(name: str, size: tuple[int, int]) -> None:
         )
 
 
-def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
-    """Losses, task gradients and pending ones of a network with one representation for all heads.
+def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
+    """The losses of a network with one representation for all heads, and its task gradients.
+
+    These are stacked, pending, and of the representation.
 
     The backward pass runs T times through the encoder and only once through each head.
     """
@@ -233,11 +236,11 @@ def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
         return jnp.stack([row[0] for row in rows]), (encoder_stats, [row[1] for row in rows])
 
     task_grads = functools.partial(dbmtl.encoder_value_and_task_grads, encode, heads, has_aux=True)
-    return losses, task_grads(), task_grads(stream=True)
+    return losses, task_grads(), task_grads(stream=True), task_grads(wrt="representation")
 
 
-def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
-    """Losses, task gradients and pending ones of a network with a representation per task."""
+def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
+    """Like `_shared`, for a network with a representation for each task: there is none of all."""
 
     def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
         outputs, new = net.outputs(params, batch_stats, batch["image"], key)
@@ -246,7 +249,7 @@ def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any]:
 
     labels = "shared", list(range(net.num_tasks))
     task_grads = functools.partial(dbmtl.value_and_task_grads, losses, labels=labels, has_aux=True)
-    return losses, task_grads(), task_grads(stream=True)
+    return losses, task_grads(), task_grads(stream=True), None
 
 
 def _single_loss(net: Network, task: Task) -> LossFun:

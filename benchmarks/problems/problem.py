@@ -13,6 +13,10 @@ from benchmarks.examples_file import Examples
 Metrics = list[list[float]]
 """A list of metrics for every task."""
 
+Gradients = Literal["stacked", "pending", "representation"]
+"""How a method gets the task gradients: as arrays, to be computed when it reads them, or those of
+the representation, to be pulled back once."""
+
 Variables = tuple[Any, Any]
 """The parameters and the batch statistics of a network."""
 
@@ -45,6 +49,11 @@ class Model:
     pending_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
     """like `task_grads`, but with gradients that are not computed yet (`stream=True`); None if the
     model does not support it"""
+    representation_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
+    """like `task_grads`, but with gradients of the representation; None if the heads do not share
+    one"""
+    last_shared: Callable[[str], bool] | None = None
+    """whether the path of a parameter is one of the last shared layer; None if there is none"""
 
     @property
     def labels(self) -> Any:
@@ -66,6 +75,8 @@ def stateless(
     num_tasks: int,
     independent: Literal["", "stacked", "listed"] = "",
     pending_task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None = None,
+    representation_task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None = None,
+    last_shared: Callable[[str], bool] | None = None,
 ) -> Model:
     """A `Model` without batch statistics and dropout.
 
@@ -74,8 +85,9 @@ def stateless(
       losses: (params, batch) -> losses [T].
       task_grads: (params, batch) -> (losses [T], task gradients).
       predict: (params, batch) -> predictions.
-      num_tasks, independent: as in `Model`.
+      num_tasks, independent, last_shared: as in `Model`.
       pending_task_grads: like `task_grads`, but with gradients that are not computed yet.
+      representation_task_grads: like `task_grads`, but with gradients of the representation.
     """
 
     def with_statistics(task_grads: Callable[[Any, Any], tuple[jax.Array, Any]] | None) -> Any:
@@ -96,6 +108,8 @@ def stateless(
         num_tasks=num_tasks,
         independent=independent,
         pending_task_grads=with_statistics(pending_task_grads),
+        representation_task_grads=with_statistics(representation_task_grads),
+        last_shared=last_shared,
     )
 
 

@@ -208,6 +208,8 @@ def models(
         losses=losses_of(predict),
         task_grads=task_grads(mode=mode),
         pending_task_grads=task_grads(stream=True),
+        representation_task_grads=task_grads(wrt="representation"),
+        last_shared=lambda path: path.startswith("0/project/"),
         predict=predict,
         num_tasks=num_tasks,
     )

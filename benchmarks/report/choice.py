@@ -49,15 +49,18 @@ def headline(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
     rows = [
         o
         for o in outcomes
-        if not (spec := methods.parse(o.method)).balancers and spec.method != DB_MTL
+        if not (spec := methods.parse(o.method)).balancers
+        and spec.method != DB_MTL
+        and spec.is_exact
     ]
     return [*rows, *([chosen] if chosen else [])], notes
 
 
 def is_rate(method: str) -> bool:
     """Whether the method is DB-MTL with no other options than those of the forgetting rate."""
-    balancers, name, options = methods.parse(method)
-    return name == DB_MTL and not balancers and options.keys() <= {"beta", "sigma"}
+    spec = methods.parse(method)
+    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_exact
+    return is_db_mtl and spec.options.keys() <= {"beta", "sigma"}
 
 
 def rate(method: str) -> tuple[float, float]:

@@ -159,9 +159,10 @@ def strategies(studies: Studies) -> Parts:
 
 def _scale(outcome: Outcome) -> str | None:
     """The value of the option `scale` of DB-MTL; None if there are other options or none."""
-    balancers, name, options = methods.parse(outcome.method)
-    alone = name == DB_MTL and not balancers and options.keys() == {"scale"}
-    scale = options.get("scale")
+    spec = methods.parse(outcome.method)
+    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_exact
+    alone = is_db_mtl and spec.options.keys() == {"scale"}
+    scale = spec.options.get("scale")
     return (scale if isinstance(scale, str) else f"{scale:g}") if alone else None
 
 

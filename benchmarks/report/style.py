@@ -25,7 +25,8 @@ def colour(method: str) -> str:
 
 def of(outcome: Outcome) -> dict[str, Any]:
     """The style of a method; chains and variants have an open marker and a dashed line."""
-    balancers, method, options = methods.parse(outcome.method)
+    spec = methods.parse(outcome.method)
+    method = spec.method
     position = _position(method)
     # Each round of the eight colours shifts the markers by one: pairs repeat after 56 methods.
     style = {
@@ -33,8 +34,8 @@ def of(outcome: Outcome) -> dict[str, Any]:
         "marker": _MARKERS[(position + position // len(_PALETTE)) % len(_MARKERS)],
         "label": outcome.name,
     }
-    varied = {"markerfacecolor": "white", "linestyle": "--"} if balancers or options else {}
-    return style | varied
+    is_plain = spec.is_exact and not spec.balancers and not spec.options
+    return style if is_plain else style | {"markerfacecolor": "white", "linestyle": "--"}
 
 
 FEW = 6

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import TrainConfig
-from benchmarks.problems.problem import Metrics, Model, Problem, Variables
+from benchmarks.problems.problem import Gradients, Metrics, Model, Problem, Variables
 from benchmarks.training.mesh import Layout
 from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, make_update, per_model
@@ -33,8 +33,8 @@ class Programs:
       method: seed -> method; None: the sum of the losses in one backward pass.
       config: options of training.
       optimizer: optimizer after the method, without a learning rate; None: Adam.
-      stream: whether the method gets gradients that are not computed yet, if the model supports
-        it.
+      gradients: how the method gets the task gradients; stacked if the model has none of the
+        wanted kind.
       compiler_options: options for all programs, see `jax.jit`.
       mesh: devices, see `benchmarks.training.mesh`; None: one device.
     """
@@ -47,7 +47,7 @@ class Programs:
         config: TrainConfig,
         optimizer: optax.GradientTransformation | None = None,
         *,
-        stream: bool = False,
+        gradients: Gradients = "stacked",
         compiler_options: dict[str, Any] | None = None,
         mesh: Mesh | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Programs:
         rest = optimizer or adam(config)
 
         def update(seed: int) -> Any:
-            return make_update(model, None if method is None else method(seed), rest, stream)
+            return make_update(model, None if method is None else method(seed), rest, gradients)
 
         jit = functools.partial(jax.jit, compiler_options=compiler_options)
         _, step = update(seed=0)  # the seed only affects the initial state

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from benchmarks.config import TrainConfig
-from benchmarks.problems.problem import Model, Variables
+from benchmarks.problems.problem import Gradients, Model, Variables
 
 
 class TrainState(NamedTuple):
@@ -28,7 +28,7 @@ def make_update(
     model: Model,
     method: optax.GradientTransformationExtraArgs | None,
     optimizer: optax.GradientTransformation,
-    stream: bool = False,
+    gradients: Gradients = "stacked",
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Makes the functions (init, step) of training.
 
@@ -37,15 +37,19 @@ def make_update(
       method: method of `dbmtl_jax.METHODS` that combines the task gradients; None: the gradient of
         the sum of the losses, in one backward pass.
       optimizer: optimizer after the method, without a learning rate.
-      stream: whether the method gets gradients that are not computed yet, if the model supports
-        it.
+      gradients: how the method gets the task gradients; stacked if the model has none of the
+        wanted kind.
 
     Returns:
       `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
       [num_models]) -> (state, losses [T])`.
     """
     tx = optimizer if method is None else optax.chain(method, optimizer)
-    task_grads = (model.pending_task_grads if stream else None) or model.task_grads
+    kinds = {
+        "pending": model.pending_task_grads,
+        "representation": model.representation_task_grads,
+    }
+    task_grads = kinds.get(gradients) or model.task_grads
 
     def init(params: Any, batch_stats: Any, key: jax.Array) -> TrainState:
         return TrainState(params, batch_stats, tx.init(params), key)

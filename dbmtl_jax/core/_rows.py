@@ -95,8 +95,8 @@ class Rows(Protocol):
     def measured(self, which: PyTree) -> "Rows":
         """The rows with those leaves alone for which the tree `which` says True."""
 
-    def usable(self) -> Mask:
-        """Which rows are finite, as gradients of the shared parameters."""
+    def computed_anew(self) -> "Rows":
+        """The rows as gradients of the shared parameters, by a program that keeps no cotangents."""
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
@@ -222,8 +222,8 @@ class StackedRows(NamedTuple):
     def measured(self, which: PyTree) -> "StackedRows":
         return self._replace(stacked=measured_leaves(which, self.stacked))
 
-    def usable(self) -> Mask:
-        return jnp.isfinite(self.squared_norms())
+    def computed_anew(self) -> "StackedRows":
+        return self
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend

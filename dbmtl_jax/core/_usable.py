@@ -112,15 +112,17 @@ def sum_of_usable(tasks: Tasks, weights: PerTask) -> tuple[PyTree, Mask]:
     if strict():
         return updates, tasks.present
 
-    def without_bad_rows() -> tuple[PyTree, Mask]:
-        rows = tasks.rows if tasks.summed is None else tasks.summed.rows
-        present = tasks.present & rows.usable()
-        found = tasks._replace(present=present).sum(weights)
+    rows, scales = tasks.summed or Summed(tasks.rows, tasks.scales)
+    rows = rows.computed_anew()
+
+    def without_bad_rows(updates: PyTree) -> tuple[PyTree, Mask]:
+        present = tasks.present & jnp.isfinite(rows.squared_norms())
+        found = rows.sum(jnp.where(present, scales * weights, 0), present)
         finite = jnp.isfinite(squared_norm(jax.tree.leaves(found)))
         return jax.tree.map(lambda x: jnp.where(finite, x, 0), found), present & finite
 
     finite = jnp.isfinite(squared_norm(jax.tree.leaves(updates)))
-    return jax.lax.cond(finite, lambda: (updates, tasks.present), without_bad_rows)
+    return jax.lax.cond(finite, lambda x: (x, tasks.present), without_bad_rows, updates)
 
 
 def without_a_bad_sum(merged: Merged, tasks: Tasks) -> tuple[PyTree, Mask]:

@@ -109,10 +109,14 @@ def encoder_value_and_task_grads(
         check_stream(axes, pending)
         shared, own_params = varying_over(axes, split.moving)
         z, push, encoder_aux = jax.linearize(encode, shared, has_aux=True)
+
+        def pulled_back(task):
+            of_head = jax.value_and_grad(head_of(task), argnums=(0, 1), has_aux=True)
+            return of_head(own_params[task], z)
+
         losses, head_aux, head_grads, cotangents = [], [], [], []
         for task in tasks:
-            of_head = jax.value_and_grad(head_of(task), argnums=(0, 1), has_aux=True)
-            (loss, aux), (head_grad, cotangent) = of_head(own_params[task], z)
+            (loss, aux), (head_grad, cotangent) = pulled_back(task)
             losses.append(loss)
             head_aux.append(aux)
             head_grads.append(head_grad)
@@ -131,7 +135,7 @@ def encoder_value_and_task_grads(
         )
         jacobian = Jacobian(
             num_tasks,
-            lambda task, _: cotangents[task],
+            lambda task, one: [one * c for c in jax.tree.leaves(pulled_back(task)[1][1])],
             pull,
             lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
             chosen[0] == "unroll",

@@ -104,9 +104,9 @@ class Jacobian:
             can_push=False,
         )
 
-    def in_a_loop(self) -> "Jacobian":
-        """The same rows, computed by the smallest program."""
-        return dataclasses.replace(self, unroll=False)
+    def computed_anew(self) -> "Jacobian":
+        """The same rows, by a small program that keeps no cotangents, for the case of need."""
+        return dataclasses.replace(self, unroll=False, stored=None)
 
     def scaled(self, scales: PerTask) -> "Jacobian":
         """Row t times a scale."""

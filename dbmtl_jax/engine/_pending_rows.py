@@ -92,9 +92,8 @@ class PendingRows(NamedTuple):
         ]
         return self._replace(jacobian=self.jacobian.restricted(here), shapes=shapes)
 
-    def usable(self) -> Mask:
-        in_a_loop = self._replace(jacobian=self.jacobian.in_a_loop())
-        return jnp.isfinite(in_a_loop.squared_norms())
+    def computed_anew(self) -> "PendingRows":
+        return self._replace(jacobian=self.jacobian.computed_anew())
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend

@@ -56,8 +56,8 @@ class RepresentationRows(NamedTuple):
     def measured(self, which: PyTree) -> NoReturn:
         raise TypeError(f"measured: {_NO_PARAMETERS}")
 
-    def usable(self) -> Mask:
-        return self.whole.usable()
+    def computed_anew(self) -> PendingRows:
+        return self.whole.computed_anew()
 
     def averaged(self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend) -> NoReturn:
         raise TypeError(f"updates: {_NO_PARAMETERS}")

@@ -131,7 +131,8 @@ def run(problem, method, config, path, stream=None):
     factory = None if method == "stl" else make_method(method, problem, config)
     optimizer = optax.identity() if method in REPLACES_ADAM else None
     stream = method in ONE_BACKWARD_PASS if stream is None else stream
-    trainer = Trainer(Programs(problem, model, factory, TRAIN, optimizer, stream=stream))
+    gradients = "pending" if stream else "stacked"
+    trainer = Trainer(Programs(problem, model, factory, TRAIN, optimizer, gradients=gradients))
     ones = [[1.0]] * len(problem.tasks)
     baseline = None if method == "stl" else Result(ones, ones)
     console = Console(file=io.StringIO())
