@@ -229,6 +229,7 @@ class Perf:
     """numbers of tasks to measure"""
     modes: tuple[
         Literal[
+            "readme",
             "unroll",
             "loop",
             "vmap",
@@ -240,6 +241,7 @@ class Perf:
         ],
         ...,
     ] = (
+        "readme",
         "unroll",
         "loop",
         "vmap",
@@ -249,8 +251,8 @@ class Perf:
         "refresh4",
         "refresh16",
     )
-    """ways to compute the task gradients, see `dbmtl_jax.value_and_task_grads`; stream: without
-    storing all of them at once; and the cheap forms of DB-MTL: it reads the gradients of the
+    """ways to compute the task gradients: readme: as the example of the README does; unroll, loop,
+    vmap: see `dbmtl_jax.value_and_task_grads`; stream: without storing all of them at once; and the cheap forms of DB-MTL: it reads the gradients of the
     representation or of the last shared layer, or all gradients in every 4th or 16th step"""
     rounds: int = 7
     """number of timed steps of each program, after one warm-up step"""

@@ -12,6 +12,11 @@ FORMS = ("representation", "measured", "refresh4", "refresh16")
 layer, or all gradients in every 4th or 16th step."""
 
 
+README = "readme"
+"""In place of a mode: the example of the README, one function that returns all losses and gradients
+that stream."""
+
+
 class Network(NamedTuple):
     """A network with its losses and task gradients, and one batch."""
 

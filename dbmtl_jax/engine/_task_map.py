@@ -26,7 +26,7 @@ class Schedule(TypedDict, total=False):
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
 # a convolution's weight gradient inside a loop is very much slower.  Unrolled pullbacks
 # have neither fault; beyond this many tasks a loop's smaller program and memory win.
-_MAX_UNROLLED_TASKS = 8
+_MAX_UNROLLED_TASKS = 12
 
 
 def check_options(mode: str, chunk_size: int | None, stream: bool = False) -> None:

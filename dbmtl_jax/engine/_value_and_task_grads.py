@@ -47,7 +47,7 @@ def value_and_task_grads(
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
         `jax.lax.map`, with the smallest program and memory, but slow for convolutions on CPUs;
         "vmap": as a batch, for accelerators (not with `stream`); "auto": on CPUs "unroll" for up to
-        8 tasks or for convolutions, else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` reports
+        12 tasks or for convolutions, else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` reports
         what "auto" chose, at the level DEBUG.
       stream: return pending gradients.  `tx.update` of any method takes them in the place of
         stacked ones and computes only what it needs, one task at a time: this saves memory, and
