@@ -30,4 +30,5 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return all([mallopt(parameter, value) == 1 for parameter, value in _SETTINGS.items()])
+    told = [mallopt(parameter, value) == 1 for parameter, value in _SETTINGS.items()]
+    return all(told)

@@ -252,8 +252,9 @@ class Perf:
         "refresh16",
     )
     """ways to compute the task gradients: readme: as the example of the README does; unroll, loop,
-    vmap: see `dbmtl_jax.value_and_task_grads`; stream: without storing all of them at once; and the cheap forms of DB-MTL: it reads the gradients of the
-    representation or of the last shared layer, or all gradients in every 4th or 16th step"""
+    vmap: see `dbmtl_jax.value_and_task_grads`; stream: without storing all of them at once; and
+    the cheap forms of DB-MTL: it reads the gradients of the representation or of the last shared
+    layer, or all gradients in every 4th or 16th step"""
     rounds: int = 7
     """number of timed steps of each program, after one warm-up step"""
     transformation: bool = True

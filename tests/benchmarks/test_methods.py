@@ -1,6 +1,7 @@
 """Methods by their names on the command line."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -111,3 +112,46 @@ def test_options_in_a_name_reach_its_method(name, expected):
             )
         updates.append(update)
     jax.tree.map(np.testing.assert_array_equal, *updates)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "gradients"),
+    [
+        ("db_mtl@wrt=representation", "DB-MTL (by ∂ℓ/∂z)", "representation"),
+        ("nash_mtl@measured=last", "Nash-MTL (by last layer)", "pending"),
+        ("imtl_g@refresh=10", "IMTL-G (every 10 steps)", "pending"),
+        ("db_mtl@beta=0.5,refresh=4", "DB-MTL (β = 0.5, every 4 steps)", "pending"),
+        ("log+pcgrad", "log + PCGrad", "stacked"),
+        ("uw", "UW", "pending"),
+    ],
+)
+def test_options_that_make_a_method_cheaper(name, shown, gradients):
+    methods.check(name)
+    assert methods.display_name(name) == shown
+    assert methods.gradients_of(name) == gradients
+    assert methods.parse(name).is_exact == ("@" not in name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "db_mtl@wrt=z",
+        "db_mtl@measured=first",
+        "db_mtl@refresh=0",
+        "db_mtl@refresh=often",
+        "uw@measured=last",
+        "mtadam@refresh=4",
+        "moco@measured=last",
+    ],
+)
+def test_forms_that_a_method_does_not_have_are_refused(name):
+    with pytest.raises(UserError, match=f"--methods: '{name}'"):
+        methods.check(name)
+
+
+def test_forms_reach_the_method():
+    made = methods.build("db_mtl@measured=last,refresh=3", 2, last_shared=lambda path: path == "b")
+    state = made.init({"a": jnp.zeros(2), "b": jnp.zeros(3)})
+    assert made.name == "refresh_weights(db_mtl)"
+    averages = state.aggregator.parts[0].ema
+    assert [x.shape for x in jax.tree.leaves(averages)] == [(2, 3)]
