@@ -35,7 +35,7 @@ def main(steps=300):
     @jax.jit
     def step(params, opt_state, key):
         x = jax.random.normal(key, (64, 8))
-        losses, grads = dbmtl.value_and_task_grads(loss_fn, labels=LABELS)(params, x)
+        losses, grads = dbmtl.value_and_task_grads(loss_fn, labels=LABELS, stream=True)(params, x)
         updates, opt_state = tx.update(grads, opt_state, params, losses=losses)
         return optax.apply_updates(params, updates), opt_state, losses
 

@@ -340,3 +340,33 @@ def test_debug_nans_raises_instead(problem):
         jax.jit(lambda g, s, p, loss: tx.update(g, s, p, losses=loss))(
             *good, testing.sample_losses(T)
         )
+
+
+def test_another_methods_state_is_refused():
+    grads = jnp.ones((2, 3))
+    for state, found in ((dbmtl.db_mtl(2).init(grads[0]), "that of another method"), ((), "tuple")):
+        with pytest.raises(TypeError, match=f"state: expected the state of mgda, found {found}"):
+            dbmtl.mgda(2).update(grads, state, losses=jnp.ones(2))
+
+
+def test_complex_losses_are_refused():
+    tx = dbmtl.uw(2)
+    with pytest.raises(TypeError, match="losses: expected real numbers, found complex64"):
+        tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)), losses=jnp.ones(2, jnp.complex64))
+
+
+def test_a_bound_of_losses_that_is_no_number_is_refused():
+    with pytest.raises(TypeError, match="above: expected a number, found 'zero'"):
+        dbmtl.loss_balancer(2, lambda tasks, memory: (tasks.losses, memory), above="zero")
+
+
+def test_a_path_without_a_label_is_named():
+    labels = dbmtl.labels_by_path({"w": "shared"}.get)
+    with pytest.raises(ValueError, match="labels: expected a label for the path 'b', found None"):
+        dbmtl.mgda(2, labels=labels).init({"w": jnp.zeros(2), "b": jnp.zeros(2)})
+
+
+def test_other_words_for_axes_are_refused():
+    fun = dbmtl.per_task_value_and_grads(lambda p, x: jnp.sum(p * x), in_axes="seq")
+    with pytest.raises(ValueError, match="in_axes: expected 'sequence', or axes"):
+        fun(jnp.ones(3), jnp.ones((2, 3)))

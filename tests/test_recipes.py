@@ -48,6 +48,38 @@ def test_a_train_state_that_passes_losses_on():
         names["state"].apply_gradients(grads=grads)
 
 
+def test_a_dynamic_scale_leaves_out_the_tasks_that_overflow_alone():
+    dynamic_scale = pytest.importorskip("flax.training.dynamic_scale")
+
+    def loss_fn(params, batch):
+        """The second loss's gradient overflows in float16 for a scale of 2^15 and more."""
+        first, second = batch.astype(jnp.float16) * params.astype(jnp.float16)
+        return [
+            0.1 * jnp.mean(first**2).astype(jnp.float32),
+            8 * jnp.mean((second - 4) ** 2).astype(jnp.float32),
+        ]
+
+    tx = dbmtl.chain(dbmtl.db_mtl(2), optax.sgd(0.01))
+    names = {"dbmtl": dbmtl, "jax": jax, "jnp": jnp, "optax": optax, "tx": tx, "loss_fn": loss_fn}
+    exec(recipe("Flax's `DynamicScale`"), names)
+    params = jnp.full((2, 1), 0.25)
+    dynamic = dynamic_scale.DynamicScale(growth_interval=3, scale=jnp.float32(2.0**15))
+    state, scales, present = tx.init(params), [], []
+    step = jax.jit(names["step"])
+    for _ in range(8):
+        before = params
+        dynamic, params, state = step(dynamic, params, state, jnp.ones((2, 4)))
+        assert np.all(np.isfinite(params))
+        assert not np.array_equal(before, params)  # the other task goes on
+        scales.append(float(dynamic.scale))
+        present.append(np.asarray(dbmtl.diagnostics(state).present).tolist())
+    assert present[0] == [True, False]
+    assert present[-1] == [True, True]
+    assert scales[0] == 2.0**14
+    assert max(scales) > min(scales)
+    assert int(dbmtl.diagnostics(state).skipped[0]) == 0
+
+
 @pytest.mark.parametrize("by_path", [False, True])
 def test_an_equinox_model_with_labels(by_path):
     eqx = pytest.importorskip("equinox")

@@ -123,13 +123,15 @@ def _listed(options: Sequence[Any]) -> str:
 def check_losses(losses: Any, num_tasks: int) -> PerTask | None:
     """Returns the raw losses as a [T] array of float32 at least, or None where none were given.
 
-    Raises ValueError for a wrong shape.  float16 and bfloat16 losses are widened: log(0 + 1e-8) is
-    -inf in float16.
+    Raises ValueError for a wrong shape, TypeError for complex numbers.  float16 and bfloat16 losses
+    are widened: log(0 + 1e-8) is -inf in float16.
     """
     if losses is None:
         return None
     losses = in_order("losses", losses, num_tasks)
     array = _stacked("losses", losses)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"losses: expected real numbers, found {array.dtype}")
     if array.shape != (num_tasks,):
         raise ValueError(f"losses: expected shape ({num_tasks},), found {array.shape}")
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

@@ -90,12 +90,14 @@ def labels_by_path(rule: Callable[[str], Any]) -> Callable[[PyTree], PyTree]:
       {'encoder': {'w': 'shared'}, 'head': 1}
     """
 
-    def labels(params: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(
-            lambda path, _: rule("/".join(map(str, map(_key, path)))), params
-        )
+    def label_of(path: tuple[Any, ...], _: Any) -> Any:
+        text = "/".join(map(str, map(_key, path)))
+        label = rule(text)
+        if label is None:  # which JAX would take for a node without leaves
+            raise ValueError(f"labels: expected a label for the path {text!r}, found None")
+        return label
 
-    return labels
+    return lambda params: jax.tree_util.tree_map_with_path(label_of, params)
 
 
 def _spelt_out(labels: Labels | Measured, tree: PyTree, name: str = "labels") -> PyTree:

@@ -1,6 +1,7 @@
 """Loss balancing: one weight per task, a function of the losses and the memory."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec
 
@@ -82,7 +83,7 @@ def loss_balancer(
       scales without summing, to be chained in front of another method.
 
     Raises:
-      TypeError: if num_tasks is no int.
+      TypeError: if num_tasks is no int, `weigh` or `init` no function, or `above` no number.
       ValueError: for num_tasks < 1.
 
     Example:
@@ -103,6 +104,8 @@ def loss_balancer(
     _checks.check_functions(weigh=weigh, init=init)
     if weigh is None:
         raise TypeError("weigh: expected a function, found None")
+    if above is not None:
+        _checks.check_range("above", above, -math.inf)
     part = _scaling(num_tasks, weigh, init, above)
     name = name or defining_name(weigh)
     method = transformation(num_tasks, (part,), sum_of_tasks(), labels, name)

@@ -90,7 +90,11 @@ def averaging(
     average: Average = "gradients",
     labels: Labels = None,
 ) -> TaskTransformation:
-    """`task_ema`, of gradients or of their norms alone."""
+    """`task_ema`, of gradients or of their norms alone.
+
+    Raises:
+      TypeError, ValueError: for a bad option.
+    """
     num_tasks = _checks.check_num_tasks(num_tasks)
     if not callable(beta):
         _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)

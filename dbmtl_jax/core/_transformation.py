@@ -137,6 +137,10 @@ def _merging(
         )
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        if not isinstance(state, MultiTaskState) or len(state.parts) != len(parts):
+            is_state = isinstance(state, MultiTaskState)
+            found = "that of another method" if is_state else type(state).__name__
+            raise TypeError(f"state: expected the state of {name}, found {found}")
         updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)

@@ -114,6 +114,10 @@ def _sliced(args: tuple[Any, ...], in_axes: Axes, num_tasks: int | None) -> Slic
 
 def _for_leaves(args: tuple[Any, ...], in_axes: Axes) -> list[int | None]:
     """The axis of every leaf."""
+    if isinstance(in_axes, str):
+        raise ValueError(
+            f"in_axes: expected 'sequence', or axes as for jax.vmap, found {in_axes!r}"
+        )
 
     def spread(axis: int | None, subtree: PyTree) -> list[int | None]:
         return [axis] * len(jax.tree.leaves(subtree))
