@@ -20,10 +20,10 @@ class RefreshState(NamedTuple):
     """The weights of the last refresh, and what the method keeps between refreshes."""
 
     age: Int[Array, ""]  # steps since the last refresh, itself included
-    weights: PerTask
-    own_weights: PerTask
-    norms: PerTask  # of the gradients as they were read then
-    present: Mask  # the tasks that took part then
+    kept_weights: PerTask
+    kept_own_weights: PerTask
+    kept_norms: PerTask  # of the gradients as they were read then
+    refreshed: Mask  # the tasks that took part then
     parts: tuple[Memory, ...]
     aggregator: Memory
 
@@ -111,10 +111,10 @@ def _refreshing(
     def init(shared: PyTree) -> RefreshState:
         return RefreshState(
             age=jnp.zeros((), jnp.int32),
-            weights=task_vector(num_tasks, 0, shared),
-            own_weights=task_vector(num_tasks, 1, shared),
-            norms=task_vector(num_tasks, 0, shared),
-            present=jnp.zeros((num_tasks,), bool),
+            kept_weights=task_vector(num_tasks, 0, shared),
+            kept_own_weights=task_vector(num_tasks, 1, shared),
+            kept_norms=task_vector(num_tasks, 0, shared),
+            refreshed=jnp.zeros((num_tasks,), bool),
             parts=tuple(part.init(shared) for part in parts),
             aggregator=aggregator.init(shared),
         )
@@ -126,7 +126,7 @@ def _refreshing(
                 "ones, all of which are computed already"
             )
 
-        def refreshed() -> RefreshState:
+        def refresh() -> RefreshState:
             seen, part_states = reading(tasks, reads), []
             for part, part_state in zip(parts, state.parts, strict=True):
                 seen, part_state = part.update(seen, part_state)
@@ -138,28 +138,28 @@ def _refreshing(
             ]
             new = RefreshState(
                 age=jnp.zeros_like(state.age),
-                weights=jnp.where(present, weights, 0),
-                own_weights=jnp.ones_like(weights) if own is None else own,
-                norms=jnp.where(present, seen.norms, 0),
-                present=present,
+                kept_weights=jnp.where(present, weights, 0),
+                kept_own_weights=jnp.ones_like(weights) if own is None else own,
+                kept_norms=jnp.where(present, seen.norms, 0),
+                refreshed=present,
                 parts=tuple(settled),
                 aggregator=memory,
             )
             return like(new, state)
 
-        due = (state.age == 0) | jnp.any(tasks.present != state.present)
-        state = jax.lax.cond(due, refreshed, lambda: state)
+        due = (state.age == 0) | jnp.any(tasks.present != state.refreshed)
+        state = jax.lax.cond(due, refresh, lambda: state)
         age = (state.age + 1) % every
-        present = tasks.present & state.present
-        updates, present = sum_of_usable(tasks._replace(present=present), state.weights)
+        present = tasks.present & state.refreshed
+        updates, present = sum_of_usable(tasks._replace(present=present), state.kept_weights)
         return Merged(
             updates,
             state._replace(age=age),
-            weights=state.weights,
-            own_weights=state.own_weights,
+            weights=state.kept_weights,
+            own_weights=state.kept_own_weights,
             present=present,
             checked=True,
-            norms=state.norms,
+            norms=state.kept_norms,
         )
 
     return Aggregator(init, update, "sum", weigh)

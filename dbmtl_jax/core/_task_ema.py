@@ -34,7 +34,7 @@ class TaskEmaState(NamedTuple):
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
     ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None if β is 0
     decay_product: PerTask | None  # Π β_k over the steps of each task; None without debias
-    norms: PerTask | None  # the average of ‖g_t‖, where it takes the place of ĝ; None if β is 0
+    norm_ema: PerTask | None  # the average of ‖g_t‖, where it takes the place of ĝ; None if β is 0
 
 
 def task_ema(
@@ -108,7 +108,7 @@ def averaging(
             count=jnp.zeros((), jnp.int32),
             ema=stacked_zeros(num_tasks, shared, ema_dtype) if ema else None,
             decay_product=task_vector(num_tasks, 1, shared) if debias else None,
-            norms=task_vector(num_tasks, 0, shared) if keeps_average else None,
+            norm_ema=task_vector(num_tasks, 0, shared) if keeps_average else None,
         )
 
     def update(tasks: Tasks, state: TaskEmaState) -> tuple[Tasks, TaskEmaState]:
@@ -121,7 +121,7 @@ def averaging(
         def move(gradient: Array, ema: Array) -> Array:
             return gradient + beta_k * (ema - gradient)
 
-        averages, norms = state.ema, state.norms
+        averages, norms = state.ema, state.norm_ema
         if of_gradients and tasks.rows.of_parameters:
             # An unstacked gradient would be broadcast into the average.
             _checks.check_same_shapes("updates", tasks.rows.shapes, "the state's average", averages)

@@ -211,3 +211,11 @@ def test_it_keeps_the_contract():
 def test_the_contract_needs_pending_gradients_to_be_asked_for():
     with pytest.raises((AssertionError, TypeError), match="pending"):
         testing.assert_contract(refreshed, clauses=["masks"])
+
+
+@pytest.mark.parametrize("field", ["weights", "norms", "present", "skipped"])
+def test_the_states_fields_are_found_by_their_names(field):
+    """`optax.tree.get` raises where a name stands twice."""
+    for name in ("db_mtl", "imtl"):
+        state = dbmtl.refresh_weights(METHODS[name](T, labels=LABELS), 3).init(PARAMS)
+        assert optax.tree.get(state, field).shape == (T,)
