@@ -204,6 +204,8 @@ def encoder_value_and_task_grads(
       >>> grads[0]["kernel"].shape, grads[1][0]["kernel"].shape
       ((2, 3, 4), (4, 1))
     """
+    if rows not in get_args(Wrt):
+        raise ValueError(f"rows: expected one of {get_args(Wrt)}, found {rows!r}")
     if isinstance(wrt, str) and wrt in get_args(Wrt):
         raise ValueError(
             f"wrt: expected a filter of variables such as nnx.Param, found {wrt!r}; for what the "

@@ -77,6 +77,12 @@ def multi_steps(
     inner = optax.with_extra_args_support(tx)
     methods = tx.methods if isinstance(tx, Chain) else [tx]
     known = [method for method in methods if isinstance(method, TaskTransformation)]
+    for method in known:
+        if method.name.startswith("refresh_weights("):
+            raise TypeError(
+                f"tx: {method.name} takes pending gradients, and multi_steps adds arrays; use one "
+                "of the two"
+            )
     if labels is None and known:
         labels = known[0].labels
 

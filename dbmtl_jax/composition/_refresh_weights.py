@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._parts import Aggregator, Merged, Part, Weighed
+from dbmtl_jax.core._parts import READS, Aggregator, Merged, Part, Weighed
 from dbmtl_jax.core._rows import StackedRows
 from dbmtl_jax.core._task_linalg import task_vector
-from dbmtl_jax.core._tasks import Tasks
+from dbmtl_jax.core._tasks import Summed, Tasks
 from dbmtl_jax.core._transformation import TaskTransformation, like, reads_of, transformation
 from dbmtl_jax.core._types import Array, Count, Int, Mask, Memory, PerTask, PyTree
 from dbmtl_jax.core._usable import reading, sum_of_usable
@@ -39,8 +39,9 @@ def refresh_weights(balancer: TaskTransformation, every: Count) -> TaskTransform
     when other tasks are present than at the last refresh.
 
     The losses' weights (log-losses, for example) are those of each step.  All else that the method
-    keeps changes at refreshes only: steps that it counts are refreshes, averages are averages
-    over refreshes, and where DB-MTL sums averages, it now sums the gradients of the step.
+    keeps changes at refreshes only: steps that it counts are refreshes, and averages are averages
+    over refreshes.  DB-MTL averages norms (`average="norms"` saves the memory for its other
+    average) and sums the gradients of the step.
 
     Args:
       balancer: a method, such as `db_mtl(num_tasks)`, whose update is a weighted sum.  A loss
@@ -77,6 +78,8 @@ def refresh_weights(balancer: TaskTransformation, every: Count) -> TaskTransform
             "that scale stand in front: chain(scale_by_…, refresh_weights(method, every))"
         )
     aggregator, name = balancer.aggregator, balancer.name
+    if name.startswith("refresh_weights("):
+        raise TypeError(f"balancer: expected a method that is not refreshed yet, found {name}")
     if aggregator is None or aggregator.weigh is None or aggregator.of_parameters:
         what = "a method" if aggregator is None else "a method that weighs whole gradients"
         raise TypeError(f"balancer: expected {what}, found {name}")
@@ -109,7 +112,7 @@ def _refreshing(
     every: Count,
 ) -> Aggregator:
     """The parts and the aggregator, run in some steps only."""
-    reads = reads_of(parts, aggregator)
+    reads = max(reads_of(parts, aggregator), "norms", key=READS.index)
 
     def init(shared: PyTree) -> RefreshState:
         return RefreshState(
@@ -130,7 +133,9 @@ def _refreshing(
             )
 
         def refresh() -> RefreshState:
+            # What parts make of the gradients is read alone: these are summed as they are.
             seen, part_states = reading(tasks, reads), []
+            seen = seen._replace(summed=seen.summed or Summed(tasks.rows, tasks.scales))
             for part, part_state in zip(parts, state.parts, strict=True):
                 seen, part_state = part.update(seen, part_state)
                 part_states.append(part_state)

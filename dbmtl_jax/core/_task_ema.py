@@ -33,7 +33,7 @@ class TaskEmaState(NamedTuple):
 
     count: Int[Array, ""]  # type: ignore[assignment]  # k; optax's name for it
     ema: PyTree | None  # ĝ, the tree of params with shared leaves [T, *shape]; None if β is 0
-    decay_product: PerTask | None  # Π β_k over the steps of each task; None without debias
+    decay_product: PerTask | None  # Π β_k over the steps of each task; None if β is 0
     norm_ema: PerTask | None  # the average of ‖g_t‖, where it takes the place of ĝ; None if β is 0
 
 
@@ -54,7 +54,8 @@ def task_ema(
     was.  The gradients of a task's own parameters pass through unchanged.
 
     Gradients of a representation (`wrt="representation"`) belong to their batch and have no
-    average.  In their place the norms ‖g_t‖ are averaged, which methods behind this one then read.
+    average.  In their place the norms ‖g_t‖ are averaged, debiased, which methods behind this one
+    then read.
 
     Args:
       num_tasks: T, or the names of the tasks.
@@ -107,7 +108,7 @@ def averaging(
         return TaskEmaState(
             count=jnp.zeros((), jnp.int32),
             ema=stacked_zeros(num_tasks, shared, ema_dtype) if ema else None,
-            decay_product=task_vector(num_tasks, 1, shared) if debias else None,
+            decay_product=task_vector(num_tasks, 1, shared) if keeps_average else None,
             norm_ema=task_vector(num_tasks, 0, shared) if keeps_average else None,
         )
 
@@ -122,7 +123,8 @@ def averaging(
             return gradient + beta_k * (ema - gradient)
 
         averages, norms = state.ema, state.norm_ema
-        if of_gradients and tasks.rows.of_parameters:
+        is_summed = of_gradients and tasks.summed is None and tasks.rows.of_parameters
+        if is_summed:
             # An unstacked gradient would be broadcast into the average.
             _checks.check_same_shapes("updates", tasks.rows.shapes, "the state's average", averages)
             averages, tasks = tasks.averaged(averages, move)
@@ -132,9 +134,12 @@ def averaging(
             tasks = tasks.with_norms(norms)
         product = state.decay_product
         if product is not None:
+            # What is not summed is the norm of a gradient, not a part of the update that grows.
             decayed = (product * beta_k).astype(product.dtype)
             product = jnp.where(tasks.present, decayed, product)
-            tasks = tasks._replace(scales=tasks.scales / jnp.where(product < 1, 1 - product, 1))
+            if debias or not is_summed:
+                factors = 1 / jnp.where(product < 1, 1 - product, 1)
+                tasks = tasks._replace(scales=tasks.scales * factors)
         return tasks, TaskEmaState(count, averages, product, norms)
 
     part = Part(

@@ -141,6 +141,9 @@ def _merging(
             is_state = isinstance(state, MultiTaskState)
             found = "that of another method" if is_state else type(state).__name__
             raise TypeError(f"state: expected the state of {name}, found {found}")
+        if jnp.shape(state.skipped) != (num_tasks,):
+            found = f"one of {len(state.skipped)}"
+            raise ValueError(f"state: expected a state of {num_tasks} tasks, found {found}")
         updates = gathered(updates)
         template = template_of(updates)
         step = _checks.check_update(num_tasks, labels, template, params, losses, task_mask)

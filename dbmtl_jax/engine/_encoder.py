@@ -109,6 +109,7 @@ def encoder_value_and_task_grads(
         check_stream(axes, pending)
         shared, own_params = varying_over(axes, split.moving)
         z, push, encoder_aux = jax.linearize(encode, shared, has_aux=True)
+        check_differentiable(z, "what the encoder returns")
 
         def pulled_back(task):
             of_head = jax.value_and_grad(head_of(task), argnums=(0, 1), has_aux=True)
@@ -135,7 +136,9 @@ def encoder_value_and_task_grads(
         )
         jacobian = Jacobian(
             num_tasks,
-            lambda task, one: [one * c for c in jax.tree.leaves(pulled_back(task)[1][1])],
+            lambda task, one: [
+                (one * c).astype(c.dtype) for c in jax.tree.leaves(pulled_back(task)[1][1])
+            ],
             pull,
             lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
             chosen[0] == "unroll",

@@ -46,17 +46,16 @@ def db_mtl(
       log_losses: whether to take the logarithm; False if your loss function already does.
       debias: divide the average by 1 - Π β_k, which the paper does not.
       ema_dtype: dtype of the average; None: the parameter's, float32 at least.
-      average: "gradients" for ĝ as in the formula, or "norms": then ‖ĝ_t‖ is an average of norms,
-        there is no [T, *shape] state, and the sum is of the gradients g_t of the step.
+      average: "gradients" for ĝ as in the formula, or "norms": then ‖ĝ_t‖ is a debiased average of
+        norms, there is no [T, *shape] state, and the sum is of the gradients g_t of the step.
       preference: a user's priorities, [T] positive numbers or by name; see `balance_magnitudes`.
         The tasks' own parameters do not depend on it.
-      labels, measured: see `dbmtl_jax.core`.  With `measured`, ĝ is the average of the measured
-        parameters' gradients, and the sum is of the gradients g_t of the step.
+      labels, measured: see `dbmtl_jax.core`.  With `measured`, norms are averaged.
 
-    With gradients of a representation (`wrt="representation"`) norms are averaged, and
-    average="norms" only saves the memory for ĝ.  `update` needs the raw `losses` [T] unless
-    `log_losses=False`.  An absent task (masked or unusable) keeps its average and is left out of
-    the sum and of α.
+    With gradients of a representation (`wrt="representation"`) and within `refresh_weights` norms
+    are averaged, and average="norms" only saves the memory for ĝ.  `update` needs the raw `losses`
+    [T] unless `log_losses=False`.  An absent task (masked or unusable) keeps its average and is
+    left out of the sum and of α.
 
     Source: Lin et al., Dual-balancing for multi-task learning, arXiv:2308.12029.
 
@@ -70,6 +69,8 @@ def db_mtl(
       [-5. -5.]
     """
     log = (scale_by_log_loss(num_tasks, eps=eps),) if log_losses else ()
+    if measured is not None:
+        average = "norms"
     ema = averaging(num_tasks, beta, debias=debias, ema_dtype=ema_dtype, average=average)
     balance = balance_magnitudes(num_tasks, scale=scale, eps=eps, preference=preference)
     return fused(*log, ema, balance, labels=labels, measured=measured, name="db_mtl")

@@ -90,9 +90,8 @@ def test_db_mtl_averages_over_refreshes_and_takes_the_logarithm_of_each_steps_lo
         losses, grads = rows(X + k / 10)
         logs = grads / losses[:, None, None]
         if k % 2 == 0:
-            now = logs if average == "gradients" else np.sqrt((logs**2).sum(axis=(1, 2)))
-            kept = beta * kept + (1 - beta) * now
-            norms = np.sqrt((kept**2).sum(axis=(1, 2))) if average == "gradients" else kept
+            kept = beta * kept + (1 - beta) * np.sqrt((logs**2).sum(axis=(1, 2)))
+            norms = kept
         updates, state = step(state, X + k / 10)
         np.testing.assert_allclose(
             updates["w"], weighted(norms.max() / norms, logs), rtol=1e-3, atol=1e-5
@@ -219,3 +218,22 @@ def test_the_states_fields_are_found_by_their_names(field):
     for name in ("db_mtl", "imtl"):
         state = dbmtl.refresh_weights(METHODS[name](T, labels=LABELS), 3).init(PARAMS)
         assert optax.tree.get(state, field).shape == (T,)
+
+
+def test_what_is_refreshed_is_not_refreshed_again_nor_accumulated():
+    once = dbmtl.refresh_weights(dbmtl.mgda(T), 2)
+    with pytest.raises(TypeError, match="balancer: expected a method that is not refreshed"):
+        dbmtl.refresh_weights(once, 10)
+    with pytest.raises(TypeError, match=r"tx: refresh_weights\(mgda\) takes pending gradients"):
+        dbmtl.multi_steps(dbmtl.chain(once, optax.sgd(0.1)), 2)
+
+
+def test_a_task_that_joins_late_has_the_weight_of_its_norm():
+    tx = dbmtl.refresh_weights(dbmtl.db_mtl(T, 0.9, labels=LABELS), 1)
+    step, state = stepper(tx), tx.init(PARAMS)
+    for k in range(8):
+        _, state = step(state, X, (True, k == 7, True))
+    losses, grads = rows(X)
+    logs = grads / losses[:, None, None]
+    norms = np.sqrt((logs**2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(dbmtl.diagnostics(state).weights, norms.max() / norms, rtol=1e-3)

@@ -94,7 +94,7 @@ def test_heads_are_as_with_gradients_of_the_parameters(problem):
 @pytest.mark.parametrize("average", ["gradients", "norms"])
 @pytest.mark.parametrize("debias", [False, True])
 def test_db_mtl_averages_the_norms(average, debias, problem):
-    """n̂ ← β n̂ + (1 - β) n of the norms of ∂log ℓ_t/∂z; the sum is of this step's gradients."""
+    """n̂ ← β n̂ + (1 - β) n of the norms of ∂log ℓ_t/∂z, debiased; the sum is of this step's."""
     params, x = problem
     beta = 0.75
     tx = dbmtl.db_mtl(T, beta, average=average, debias=debias, labels=LABELS)
@@ -108,7 +108,7 @@ def test_db_mtl_averages_the_norms(average, debias, problem):
         logs = {key: np.asarray(r) / np.reshape(losses, (T, 1, 1)) for key, r in rows.items()}
         now = np.sqrt(sum((leaf**2).sum(axis=(1, 2)) for leaf in logs.values()))
         norms = beta * norms + (1 - beta) * now
-        shown = norms / (1 - beta ** (k + 1)) if debias else norms
+        shown = norms / (1 - beta ** (k + 1))
         weights = shown.max() / shown
         expected = pullback({k: jnp.einsum("t,tij->ij", weights, r) for k, r in logs.items()})
         np.testing.assert_allclose(dbmtl.diagnostics(state).norms, shown, rtol=1e-5)
@@ -258,3 +258,32 @@ def test_stacked_gives_the_gradients_of_the_parameters(problem):
     _, grads = gradients(params, x)
     for a, b in zip(jax.tree.leaves(grads.stacked()), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("form", ["representation", "refreshed"])
+def test_a_representation_in_half_precision(dtype, form, problem):
+    """float32 parameters, computed in half precision."""
+    params, x = problem
+    labels = ("shared", [0, 1])
+
+    def encode(p, x):
+        return jnp.tanh(x @ p["v"]).astype(dtype)
+
+    heads = [lambda p, z, x: jnp.mean((z @ p.astype(dtype)).astype(jnp.float32) ** 2)] * 2
+    both = (params[0], [jnp.ones(5), jnp.full(5, 0.5)])
+    options = {"wrt": "representation"} if form == "representation" else {"stream": True}
+    tx = dbmtl.db_mtl(2, average="norms", labels=labels)
+    tx = tx if form == "representation" else dbmtl.refresh_weights(tx, 2)
+    losses, grads = dbmtl.encoder_value_and_task_grads(encode, heads, **options)(both, x)
+    updates, state = tx.update(grads, tx.init(both), both, losses=losses)
+    assert updates[0]["v"].dtype == jnp.float32
+    assert np.all(np.isfinite(updates[0]["v"]))
+    np.testing.assert_array_equal(dbmtl.diagnostics(state).skipped, 0)
+
+
+def test_a_representation_with_integers_is_named():
+    heads = [lambda p, z, x: jnp.sum(p * z[0])] * 2
+    fun = dbmtl.encoder_value_and_task_grads(lambda p, x: (p * x, jnp.arange(3)), heads)
+    with pytest.raises(TypeError, match=r"what the encoder returns\[1\]: expected a floating"):
+        fun((jnp.ones(2), [jnp.ones(()), jnp.ones(())]), jnp.ones(2))
