@@ -6,7 +6,7 @@ once a step.  The gradients go into `flax.nnx.Optimizer.update(model, grads, los
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, get_args
 
 import jax
 import jax.numpy as jnp
@@ -204,6 +204,11 @@ def encoder_value_and_task_grads(
       >>> grads[0]["kernel"].shape, grads[1][0]["kernel"].shape
       ((2, 3, 4), (4, 1))
     """
+    if isinstance(wrt, str) and wrt in get_args(Wrt):
+        raise ValueError(
+            f"wrt: expected a filter of variables such as nnx.Param, found {wrt!r}; for what the "
+            f"rows are gradients of, pass rows={wrt!r}"
+        )
     num_tasks = check_num_tasks(list(heads) if isinstance(heads, Mapping) else len(heads))
     functions = in_order("heads", heads, num_tasks)
 
@@ -216,6 +221,11 @@ def encoder_value_and_task_grads(
         return label if names is None or isinstance(label, str) else names[label]
 
     def encoder_value_and_task_grads_fun(models, *args):
+        if not isinstance(models, tuple | list) or len(models) != 2:
+            raise ValueError(
+                "models: expected a pair (encoder_model, head_models), found "
+                f"{type(models).__name__}"
+            )
         encoder_model, head_models = models
         of_heads = in_order("models[1]", head_models, num_tasks)
         if len(of_heads) != num_tasks:

@@ -152,7 +152,7 @@ def test_labels_are_checked(part):
     for bad in (3, -1, True, 1.0, "1"):
         with pytest.raises(ValueError, match=message + repr(bad)):
             part(T, labels={"dense": "shared", "scale": bad}).init(params)
-    with pytest.raises(ValueError, match="labels: expected a prefix of the tree of params"):
+    with pytest.raises(ValueError, match=r"labels: expected an entry for params\['scale'\]"):
         part(T, labels={"dense": "shared"}).init(params)
 
 
@@ -370,3 +370,37 @@ def test_other_words_for_axes_are_refused():
     fun = dbmtl.per_task_value_and_grads(lambda p, x: jnp.sum(p * x), in_axes="seq")
     with pytest.raises(ValueError, match="in_axes: expected 'sequence', or axes"):
         fun(jnp.ones(3), jnp.ones((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["mgda", "db_mtl", "ew"])
+def test_a_parameter_that_is_no_array_is_named(name):
+    with pytest.raises(TypeError, match=r"params\['act'\]: expected an array, found function"):
+        dbmtl.METHODS[name](2).init({"w": jnp.ones(3), "act": lambda x: x})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"a": "shared", "x": 1}, r"entry for params\['b'\]\[0\], found no 'b' in 'a', 'x'"),
+        ({"a": 0, "b": 1, "c": 0}, r"labels\['c'\]: expected the path of a parameter"),
+        ({"a": 0}, "found no 'b' in 'a'"),
+        ({"a": 0, "b": [1]}, "found no 1 in 1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(labels, message):
+    with pytest.raises(ValueError, match=message):
+        dbmtl.mgda(2, labels=labels).init({"a": jnp.ones(2), "b": [jnp.ones(2), jnp.ones(3)]})
+
+
+def test_a_gradient_without_a_task_axis_hints_at_labels():
+    params = {"w": jnp.ones(2)}
+    tx = dbmtl.mgda(3)
+    with pytest.raises(ValueError, match="this transformation needs labels"):
+        tx.update(params, tx.init(params), params)
+
+
+def test_an_encoder_and_heads_that_are_no_pair_are_refused():
+    heads = [lambda v, z, x: v * z] * 2
+    fun = dbmtl.encoder_value_and_task_grads(lambda p, x: p * x, heads)
+    with pytest.raises(ValueError, match=r"params: expected a pair .*, found dict"):
+        fun({"encoder": 2.0, "heads": (1.0, 3.0)}, 1.0)

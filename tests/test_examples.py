@@ -10,14 +10,41 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+# These return each method's test errors over the variances of the targets.
+COMPARISONS = ("equinox_labels", "linen_train_state", "nnx_batch_norm_dropout")
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_learn(path):
+def load(path):
     pytest.importorskip("flax")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons_learn_all_tasks(name):
+    if name.startswith("equinox"):
+        pytest.importorskip("equinox")
+    errors = load(ROOT / "examples" / f"{name}.py").main()
+
+    def largest(method):
+        found = errors[method]
+        return max(found.values() if isinstance(found, dict) else found)
+
+    assert largest("db_mtl") < 0.25, errors
+    others = errors.keys() - {"db_mtl"}
+    assert others == {"cheap"} or largest("ew") > 1.5 * largest("db_mtl"), errors
+    assert "cheap" not in others or largest("cheap") < 0.25, errors
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in EXAMPLES if path.stem not in COMPARISONS],
+    ids=lambda path: path.stem,
+)
+def test_examples_learn(path):
+    module = load(path)
     first, last = module.main(steps=1), module.main(steps=300)
     assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
 

@@ -209,3 +209,62 @@ def test_pending_gradients_are_refused_by_name():
     for tx in (divided, masked):
         with pytest.raises(TypeError, match="expected all leaves of pending task gradients"):
             tx.update(tree, tx.init(params), params, losses=losses)
+
+
+def test_other_functions_refuse_models_with_other_state():
+    """They would differentiate the statistics, and never update them."""
+    model = Net(nnx.Rngs(0))
+    for fun in (dbmtl.value_and_task_grads(losses_of), dbmtl.per_task_value_and_grads(losses_of)):
+        with pytest.raises(
+            TypeError, match=r"found a Net whose .* use the functions of dbmtl_jax\.nnx"
+        ):
+            fun(model, X[None].repeat(2, 0), Y[None].repeat(2, 0))
+    linear = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+    _, grads = dbmtl.value_and_task_grads(lambda m: jnp.mean(m(X) ** 2, axis=0))(linear)
+    assert grads.kernel[...].shape == (2, 4, 2)
+
+
+def test_what_rows_are_gradients_of_is_no_filter():
+    with pytest.raises(ValueError, match="pass rows='representation'"):
+        mtl.encoder_value_and_task_grads(lambda m, x: m(x), [], wrt="representation")
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_gradients_of_a_representation(named):
+    encoder = Encoder(nnx.Rngs(0))
+    heads = [nnx.Linear(8, 1, rngs=nnx.Rngs(t)) for t in range(T)]
+    functions = [
+        lambda m, z, x, y, t=t: 10.0**t * jnp.mean((m(z)[:, 0] - y[:, t]) ** 2) for t in range(T)
+    ]
+    labels = {0: "shared", 1: {0: 0, 1: 1}}
+    num_tasks = T
+    if named:
+        num_tasks = ["a", "b"]
+        heads, functions = (
+            dict(zip("ab", heads, strict=True)),
+            dict(zip("ab", functions, strict=True)),
+        )
+        labels = {0: "shared", 1: {"a": "a", "b": "b"}}
+    models = (encoder, heads)
+    tx = dbmtl.chain(dbmtl.mgda(num_tasks, labels=labels), optax.sgd(0.1))
+    optimizer = nnx.Optimizer(models, tx, wrt=nnx.Param)
+    fun = mtl.encoder_value_and_task_grads(
+        lambda m, x, y: m(x), functions, rows="representation", labels=labels
+    )
+    before = arrays(nnx.state(models, nnx.Param))
+    statistics = arrays(nnx.state(encoder, nnx.BatchStat))
+
+    @nnx.jit
+    def step(models, optimizer):
+        losses, grads = fun(models, X, Y)
+        optimizer.update(models, grads, losses=losses)
+        return losses
+
+    losses = step(models, optimizer)
+    assert set(losses) == {"a", "b"} if named else losses.shape == (T,)
+    assert all(
+        not np.array_equal(a, b)
+        for a, b in zip(before, arrays(nnx.state(models, nnx.Param)), strict=True)
+    )
+    assert not np.array_equal(statistics[0], arrays(nnx.state(encoder, nnx.BatchStat))[0])
+    assert np.isclose(jnp.sum(jnp.asarray(dbmtl.diagnostics(optimizer).weights)), 1)

@@ -72,7 +72,10 @@ def refresh_weights(balancer: TaskTransformation, every: Count) -> TaskTransform
       [27.  9.] [4.5 1. ]
     """
     if not isinstance(balancer, TaskTransformation):
-        raise TypeError(f"balancer: expected a method of dbmtl_jax, found {balancer!r}")
+        raise TypeError(
+            f"balancer: expected a method of dbmtl_jax, found a {type(balancer).__name__}; parts "
+            "that scale stand in front: chain(scale_by_…, refresh_weights(method, every))"
+        )
     aggregator, name = balancer.aggregator, balancer.name
     if aggregator is None or aggregator.weigh is None or aggregator.of_parameters:
         what = "a method" if aggregator is None else "a method that weighs whole gradients"

@@ -20,6 +20,7 @@ from dbmtl_jax.core._types import Array, Labels, Mask, PerTask, PyTree
 
 __all__ = [
     "Step",
+    "check_arrays",
     "check_count",
     "check_functions",
     "check_losses",
@@ -99,6 +100,17 @@ def check_size(name: str, value: Any, low: int = 1) -> int:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(f"{name}: expected an int that is not traced, found {value}; {STATIC}")
     return int(value)
+
+
+def check_arrays(name: str, tree: PyTree) -> None:
+    """Raises TypeError, naming the leaf, for a leaf that is neither an array nor a number."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        is_array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
+        if not is_array and not isinstance(leaf, int | float):
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)}: expected an array, found "
+                f"{type(leaf).__name__}; keep it out of {name} (Equinox: eqx.partition)"
+            )
 
 
 def check_functions(**functions: Any) -> None:
@@ -194,6 +206,8 @@ def check_task_grads(
                     else "the parameter's own, as it is labelled "
                     + ("frozen" if label == FROZEN else f"a parameter of task {label} alone")
                 )
+                if label == SHARED and found == shape:
+                    kind += "; if it belongs to one task, this transformation needs labels"
                 raise ValueError(f"{where}: expected shape {expected} ({kind}), found {found}")
         elif label == SHARED and found[:1] != (num_tasks,):
             raise ValueError(

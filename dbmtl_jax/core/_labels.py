@@ -115,9 +115,7 @@ def _spelt_out(labels: Labels | Measured, tree: PyTree, name: str = "labels") ->
         )
     except ValueError as error:
         if isinstance(labels, Mapping):
-            found = _by_keys(labels, tree)
-            if found is not None:
-                return found
+            return _by_keys(labels, tree, name)
         raise ValueError(f"{name}: expected a prefix of the tree of params: {error}") from error
 
 
@@ -127,21 +125,38 @@ def _is_function(labels: Labels) -> bool:
     return bool(leaves) and all(map(callable, leaves))
 
 
-def _by_keys(labels: Mapping[Any, Any], tree: PyTree) -> PyTree | None:
-    """Nested mappings of labels for a tree of other nodes (`flax.nnx.State`) with the same keys."""
+def _by_keys(labels: Mapping[Any, Any], tree: PyTree, name: str) -> PyTree:
+    """Nested mappings of labels for a tree of other nodes (`flax.nnx.State`) with the same keys.
+
+    Raises:
+      ValueError: for a parameter without a label, and for a label without a parameter.
+    """
+    used: set[tuple[Any, ...]] = set()
 
     def find(path: tuple[Any, ...], _: Any) -> Any:
         found: Any = labels
-        for entry in path:
+        keys: tuple[Any, ...] = ()
+        for key in map(_key, path):
             if not isinstance(found, Mapping | list | tuple):
                 break
-            found = found[_key(entry)]
+            try:
+                found = found[key]
+            except (KeyError, IndexError, TypeError):
+                known = ", ".join(map(repr, found)) if isinstance(found, Mapping) else len(found)
+                raise ValueError(
+                    f"{name}: expected an entry for params{jax.tree_util.keystr(path)}, found no "
+                    f"{key!r} in {known}"
+                ) from None
+            keys = (*keys, key)
+        used.add(keys)
         return found
 
-    try:
-        return jax.tree_util.tree_map_with_path(find, tree)
-    except (KeyError, IndexError, TypeError):
-        return None
+    labelled = jax.tree_util.tree_map_with_path(find, tree)
+    for path, _ in jax.tree_util.tree_leaves_with_path(labels):
+        if tuple(map(_key, path)) not in used:
+            where = jax.tree_util.keystr(path)
+            raise ValueError(f"{name}{where}: expected the path of a parameter, found none there")
+    return labelled
 
 
 def _key(entry: Any) -> Any:

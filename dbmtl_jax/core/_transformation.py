@@ -224,6 +224,7 @@ def _scaling(
 
 def _read_leaves(labels: Labels, measured: Measured, params: PyTree, num_tasks: int) -> PyTree:
     """The shared parameters of which gradients are read."""
+    _checks.check_arrays("params", params)
     resolved = _labels.resolve(labels, params, num_tasks)
     which = _labels.measured(measured, resolved, params)
     shared = _labels.shared(resolved, params)

@@ -168,6 +168,11 @@ class _Split:
     """
 
     def __init__(self, params: PyTree, num_tasks: NumTasks, labels: Labels) -> None:
+        if not isinstance(params, tuple | list) or len(params) != 2:
+            raise ValueError(
+                "params: expected a pair (encoder_params, head_params), found "
+                f"{type(params).__name__}"
+            )
         encoder, heads = params
         of_heads = in_order("params[1]", heads, num_tasks)
         if len(of_heads) != num_tasks:

@@ -1,5 +1,6 @@
 """What the engine functions take from the user's functions: losses, and auxiliary outputs."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,7 +77,14 @@ def _real(losses: Any) -> Array:
 
 
 def check_differentiable(params: PyTree, name: str = "params") -> None:
-    """Raises TypeError, naming the leaf, for what has no gradient: integers, keys, strings."""
+    """Raises TypeError, naming the leaf, for what has no gradient: integers, keys, strings.
+
+    So it does for an NNX model that has other state than parameters: that would be differentiated,
+    and never updated.
+    """
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None:
+        _check_modules(nnx, params, name)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         try:
             found = jnp.result_type(leaf)
@@ -88,6 +96,18 @@ def check_differentiable(params: PyTree, name: str = "params") -> None:
                 f"{name}{jax.tree_util.keystr(path)}: expected a floating or complex array, as "
                 f"nothing else has a gradient, found {kind}; keep it out of {name}"
             )
+
+
+def _check_modules(nnx: Any, params: PyTree, name: str) -> None:
+    """Raises TypeError for a `flax.nnx.Module` with batch statistics or random numbers."""
+    for node in jax.tree.leaves(params, is_leaf=lambda x: isinstance(x, nnx.Module)):
+        if isinstance(node, nnx.Module):
+            others = jax.tree_util.tree_leaves_with_path(nnx.state(node, nnx.Not(nnx.Param)))
+            for path, _ in others[:1]:
+                raise TypeError(
+                    f"{name}: expected a tree of parameters, found a {type(node).__name__} whose "
+                    f"{jax.tree_util.keystr(path)} is none; use the functions of dbmtl_jax.nnx"
+                )
 
 
 def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:

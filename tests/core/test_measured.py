@@ -116,7 +116,7 @@ def test_parts_measure_too(limit):
     [
         ({"first": False, "last": False, "heads": True}, "at least one shared parameter"),
         ({"first": 1, "last": True, "heads": True}, r"measured\['first'\]: expected True or False"),
-        ({"first": True}, "measured: expected a prefix of the tree of params"),
+        ({"first": True}, "measured: expected an entry for params"),
     ],
 )
 def test_bad_values_are_refused(measured, message):
