@@ -20,7 +20,6 @@ import optax
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
-from benchmarks.problems.problem import Gradients
 
 BASELINE = "stl"
 DISPLAY_NAMES = {
@@ -77,6 +76,10 @@ _OF_THE_RUN = ("seed", "steps_per_epoch")
 DB_MTL_DEFAULTS = MappingProxyType({"beta": 0.9, "sigma": 0.5})
 """The forgetting rate that the paper recommends."""
 
+
+Gradients = Literal["stacked", "pending", "representation"]
+"""How a method gets the task gradients: as arrays, to be computed when it reads them, or those of
+the representation, to be pulled back once."""
 
 Wrt = Literal["parameters", "representation"]
 Measured = Literal["", "last"]

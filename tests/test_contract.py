@@ -53,10 +53,63 @@ def tx(name):
     return TRANSFORMATIONS[name](T)
 
 
+IN_SHORT = ("jit", "scan", "state", "masks", "bad tasks", "no task left")
+"""The clauses for options of a method whose other clauses hold as they do for its defaults."""
+
+
+def options_alone(name):
+    return name.startswith("db_mtl, ") or name in ("moco, normalize", "clipped rows, sum")
+
+
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_contract(name):
     magnified = 10 if name in MAGNIFIED else 1
-    testing.assert_contract(TRANSFORMATIONS[name], rtol=1e-5 * magnified, atol=1e-6 * magnified)
+    clauses = IN_SHORT if options_alone(name) else None
+    testing.assert_contract(
+        TRANSFORMATIONS[name], clauses=clauses, rtol=1e-5 * magnified, atol=1e-6 * magnified
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", filter(options_alone, TRANSFORMATIONS))
+def test_all_clauses_hold_for_options(name):
+    testing.assert_contract(TRANSFORMATIONS[name])
+
+
+def all_but_the_first(params):
+    """What is measured: all parameters but the first, if there are more."""
+    leaves, structure = jax.tree.flatten(params)
+    return jax.tree.unflatten(structure, [i > 0 or len(leaves) == 1 for i in range(len(leaves))])
+
+
+MEASURING = (
+    "mgda",
+    "grad_norm",
+    "pcgrad",
+    "grad_vac",
+    "imtl_g",
+    "cagrad",
+    "nash_mtl",
+    "imtl",
+    "db_mtl",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURING)
+def test_the_contract_holds_with_measured_parameters(name):
+    factory = functools.partial(samplers.METHODS[name], measured=all_but_the_first)
+    magnified = 10 if name in MAGNIFIED else 1
+    testing.assert_contract(factory, rtol=1e-5 * magnified, atol=1e-6 * magnified)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURING)
+def test_the_contract_holds_for_weights_that_are_refreshed(name):
+    def factory(num_tasks, labels=None):
+        return dbmtl.refresh_weights(samplers.METHODS[name](num_tasks, labels=labels), 2)
+
+    testing.assert_contract(factory, stream=True, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["db_mtl", "cagrad", "uw", "grad_drop"])

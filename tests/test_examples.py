@@ -40,13 +40,26 @@ def test_comparisons_learn_all_tasks(name):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in EXAMPLES if path.stem not in COMPARISONS],
+    [path for path in EXAMPLES if path.stem not in (*COMPARISONS, "pinn")],
     ids=lambda path: path.stem,
 )
 def test_examples_learn(path):
     module = load(path)
     first, last = module.main(steps=1), module.main(steps=300)
     assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
+
+
+def test_the_pinn_runs():
+    """Its figures take minutes: see `test_the_pinn_is_what_its_docstring_says`."""
+    results = load(ROOT / "examples" / "pinn.py").main(steps=3, seeds=1)
+    assert all(0 < error < 100 for error in results.values())
+
+
+@pytest.mark.slow
+def test_the_pinn_is_what_its_docstring_says():
+    results = load(ROOT / "examples" / "pinn.py").main()
+    assert results["db_mtl"] > 5 * results["ew"]
+    assert results["db_mtl(scale=1.0), cosine"] < 0.2 * results["ew"]
 
 
 def test_the_page_on_methods_of_ones_own_runs(capsys):

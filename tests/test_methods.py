@@ -60,6 +60,7 @@ DEFAULTS = {
         "log_losses": True,
         "debias": False,
         "ema_dtype": None,
+        "average": "gradients",
         "preference": None,
     },
     "dwa": {"temperature": 2.0, "steps_per_epoch": 1},
@@ -116,7 +117,7 @@ def test_defaults(name):
     found = {
         parameter.name: parameter.default
         for parameter in inspect.signature(getattr(dbmtl, name)).parameters.values()
-        if parameter.name not in ("num_tasks", "labels")
+        if parameter.name not in ("num_tasks", "labels", "measured")
     }
     if name == "db_mtl":  # 0.9/√k
         schedule = found.pop("beta")

@@ -13,10 +13,6 @@ from benchmarks.examples_file import Examples
 Metrics = list[list[float]]
 """A list of metrics for every task."""
 
-Gradients = Literal["stacked", "pending", "representation"]
-"""How a method gets the task gradients: as arrays, to be computed when it reads them, or those of
-the representation, to be pulled back once."""
-
 Variables = tuple[Any, Any]
 """The parameters and the batch statistics of a network."""
 

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
 from benchmarks.config import TrainConfig
-from benchmarks.problems.problem import Gradients, Metrics, Model, Problem, Variables
+from benchmarks.methods import Gradients
+from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.training.mesh import Layout
 from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, make_update, per_model

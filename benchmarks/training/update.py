@@ -7,7 +7,8 @@ import jax
 import optax
 
 from benchmarks.config import TrainConfig
-from benchmarks.problems.problem import Gradients, Model, Variables
+from benchmarks.methods import Gradients
+from benchmarks.problems.problem import Model, Variables
 
 
 class TrainState(NamedTuple):

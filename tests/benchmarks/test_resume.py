@@ -12,7 +12,7 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.compare import make_method
-from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
+from benchmarks.methods import REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
@@ -33,8 +33,8 @@ def make_trainer(problem, method, tiny, **train):
         return Trainer(Programs(problem, problem.single_task, None, config))
     factory = make_method(method, problem, tiny)
     own = optax.identity() if method in REPLACES_ADAM else None
-    stream = method in ONE_BACKWARD_PASS
-    return Trainer(Programs(problem, problem.multi_task, factory, config, own, stream=stream))
+    gradients = gradients_of(method)
+    return Trainer(Programs(problem, problem.multi_task, factory, config, own, gradients=gradients))
 
 
 def baseline_of(trainer, method):

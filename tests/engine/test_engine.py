@@ -213,7 +213,11 @@ def test_auto_unrolls_few_tasks_and_convolutions_and_loops_over_the_rest():
         return jnp.stack([jnp.sum((t + 1) * inner(x)) for t in range(num_tasks)])
 
     p, x = jnp.ones((3, 3)), jnp.ones((3, 3))
-    for model, num_tasks, loops in ((dense, 8, False), (dense, 9, True), (convolution, 9, False)):
+    for model, num_tasks, loops in (
+        (dense, 12, False),
+        (dense, 13, True),
+        (convolution, 13, False),
+    ):
         fun = dbmtl.value_and_task_grads(functools.partial(model, num_tasks=num_tasks))
         jaxpr = jax.make_jaxpr(fun)(p, x)
         assert (count(jaxpr, "scan") > 0) == loops, (model.__name__, num_tasks)
