@@ -144,4 +144,18 @@ def nonnegative_qp(
       s, [n].
     """
     nothing = jnp.zeros_like(linear)
-    return minimize(lambda s: (matrix @ s + linear, matrix), nothing, free, total=0.0)
+    found = minimize(lambda s: (matrix @ s + linear, matrix), nothing, free, total=0.0)
+
+    # Which entries are positive is clear by now: their equations are solved exactly.
+    size, eps = len(linear), jnp.finfo(linear.dtype).eps
+    positive = free & (found > matrix @ found + linear)
+    both = positive[:, None] & positive[None, :]
+    equations = jnp.where(both, matrix, jnp.eye(size, dtype=matrix.dtype))
+    factor = jax.scipy.linalg.cho_factor(equations)
+    exact = jax.scipy.linalg.cho_solve(factor, jnp.where(positive, -linear, 0))
+    slopes = matrix @ exact + linear
+    tolerance = 16 * size * eps * (1 + jnp.max(jnp.abs(exact)))
+    # Not where the matrix is singular, or an entry that is almost zero was taken for another.
+    is_solution = jnp.all(jnp.isfinite(exact)) & jnp.all(exact >= 0)
+    is_solution &= jnp.all(jnp.where(free, slopes, 0) >= -tolerance)
+    return jnp.where(is_solution, exact, found)

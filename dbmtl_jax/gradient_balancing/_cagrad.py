@@ -42,7 +42,7 @@ def cagrad(
       rescale: what d is divided by: 1 with "none", 1 + c² with "paper", 1 + c with "sum".  The
         numbers 0, 1 and 2 stand for these three, in this order.
       preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
-        name: d is near to :math:`\sum_t u_t g_t` in the place of the mean, with u scaled to the sum 1.
+        name: d is near to :math:`\sum_t u_t g_t` in the place of the mean, with u of sum 1.
       labels, measured: see `dbmtl_jax.core`.
 
     Source: Liu et al., Conflict-averse gradient descent for multi-task learning, NeurIPS 2021.

@@ -26,8 +26,8 @@ def con_fig(
 
     where the rows of B are the unit gradients and r = 1: the cosines between the update and all
     gradients are the same, and its length is the sum of the projections on it.  For linearly
-    independent gradients the direction is that of `imtl_g`, up to the sign.  For others x is a least
-    squares solution, which may conflict.  Opposite gradients give zero.
+    independent gradients the direction is that of `imtl_g`, up to the sign.  For others x is a
+    least squares solution, which may conflict.  Opposite gradients give zero.
 
     Args:
       num_tasks: T, or the names of the tasks.

@@ -37,12 +37,12 @@ def fair_grad(
 
     .. math:: (M w)_t = (u_t / w_t)^{1/a}, \quad w > 0, \qquad \text{update } \sum_t w_t g_t
 
-    with the Gramian M and u = 1.  The update d maximises :math:`\sum_t \langle g_t, d
-    \rangle^{1-a} / (1-a)`, a utility whose fairness is a: 1 is proportional fairness, Nash-MTL without
-    clipping; 2 is the least delay; a → ∞ is max-min.  For a > 1 small gradients make large updates:
-    multiplied by c, they multiply the update by :math:`c^{(1-a)/(1+a)}`, which `max_norm` bounds.  At
-    a Pareto-stationary point there is no solution: w stays finite.  A task whose gradient is zero is
-    left out.
+    with the Gramian M and u = 1.  The update d maximises
+    :math:`\sum_t \langle g_t, d \rangle^{1-a} / (1-a)`, a utility whose fairness is a: 1 is
+    proportional fairness, Nash-MTL without clipping; 2 is the least delay; a → ∞ is max-min.  For
+    a > 1 small gradients make large updates: multiplied by c, they multiply the update by
+    :math:`c^{(1-a)/(1+a)}`, which `max_norm` bounds.  At a Pareto-stationary point there is no
+    solution: w stays finite.  A task whose gradient is zero is left out.
 
     Args:
       num_tasks: T, or the names of the tasks.

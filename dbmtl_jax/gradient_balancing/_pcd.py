@@ -82,12 +82,16 @@ def pcd(
         others = usable & (jnp.arange(num_tasks) > 0)
         # x ‖s_j g_j‖ for x: the cosines in the place of the Gramian.
         first = cosines[0] * lengths[0]
-        bounds = jnp.concatenate([jnp.zeros((1,), taus.dtype), jnp.broadcast_to(taus, (num_tasks - 1,))])
+        bounds = jnp.concatenate(
+            [jnp.zeros((1,), taus.dtype), jnp.broadcast_to(taus, (num_tasks - 1,))]
+        )
         x = nonnegative_qp(cosines, first - bounds.astype(norms.dtype) * lengths, others)
         x = x.at[0].set(lengths[0])
         # Without a d, x grows without bound: the conditions tell.
         square = x @ cosines @ x
-        met = cosines @ x >= bounds * lengths - 1e-3 * (jnp.max(lengths) + jnp.sqrt(jnp.abs(square)))
+        met = cosines @ x >= bounds * lengths - 1e-3 * (
+            jnp.max(lengths) + jnp.sqrt(jnp.abs(square))
+        )
         good = jnp.all(met | ~others) & (square > 0) & jnp.all(jnp.isfinite(x))
         x = jnp.where(good, x, jnp.zeros_like(x).at[0].set(lengths[0]))
         square = jnp.where(good, square, lengths[0] ** 2)
