@@ -9,11 +9,7 @@ from dbmtl_jax.core import TaskTransformation
 from dbmtl_jax.gradient_balancing import (
     aligned_mtl,
     cagrad,
-    con_fig,
-    dual_proj,
     ew,
-    excess_mtl,
-    fair_grad,
     grad_drop,
     grad_norm,
     grad_vac,
@@ -23,13 +19,10 @@ from dbmtl_jax.gradient_balancing import (
     moco,
     mtadam,
     nash_mtl,
-    pcd,
     pcgrad,
-    sdmgrad,
-    upgrad,
 )
 from dbmtl_jax.hybrid_balancing import db_mtl, imtl
-from dbmtl_jax.loss_balancing import dwa, famo, gls, igbv2, imtl_l, rlw, stch, uw
+from dbmtl_jax.loss_balancing import dwa, gls, igbv2, imtl_l, rlw, uw
 
 Factory = Callable[..., TaskTransformation]
 
@@ -112,16 +105,6 @@ _TABLE: tuple[tuple[Factory, Properties], ...] = (
     (aligned_mtl, Properties("gradient")),
     (imtl, Properties("hybrid")),
     (db_mtl, Properties("hybrid", scale_invariant=True)),
-    # beyond the paper
-    (upgrad, Properties("gradient", linear_under_scaling=True, non_conflicting=True)),
-    (dual_proj, Properties("gradient", non_conflicting=True)),
-    (con_fig, Properties("gradient")),
-    (fair_grad, Properties("gradient", scale_invariant=True, non_conflicting=True, degree=0.0)),
-    (sdmgrad, Properties("gradient")),
-    (pcd, Properties("gradient", permutation_equivariant=False)),
-    (excess_mtl, Properties("gradient", linear_under_scaling=True)),
-    (famo, Properties("loss", linear_under_scaling=True)),
-    (stch, Properties("loss", linear_under_scaling=True)),
 )
 
 METHODS: Mapping[str, Factory] = _Methods(

@@ -82,16 +82,13 @@ def pcd(
         others = usable & (jnp.arange(num_tasks) > 0)
         # x ‖s_j g_j‖ for x: the cosines in the place of the Gramian.
         first = cosines[0] * lengths[0]
-        bounds = jnp.concatenate(
-            [jnp.zeros((1,), taus.dtype), jnp.broadcast_to(taus, (num_tasks - 1,))]
-        )
-        x = nonnegative_qp(cosines, first - bounds.astype(norms.dtype) * lengths, others)
+        low = jnp.zeros_like(norms).at[1:].set(taus) * lengths
+        x = nonnegative_qp(cosines, first - low, others)
         x = x.at[0].set(lengths[0])
         # Without a d, x grows without bound: the conditions tell.
         square = x @ cosines @ x
-        met = cosines @ x >= bounds * lengths - 1e-3 * (
-            jnp.max(lengths) + jnp.sqrt(jnp.abs(square))
-        )
+        size = jnp.max(lengths) + jnp.sqrt(jnp.abs(square))
+        met = cosines @ x >= low - 1e-3 * size
         good = jnp.all(met | ~others) & (square > 0) & jnp.all(jnp.isfinite(x))
         x = jnp.where(good, x, jnp.zeros_like(x).at[0].set(lengths[0]))
         square = jnp.where(good, square, lengths[0] ** 2)

@@ -44,10 +44,10 @@ def sdmgrad(
     with the simplex Δ.  λ = 0 is MGDA, and λ → ∞ the mean :math:`\sum_t u_t g_t`.  The weights are
     found exactly.
 
-    With the extra argument `other_grads` of `update`, a sequence of the task gradients G₂ and, if need
-    be, G₃ of independent batches, :math:`A = G_1 G_2^\top` over its mean size takes the place of the
-    Gramian, w moves by 20 steps of projected gradient descent with momentum from where the last step
-    left it, as in the paper's code, and the update is that of G₃ (of G₁ without it).
+    With the extra argument `other_grads` of `update`, a sequence of the task gradients G₂ and, if
+    need be, G₃ of independent batches, :math:`A = G_1 G_2^\top` over its mean size takes the place
+    of the Gramian, w moves by 20 steps of projected gradient descent with momentum from where the
+    last step left it, as in the paper's code, and the update is that of G₃ (of G₁ without it).
 
     Args:
       num_tasks: T, or the names of the tasks.

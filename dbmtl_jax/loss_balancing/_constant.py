@@ -35,7 +35,8 @@ def constant(
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
       >>> tx = dbmtl.constant(num_tasks=2, weights=[1.0, 0.5])
-      >>> update, _ = tx.update(jnp.array([[1.0], [4.0]]), tx.init(jnp.zeros(1)), losses=jnp.ones(2))
+      >>> grads, losses = jnp.array([[1.0], [4.0]]), jnp.ones(2)
+      >>> update, _ = tx.update(grads, tx.init(jnp.zeros(1)), losses=losses)
       >>> print(update)
       [3.]
     """

@@ -38,8 +38,8 @@ def famo(
         \xi \text{ descends along } z \circ (\delta - \langle z, \delta \rangle) + \gamma \xi,
         \qquad \delta_t = \log \ell_t - \log \ell_t^{+}
 
-    with the losses ℓ⁺ after the step, for which those of the next step are taken, and ℓ + 1e-8 for ℓ
-    throughout.  The weights sum to 1.  Losses must be positive.  The ξ of an absent task does not
+    with the losses ℓ⁺ after the step, for which those of the next step are taken, and ℓ + 1e-8 for
+    ℓ throughout.  The weights sum to 1.  Losses must be positive.  The ξ of an absent task does not
     change.  A task's own parameters get their gradient times w_t.
 
     Args:

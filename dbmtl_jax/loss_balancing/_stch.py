@@ -51,8 +51,8 @@ def stch(
     Args:
       num_tasks: T, or the names of the tasks.
       mu: μ > 0, in units of the losses (with `log_nadir` of their logarithms).
-      preference: u, [T] positive numbers of which only the ratios count, or by name; None: 1/T each.
-        Not with `log_nadir`.
+      preference: u, [T] positive numbers of which only the ratios count, or by name; None: 1/T
+        each.  Not with `log_nadir`.
       reference: z, [T] numbers below the losses, or by name; None: 0.  Not with `log_nadir`.
       log_nadir: whether to use the second form.
       steps_per_epoch: the length of an epoch, in steps, for the warm-up.
@@ -62,8 +62,8 @@ def stch(
     Raises:
       TypeError, ValueError: for an option out of range, or one that does not go with `log_nadir`.
 
-    Source: Lin et al., Smooth Tchebycheff scalarization for multi-objective optimization, ICML 2024,
-    Eq. 9 and Appendix B.1.
+    Source: Lin et al., Smooth Tchebycheff scalarization for multi-objective optimization, ICML
+    2024, Eq. 9 and Appendix B.1.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl
