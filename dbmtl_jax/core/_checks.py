@@ -59,9 +59,15 @@ def check_update(
 
 
 def check_range(
-    name: str, value: Any, low: float, high: float = math.inf, *, open_high: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
 ) -> None:
-    """Raises unless a static number lies in [low, high] (or [low, high) where `open_high`).
+    """Raises unless a static number lies in [low, high], without low or high where these are open.
 
     JAX arrays are let through: `optax.inject_hyperparams` passes traced values, which have no
     value to compare.
@@ -70,10 +76,13 @@ def check_range(
         return
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, found {value!r}")
-    inside = low <= value and (value < high if open_high else value <= high)
-    if not inside:
-        bracket = ")" if open_high or math.isinf(high) else "]"
-        raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}{bracket}, found {value}")
+    above = low < value if open_low else low <= value
+    if not above or not (value < high if open_high else value <= high):
+        first = "(" if open_low else "["
+        last = ")" if open_high or math.isinf(high) else "]"
+        raise ValueError(
+            f"{name}: expected a number in {first}{low:g}, {high:g}{last}, found {value}"
+        )
 
 
 def check_count(name: str, value: Any, low: int = 1) -> None:

@@ -165,13 +165,21 @@ def _weighted_sum(
             own = own_weights(jnp.where(present, weights, 0), memory)
         return Weighed(weights, memory, own, present)
 
+    return Aggregator(init, summed(weigh_tasks), reads, weigh_tasks)
+
+
+def summed(
+    weigh: Callable[[Tasks, Memory], Weighed],
+) -> Callable[[Tasks, Memory], Merged]:
+    """The `update` of an aggregator that weighs the tasks and sums."""
+
     def update(tasks: Tasks, memory: Memory) -> Merged:
-        weights, memory, own, present = weigh_tasks(tasks, memory)
+        weights, memory, own, present = weigh(tasks, memory)
         updates, present, checked = _sum(tasks._replace(present=present), weights)
         weights = jnp.where(present, weights, 0)
         return Merged(updates, memory, weights, own, present, checked)
 
-    return Aggregator(init, update, reads, weigh_tasks)
+    return update
 
 
 def _sum(tasks: Tasks, weights: PerTask) -> tuple[PyTree, Mask, bool]:

@@ -1,4 +1,4 @@
-"""A small convex problem over weights, solved on the device: what MGDA and CAGrad share."""
+"""Small convex problems over weights, solved on the device."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dbmtl_jax.core._types import Array, Bool, Float, Int
+from dbmtl_jax.core._types import Array, Bool, Float, Int, Scalar
 
 _MAX_ITERATIONS = 40
 _HALVINGS = 10
@@ -24,8 +24,10 @@ def minimize(
     derivatives: Callable[[Array], tuple[Array, Array]],
     costs: Float[Array, " n"],
     free: Bool[Array, " n"],
+    *,
+    total: Scalar = 1.0,
 ) -> Float[Array, " n"]:
-    r"""Minimises a convex f over :math:`\{x \ge 0,\; \textstyle\sum_i c_i x_i = 1\}`.
+    r"""Minimises a convex f over :math:`\{x \ge 0,\; \textstyle\sum_i c_i x_i = \text{total}\}`.
 
     A primal-dual interior-point method with Mehrotra's predictor and corrector and a line search
     on the residual.  About ten iterations, each with one factorisation of an [n, n] matrix; unlike
@@ -38,6 +40,7 @@ def minimize(
         order of one.
       costs: c [n], not negative, the largest of the order of one.
       free: [n] bool; the other entries of x are zero.
+      total: what the costs sum to; 0 with costs of zero for no such condition.
 
     Returns:
       x, [n].
@@ -68,7 +71,7 @@ def minimize(
     def residual(x: Array, z: Array, nu: Array, target: Array) -> Array:
         dual = only_free(slopes(x)[0] - z - nu * costs)
         centre = only_free(x * z) - only_free(target)
-        primal = 1 - costs @ only_free(x)
+        primal = total - costs @ only_free(x)
         return jnp.sqrt(dual @ dual + centre @ centre + primal * primal)
 
     def step(now: _Iterate) -> _Iterate:
@@ -86,7 +89,7 @@ def minimize(
         solved_costs = solve(costs)
         curvature = costs @ solved_costs
         dual = only_free(gradient - z - nu * costs)
-        primal = 1 - costs @ only_free(x)
+        primal = total - costs @ only_free(x)
 
         def direction(target: Array) -> tuple[Array, Array, Array]:
             """Newton's step towards x z = target."""
@@ -119,9 +122,40 @@ def minimize(
     def unfinished(now: _Iterate) -> Array:
         return (now.gap > eps) & (now.iteration < _MAX_ITERATIONS)
 
-    total = jnp.sum(costs)
-    x = jnp.where(free, 1 / jnp.where(total > 0, total, 1), 1)
+    sum_of_costs = jnp.sum(costs)
+    x = jnp.where(free, 1 / jnp.where(sum_of_costs > 0, sum_of_costs, 1), 1)
     # The square root keeps z positive where the gradient is zero.
     z = jnp.where(free, jnp.max(jnp.abs(slopes(x)[0])) + jnp.sqrt(eps), 1)
     start = _Iterate(x, z, jnp.zeros((), dtype), mean_gap(x, z), jnp.zeros((), jnp.int32))
     return only_free(jax.lax.while_loop(unfinished, step, start).x)
+
+
+def nonnegative_qp(
+    matrix: Float[Array, "n n"], linear: Float[Array, " n"], free: Bool[Array, " n"]
+) -> Float[Array, " n"]:
+    """The s >= 0 with the smallest ½ sᵀAs + cᵀs.
+
+    Args:
+      matrix: A [n, n], positive semidefinite, with a diagonal of ones or so.
+      linear: c [n].
+      free: [n] bool; the other entries of s are zero.
+
+    Returns:
+      s, [n].
+    """
+    nothing = jnp.zeros_like(linear)
+    found = minimize(lambda s: (matrix @ s + linear, matrix), nothing, free, total=0.0)
+
+    # Which entries are positive is clear by now: their equations are solved exactly.
+    size, eps = len(linear), jnp.finfo(linear.dtype).eps
+    positive = free & (found > matrix @ found + linear)
+    both = positive[:, None] & positive[None, :]
+    equations = jnp.where(both, matrix, jnp.eye(size, dtype=matrix.dtype))
+    factor = jax.scipy.linalg.cho_factor(equations)
+    exact = jax.scipy.linalg.cho_solve(factor, jnp.where(positive, -linear, 0))
+    slopes = matrix @ exact + linear
+    tolerance = 16 * size * eps * (1 + jnp.max(jnp.abs(exact)))
+    # Not where the matrix is singular, or an entry that is almost zero was taken for another.
+    is_solution = jnp.all(jnp.isfinite(exact)) & jnp.all(exact >= 0)
+    is_solution &= jnp.all(jnp.where(free, slopes, 0) >= -tolerance)
+    return jnp.where(is_solution, exact, found)

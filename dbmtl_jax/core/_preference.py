@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core._names import in_order
-from dbmtl_jax.core._types import Array, PerTask
+from dbmtl_jax.core._types import Array, Mask, PerTask
 
 Preference: TypeAlias = Array | Sequence[float] | Mapping[str, float] | None
 """Positive numbers, one for each task, of which only the ratios count; None: all the same."""
@@ -33,3 +33,15 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     # Equal numbers become exactly 1.
     relative = found / jnp.max(found)
     return num_tasks * relative / jnp.sum(relative)
+
+
+def shares(preference: PerTask | None, present: Mask) -> PerTask:
+    """The preference as shares u [T] of the present tasks, with the sum 1.
+
+    Args:
+      preference: what `priorities` returned.
+      present: the tasks to which all is given.
+    """
+    wanted = jnp.where(present, 1.0 if preference is None else preference, 0)
+    total = jnp.sum(wanted)
+    return wanted / jnp.where(total > 0, total, 1)

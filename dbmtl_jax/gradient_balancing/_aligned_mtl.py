@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
@@ -15,7 +16,12 @@ Scale = Literal["min", "median", "rmse"]
 
 
 def aligned_mtl(
-    num_tasks: TaskCount, *, scale: Scale = "min", labels: Labels = None, measured: Measured = None
+    num_tasks: TaskCount,
+    *,
+    scale: Scale = "min",
+    preference: Preference = None,
+    labels: Labels = None,
+    measured: Measured = None,
 ) -> TaskTransformation:
     r"""Aligned Multi-Task Learning: sums the nearest gradients that have condition number one.
 
@@ -32,6 +38,8 @@ def aligned_mtl(
       num_tasks: T, or the names of the tasks.
       scale: σ, of the singular values: "min" (as in the formula), "median", or "rmse", their root
         mean square.
+      preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
+        name, which take the place of the ones in α, scaled to the sum T.
       labels, measured: see `dbmtl_jax.core`.
 
     Source: Senushkin et al., Independent component alignment for multi-task learning, CVPR 2023.
@@ -45,22 +53,29 @@ def aligned_mtl(
       ...     print(optax.tree.get(state, "weights"))
       [1.12 0.82]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_option("scale", scale, get_args(Scale))
+    wanted = priorities(preference, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return aligned_mtl_weights(tasks.gramian, scale=scale), memory
+        return _weights(tasks.gramian, scale, wanted), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="aligned_mtl"
     )
 
 
-def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale = "min") -> PerTask:
+def aligned_mtl_weights(
+    gramian: Gramian | Float[Array, "T T"],
+    *,
+    scale: Scale = "min",
+    preference: Preference = None,
+) -> PerTask:
     """The weights α of `aligned_mtl` for gradients with a given Gramian.
 
     Args:
       gramian: the inner products of the gradients, [T, T].
-      scale: see `aligned_mtl`.
+      scale, preference: see `aligned_mtl`.
 
     Returns:
       α [T].
@@ -75,6 +90,11 @@ def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale 
     """
     _checks.check_option("scale", scale, get_args(Scale))
     gramian = as_gramian(gramian)
+    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
+    return _weights(gramian, scale, wanted)
+
+
+def _weights(gramian: Gramian, scale: Scale, wanted: PerTask | None) -> PerTask:
     num_tasks = len(gramian.norms)
     # The weights do not depend on the scale of M.
     eigenvalues, vectors = jnp.linalg.eigh(gramian.normalized)
@@ -89,4 +109,5 @@ def aligned_mtl_weights(gramian: Gramian | Float[Array, "T T"], *, scale: Scale 
     else:
         sigma = jnp.sqrt(jnp.sum(roots**2, where=kept) / jnp.maximum(count, 1))
     inverse = jnp.where(kept, sigma / roots, 0)
-    return vectors @ (inverse * jnp.sum(vectors * gramian.present[:, None], axis=0))
+    target = gramian.present * (1.0 if wanted is None else wanted.astype(vectors.dtype))
+    return vectors @ (inverse * jnp.sum(vectors * target[:, None], axis=0))

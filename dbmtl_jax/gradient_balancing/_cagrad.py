@@ -8,7 +8,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._interior_point import minimize
-from dbmtl_jax.core._simplex import mean_weights
+from dbmtl_jax.core._preference import Preference, priorities, shares
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, Scalar, TaskCount
@@ -21,6 +21,7 @@ def cagrad(
     *,
     c: Scalar = 0.5,
     rescale: Rescale = "paper",
+    preference: Preference = None,
     labels: Labels = None,
     measured: Measured = None,
 ) -> TaskTransformation:
@@ -40,6 +41,8 @@ def cagrad(
       c: how far d may be from the mean gradient; with 0, d is the mean gradient.
       rescale: what d is divided by: 1 with "none", 1 + c² with "paper", 1 + c with "sum".  The
         numbers 0, 1 and 2 stand for these three, in this order.
+      preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
+        name: d is near to :math:`\sum_t u_t g_t` in the place of the mean, with u of sum 1.
       labels, measured: see `dbmtl_jax.core`.
 
     Source: Liu et al., Conflict-averse gradient descent for multi-task learning, NeurIPS 2021.
@@ -53,10 +56,12 @@ def cagrad(
       ...     print(optax.tree.get(state, "weights"))
       [0.704 0.5  ]
     """
+    num_tasks = _checks.check_num_tasks(num_tasks)
     _check_options(c, rescale)
+    wanted = priorities(preference, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return cagrad_weights(tasks.gramian, c=c, rescale=rescale), memory
+        return _weights(tasks.gramian, c, rescale, wanted), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="cagrad"
@@ -64,7 +69,11 @@ def cagrad(
 
 
 def cagrad_weights(
-    gramian: Gramian | Float[Array, "T T"], *, c: Scalar = 0.5, rescale: Rescale = "paper"
+    gramian: Gramian | Float[Array, "T T"],
+    *,
+    c: Scalar = 0.5,
+    rescale: Rescale = "paper",
+    preference: Preference = None,
 ) -> PerTask:
     """The weights of `cagrad` for gradients with a given Gramian.
 
@@ -76,6 +85,7 @@ def cagrad_weights(
       gramian: the inner products of the gradients, [T, T].
       c: see `cagrad`.
       rescale: see `cagrad`.
+      preference: see `cagrad`.
 
     Returns:
       The weights [T] of d = Σ_t w_t g_t.
@@ -89,14 +99,19 @@ def cagrad_weights(
       [0.5 0.5]
     """
     _check_options(c, rescale)
-    divisor = {"none": 1, 0: 1, "paper": 1 + c**2, 1: 1 + c**2, "sum": 1 + c, 2: 1 + c}[rescale]
     gramian = as_gramian(gramian)
+    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
+    return _weights(gramian, c, rescale, wanted)
+
+
+def _weights(gramian: Gramian, c: Scalar, rescale: Rescale, wanted: PerTask | None) -> PerTask:
+    divisor = {"none": 1, 0: 1, "paper": 1 + c**2, 1: 1 + c**2, "sum": 1 + c, 2: 1 + c}[rescale]
     present, matrix = gramian.present, gramian.normalized
     eps = jnp.finfo(matrix.dtype).eps
     # With c = 0 λ would be unbounded; its solution is not used then.
     radius = jnp.maximum(c, 1e-3)
     matrix /= jnp.maximum(jnp.trace(matrix), 1)
-    mean = mean_weights(present).astype(matrix.dtype)
+    mean = shares(wanted, present).astype(matrix.dtype)
     products = matrix @ mean
     length = jnp.sqrt(jnp.maximum(mean @ products, 0))  # ‖g_0‖
     slopes = products / jnp.where(length > 0, length, 1)

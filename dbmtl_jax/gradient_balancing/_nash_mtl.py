@@ -9,6 +9,7 @@ import optax
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -42,6 +43,7 @@ def nash_mtl(
     *,
     update_every: Count = 1,
     max_norm: Scalar | None = 1.0,
+    preference: Preference = None,
     scale_own: bool = True,
     labels: Labels = None,
     measured: Measured = None,
@@ -63,6 +65,8 @@ def nash_mtl(
         earlier if other tasks are present.
       max_norm: the largest norm of the update of the shared parameters; None (also 0 or infinity):
         no clipping.
+      preference: a user's priorities u, [T] positive numbers of which only the ratios count, or by
+        name: :math:`M \alpha = u / \alpha`, with u scaled to the sum T.
       scale_own: whether the gradients of a task's own parameters are multiplied by α_t (before
         clipping), as in Section 2.2 of the DB-MTL paper, or left as they are.
       labels, measured: see `dbmtl_jax.core`.
@@ -84,6 +88,7 @@ def nash_mtl(
     _checks.check_count("update_every", update_every)
     if max_norm is not None:
         _checks.check_range("max_norm", max_norm, 0.0)
+    wanted = priorities(preference, num_tasks)
 
     def init(shared: PyTree) -> NashMTLState:
         alpha = task_vector(num_tasks, 1, shared)
@@ -93,21 +98,15 @@ def nash_mtl(
         gramian = tasks.gramian
 
         def solve(alpha: PerTask) -> PerTask:
-            solved = jnp.where(gramian.norms > 0, nash_mtl_weights(gramian), alpha)
+            solved = jnp.where(gramian.norms > 0, _weights(gramian, wanted), alpha)
             return solved.astype(alpha.dtype)
 
         is_due = memory.step % update_every == 0
         # α of another set of tasks is no solution for these.
         is_due |= jnp.any(tasks.present != memory.solved)
         alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
-        weights = alpha
-        if max_norm is not None:
-            beta = alpha * gramian.norms
-            norm = jnp.sqrt(jnp.maximum(beta @ gramian.cosines @ beta, 0))
-            largest = jnp.where(jnp.asarray(max_norm) > 0, max_norm, jnp.inf)
-            weights = alpha * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))
         step = optax.safe_increment(memory.step)
-        return weights, NashMTLState(step, alpha, tasks.present)
+        return clipped(alpha, gramian, max_norm), NashMTLState(step, alpha, tasks.present)
 
     return gradient_balancer(
         num_tasks,
@@ -121,11 +120,24 @@ def nash_mtl(
     )
 
 
-def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
+def clipped(weights: PerTask, gramian: Gramian, max_norm: Scalar | None) -> PerTask:
+    """The weights of an update that is no longer than `max_norm`; None or 0 for any length."""
+    if max_norm is None:
+        return weights
+    beta = weights * gramian.norms
+    norm = jnp.sqrt(jnp.maximum(beta @ gramian.cosines @ beta, 0))
+    largest = jnp.where(jnp.asarray(max_norm) > 0, max_norm, jnp.inf)
+    return weights * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))
+
+
+def nash_mtl_weights(
+    gramian: Gramian | Float[Array, "T T"], *, preference: Preference = None
+) -> PerTask:
     """The weights α of `nash_mtl` before clipping, for gradients with a given Gramian.
 
     Args:
       gramian: the inner products of the gradients, [T, T].
+      preference: see `nash_mtl`.
 
     Returns:
       α [T], positive; 1 for a task whose gradient is zero.
@@ -139,15 +151,22 @@ def nash_mtl_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
       ...     print(dbmtl.nash_mtl_weights(jnp.diag(jnp.array([4.0, 16.0]))))
       [0.5  0.25]
     """
-    norms, cosines, _ = as_gramian(gramian)
+    gramian = as_gramian(gramian)
+    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
+    return _weights(gramian, wanted)
+
+
+def _weights(gramian: Gramian, wanted: PerTask | None) -> PerTask:
+    norms, cosines, _ = gramian
     bargains = norms > 0
-    return bargain(cosines, bargains) / jnp.where(bargains, norms, 1)
+    shares = jnp.ones_like(norms) if wanted is None else wanted.astype(norms.dtype)
+    return bargain(cosines, bargains, shares) / jnp.where(bargains, norms, 1)
 
 
-def bargain(cosines: Float[Array, "T T"], bargains: Mask) -> PerTask:
-    """β > 0 with C β = 1/β, [T]; one for tasks that do not bargain.
+def bargain(cosines: Float[Array, "T T"], bargains: Mask, shares: PerTask) -> PerTask:
+    """β > 0 with C β = u/β, [T]; one for tasks that do not bargain.
 
-    Newton's method for ½ βᵀCβ - Σ log β in log β, where the Hessian is nowhere below the identity;
+    Newton's method for ½ βᵀCβ - Σ u log β in log β, where the Hessian is nowhere below diag(u);
     the steps are damped as for any self-concordant function (Boyd and Vandenberghe, Section 9.6).
     """
     size, dtype = len(cosines), cosines.dtype
@@ -162,8 +181,8 @@ def bargain(cosines: Float[Array, "T T"], bargains: Mask) -> PerTask:
 
     def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         beta, _, count = carry
-        hessian = beta[:, None] * matrix * beta[None, :] + jnp.eye(size, dtype=dtype)
-        gradient = jnp.where(bargains, beta * (matrix @ beta) - 1, 0)
+        hessian = beta[:, None] * matrix * beta[None, :] + jnp.diag(shares)
+        gradient = jnp.where(bargains, beta * (matrix @ beta) - shares, 0)
         change = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
         decrement = jnp.sqrt(jnp.maximum(-change @ gradient, 0))
         length = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1)
