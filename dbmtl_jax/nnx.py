@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax import engine
-from dbmtl_jax.core import _labels
+from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._names import check_num_tasks, in_order
 from dbmtl_jax.core._types import Label, Labels, PyTree
 from dbmtl_jax.engine import PendingTaskGrads
@@ -204,8 +204,7 @@ def encoder_value_and_task_grads(
       >>> grads[0]["kernel"].shape, grads[1][0]["kernel"].shape
       ((2, 3, 4), (4, 1))
     """
-    if rows not in get_args(Wrt):
-        raise ValueError(f"rows: expected one of {get_args(Wrt)}, found {rows!r}")
+    _checks.check_option("rows", rows, get_args(Wrt))
     if isinstance(wrt, str) and wrt in get_args(Wrt):
         raise ValueError(
             f"wrt: expected a filter of variables such as nnx.Param, found {wrt!r}; for what the "
