@@ -63,7 +63,7 @@ def excess_mtl(
       ...   _, state = tx.update(grads / (1 + jnp.array([[k], [0]])), state)
       >>> with jnp.printoptions(precision=2):
       ...     print(optax.tree.get(state, "weights"))
-      [0.31 0.69]
+      [0.28 0.72]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("eta", eta, 0.0)

@@ -60,7 +60,7 @@ def upgrad(
       >>> update, _ = tx.update(grads, tx.init(jnp.zeros(3)))
       >>> with jnp.printoptions(precision=4):
       ...     print(update, jnp.round(grads @ update, 3) >= 0)
-      [0.2929 1.9004 1.9004] [ True  True]
+      [0.2924 1.9006 1.9006] [ True  True]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     wanted = priorities(preference, num_tasks)

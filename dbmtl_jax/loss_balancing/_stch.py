@@ -70,7 +70,8 @@ def stch(
       >>> tx = dbmtl.stch(num_tasks=2, mu=0.5)
       >>> losses = jnp.array([1.0, 3.0])
       >>> update, _ = tx.update(jnp.ones((2, 1)), tx.init(jnp.zeros(1)), losses=losses)
-      >>> print(update)
+      >>> with jnp.printoptions(precision=3):
+      ...     print(update)
       [0.5]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
