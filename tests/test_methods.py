@@ -51,9 +51,9 @@ def test_a_name_like_no_other_is_answered_by_the_list():
 
 # method: its options as in its source, or as most papers run it.
 DEFAULTS = {
-    "aligned_mtl": {"scale": "min"},
+    "aligned_mtl": {"scale": "min", "preference": None},
     "balance_magnitudes": {"scale": "max", "eps": 1e-8, "preference": None},
-    "cagrad": {"c": 0.5, "rescale": "paper"},
+    "cagrad": {"c": 0.5, "rescale": "paper", "preference": None},
     "db_mtl": {
         "scale": "max",
         "eps": 1e-8,
@@ -103,7 +103,7 @@ DEFAULTS = {
         "projection": "simplex",
     },
     "mtadam": {"b1": 0.9, "b2": 0.999, "b3": 0.9, "eps": 1e-8},
-    "nash_mtl": {"update_every": 1, "max_norm": 1.0, "scale_own": True},
+    "nash_mtl": {"update_every": 1, "max_norm": 1.0, "scale_own": True, "preference": None},
     "pcgrad": {"seed": 0},
     "rlw": {"seed": 0},
     "scale_by_log_loss": {"eps": 1e-8},

@@ -32,7 +32,7 @@ def at_angles(*degrees):
 def test_bargains_are_solved_up_to_rounding(cosines):
     """C β = 1/β."""
     matrix = jnp.asarray(cosines)
-    beta = np.asarray(bargain(matrix, jnp.ones(len(matrix), bool)))
+    beta = np.asarray(bargain(matrix, jnp.ones(len(matrix), bool), jnp.ones(len(matrix))))
     condition = np.linalg.cond(cosines) if len(cosines) == 2 else 1
     residual = np.abs(beta * (cosines @ beta) - 1).max()
     assert residual <= 1e-12 * max(condition, 1) * len(cosines) * 10
@@ -40,7 +40,7 @@ def test_bargains_are_solved_up_to_rounding(cosines):
 
 def test_a_bargain_without_a_solution_is_bounded():
     """Opposite gradients: β² r = 1 with the ridge r; without it β would grow to 2⁶⁰."""
-    beta = bargain(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.ones(2, bool))
+    beta = bargain(jnp.array([[1.0, -1.0], [-1.0, 1.0]]), jnp.ones(2, bool), jnp.ones(2))
     ridge = 8 * np.finfo(np.float32).eps
     np.testing.assert_allclose(beta, 1 / np.sqrt(ridge), rtol=0.3)
 
