@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dbmtl_jax.core._names import in_order
 from dbmtl_jax.core._types import Array, Mask, PerTask
@@ -22,17 +23,17 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     """
     if preference is None:
         return None
-    ordered = in_order("preference", preference, num_tasks)
-    found = jnp.asarray(ordered, dtype=float)
-    if found.shape != (num_tasks,):
-        raise ValueError(f"preference: expected shape ({num_tasks},), found {found.shape}")
-    if not isinstance(found, jax.core.Tracer) and not (
-        jnp.all(found > 0) and jnp.all(jnp.isfinite(found))
-    ):
-        raise ValueError(f"preference: expected positive numbers, found {found}")
+    found = in_order("preference", preference, num_tasks)
+    # Known numbers are checked, and in NumPy: within a trace jax.numpy would trace them.
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
+    array = np.asarray(found, float) if known else jnp.asarray(found, float)
+    if array.shape != (num_tasks,):
+        raise ValueError(f"preference: expected shape ({num_tasks},), found {array.shape}")
+    if known and not np.all((array > 0) & np.isfinite(array)):
+        raise ValueError(f"preference: expected positive numbers, found {array}")
     # Equal numbers become exactly 1.
-    relative = found / jnp.max(found)
-    return num_tasks * relative / jnp.sum(relative)
+    relative = array / array.max()
+    return jnp.asarray(num_tasks * relative / relative.sum(), float)
 
 
 def shares(preference: PerTask | None, present: Mask) -> PerTask:

@@ -58,7 +58,7 @@ def aligned_mtl(
     wanted = priorities(preference, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return _weights(tasks.gramian, scale, wanted), memory
+        return aligned_mtl_weights(tasks.gramian, scale=scale, preference=wanted), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="aligned_mtl"
@@ -90,11 +90,7 @@ def aligned_mtl_weights(
     """
     _checks.check_option("scale", scale, get_args(Scale))
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, scale, wanted)
-
-
-def _weights(gramian: Gramian, scale: Scale, wanted: PerTask | None) -> PerTask:
+    wanted = priorities(preference, len(gramian.norms))
     num_tasks = len(gramian.norms)
     # The weights do not depend on the scale of M.
     eigenvalues, vectors = jnp.linalg.eigh(gramian.normalized)

@@ -61,7 +61,7 @@ def cagrad(
     wanted = priorities(preference, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return _weights(tasks.gramian, c, rescale, wanted), memory
+        return cagrad_weights(tasks.gramian, c=c, rescale=rescale, preference=wanted), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="cagrad"
@@ -100,11 +100,7 @@ def cagrad_weights(
     """
     _check_options(c, rescale)
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, c, rescale, wanted)
-
-
-def _weights(gramian: Gramian, c: Scalar, rescale: Rescale, wanted: PerTask | None) -> PerTask:
+    wanted = priorities(preference, len(gramian.norms))
     divisor = {"none": 1, 0: 1, "paper": 1 + c**2, 1: 1 + c**2, "sum": 1 + c, 2: 1 + c}[rescale]
     present, matrix = gramian.present, gramian.normalized
     eps = jnp.finfo(matrix.dtype).eps

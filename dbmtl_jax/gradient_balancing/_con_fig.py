@@ -50,7 +50,7 @@ def con_fig(
     wanted = priorities(preference, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return _weights(tasks.gramian, wanted), memory
+        return con_fig_weights(tasks.gramian, preference=wanted), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="con_fig"
@@ -78,12 +78,8 @@ def con_fig_weights(
       [1.5  0.75]
     """
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, wanted)
-
-
-def _weights(gramian: Gramian, wanted: PerTask | None) -> PerTask:
-    """β = C⁺ r, of the unit gradients; α = (β/d) dᵀCβ / βᵀCβ."""
+    wanted = priorities(preference, len(gramian.norms))
+    # β = C⁺ r, of the unit gradients; α = (β/d) dᵀCβ / βᵀCβ.
     norms, cosines, _ = gramian
     size, eps = len(norms), jnp.finfo(norms.dtype).eps
     nonzero = norms > 0

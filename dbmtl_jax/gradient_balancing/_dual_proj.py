@@ -62,7 +62,7 @@ def dual_proj(
     _checks.check_range("ridge", ridge, 0.0)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return _weights(tasks.gramian, wanted, ridge), memory
+        return dual_proj_weights(tasks.gramian, preference=wanted, ridge=ridge), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="dual_proj"
@@ -93,12 +93,8 @@ def dual_proj_weights(
       [1.  0.5]
     """
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, wanted, ridge)
-
-
-def _weights(gramian: Gramian, wanted: PerTask | None, ridge: Scalar) -> PerTask:
-    """With x = d∘v, the x >= u∘d with the smallest xᵀCx."""
+    wanted = priorities(preference, len(gramian.norms))
+    # With x = d∘v, the x >= u∘d with the smallest xᵀCx.
     norms, _, present = gramian
     share = shares(wanted, present).astype(norms.dtype)
     matrix, free = with_ridge(gramian, ridge), norms > 0

@@ -77,7 +77,7 @@ def fair_grad(
 
     def weigh(tasks: Tasks, memory: PerTask) -> tuple[PerTask, PerTask]:
         gramian = tasks.gramian
-        weights = _weights(gramian, alpha, wanted)
+        weights = fair_grad_weights(gramian, alpha=alpha, preference=wanted)
         return clipped(weights, gramian, max_norm), weights
 
     return gradient_balancer(
@@ -118,11 +118,7 @@ def fair_grad_weights(
     """
     _checks.check_range("alpha", alpha, 0.0, open_low=True)
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, alpha, wanted)
-
-
-def _weights(gramian: Gramian, alpha: Scalar, wanted: PerTask | None) -> PerTask:
+    wanted = priorities(preference, len(gramian.norms))
     norms, cosines, _ = gramian
     takes_part = norms > 0
     shares = jnp.ones_like(norms) if wanted is None else wanted.astype(norms.dtype)

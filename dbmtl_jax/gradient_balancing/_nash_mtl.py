@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks
+from dbmtl_jax.core._fair_allocation import fair_allocation
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._preference import Preference, priorities
@@ -26,8 +27,6 @@ from dbmtl_jax.core._types import (
     Scalar,
     TaskCount,
 )
-
-_MAX_ITERATIONS = 60
 
 
 class NashMTLState(NamedTuple):
@@ -98,7 +97,8 @@ def nash_mtl(
         gramian = tasks.gramian
 
         def solve(alpha: PerTask) -> PerTask:
-            solved = jnp.where(gramian.norms > 0, _weights(gramian, wanted), alpha)
+            found = nash_mtl_weights(gramian, preference=wanted)
+            solved = jnp.where(gramian.norms > 0, found, alpha)
             return solved.astype(alpha.dtype)
 
         is_due = memory.step % update_every == 0
@@ -152,48 +152,9 @@ def nash_mtl_weights(
       [0.5  0.25]
     """
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, wanted)
-
-
-def _weights(gramian: Gramian, wanted: PerTask | None) -> PerTask:
+    wanted = priorities(preference, len(gramian.norms))
     norms, cosines, _ = gramian
     bargains = norms > 0
     shares = jnp.ones_like(norms) if wanted is None else wanted.astype(norms.dtype)
-    return bargain(cosines, bargains, shares) / jnp.where(bargains, norms, 1)
-
-
-def bargain(cosines: Float[Array, "T T"], bargains: Mask, shares: PerTask) -> PerTask:
-    """β > 0 with C β = u/β, [T]; one for tasks that do not bargain.
-
-    Newton's method for ½ βᵀCβ - Σ u log β in log β, where the Hessian is nowhere below diag(u);
-    the steps are damped as for any self-concordant function (Boyd and Vandenberghe, Section 9.6).
-    """
-    size, dtype = len(cosines), cosines.dtype
-    eps = jnp.finfo(dtype).eps
-    both = bargains[:, None] & bargains[None, :]
-    # The ridge bounds β where a positive combination of the gradients vanishes.
-    matrix = jnp.where(both, cosines, 0) + 4 * size * eps * jnp.eye(size, dtype=dtype)
-
-    def unfinished(carry: tuple[Array, Array, Array]) -> Array:
-        _, decrement, count = carry
-        return (decrement > 4 * eps) & (count < _MAX_ITERATIONS)
-
-    def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        beta, _, count = carry
-        hessian = beta[:, None] * matrix * beta[None, :] + jnp.diag(shares)
-        gradient = jnp.where(bargains, beta * (matrix @ beta) - shares, 0)
-        change = -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(hessian), gradient)
-        decrement = jnp.sqrt(jnp.maximum(-change @ gradient, 0))
-        length = jnp.where(decrement > 0.25, 1 / (1 + decrement), 1)
-        moved = beta * (1 + length * change)
-        finite = jnp.all(jnp.isfinite(moved)) & jnp.all(moved > 0)
-        return (
-            jnp.where(finite, moved, beta).astype(dtype),
-            jnp.where(finite, decrement, 0).astype(dtype),
-            count + 1,
-        )
-
-    # The solution for T orthogonal gradients.
-    start = (jnp.ones((size,), dtype), jnp.full((), jnp.inf, dtype), jnp.zeros((), jnp.int32))
-    return jax.lax.while_loop(unfinished, step, start)[0]
+    beta = fair_allocation(norms, cosines, shares, 1.0, bargains)
+    return beta / jnp.where(bargains, norms, 1)

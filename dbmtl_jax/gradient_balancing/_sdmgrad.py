@@ -75,7 +75,7 @@ def sdmgrad(
         return task_vector(num_tasks, 1 / num_tasks, shared)
 
     def weigh(tasks: Tasks, memory: PerTask) -> tuple[PerTask, PerTask]:
-        return _weights(tasks.gramian, lambda_, wanted), memory
+        return sdmgrad_weights(tasks.gramian, lambda_=lambda_, preference=wanted), memory
 
     one_batch = gradient_balancer(
         num_tasks,
@@ -153,11 +153,7 @@ def sdmgrad_weights(
     """
     _checks.check_range("lambda_", lambda_, 0.0)
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, lambda_, wanted)
-
-
-def _weights(gramian: Gramian, lambda_: Scalar, wanted: PerTask | None) -> PerTask:
+    wanted = priorities(preference, len(gramian.norms))
     present = gramian.present
     share = shares(wanted, present).astype(gramian.norms.dtype)
     matrix = gramian.normalized

@@ -67,7 +67,7 @@ def upgrad(
     _checks.check_range("ridge", ridge, 0.0)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return _weights(tasks.gramian, wanted, ridge), memory
+        return upgrad_weights(tasks.gramian, preference=wanted, ridge=ridge), memory
 
     return gradient_balancer(
         num_tasks, weigh, reads="gramian", labels=labels, measured=measured, name="upgrad"
@@ -98,12 +98,8 @@ def upgrad_weights(
       [0.75 0.75]
     """
     gramian = as_gramian(gramian)
-    wanted = priorities(preference, _checks.check_num_tasks(len(gramian.norms)))
-    return _weights(gramian, wanted, ridge)
-
-
-def _weights(gramian: Gramian, wanted: PerTask | None, ridge: Scalar) -> PerTask:
-    """For each task i the y >= e_i with the smallest yᵀCy, of unit gradients; then their sum."""
+    wanted = priorities(preference, len(gramian.norms))
+    # For each task i the y >= e_i with the smallest yᵀCy, of unit gradients; then their sum.
     norms, _, present = gramian
     share = shares(wanted, present).astype(norms.dtype)
     matrix, free = with_ridge(gramian, ridge), norms > 0

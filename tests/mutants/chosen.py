@@ -15,7 +15,7 @@ KEYWORDS = {
     "_imtl_l": "imtl_l or learnt",
     "_learnt": "uw or imtl_l",
     "_log_loss": "log",
-    "_nash_mtl": "nash or bargain",
+    "_nash_mtl": "nash",
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
 }
