@@ -222,11 +222,7 @@ def encoder_value_and_task_grads(
         return label if names is None or isinstance(label, str) else names[label]
 
     def encoder_value_and_task_grads_fun(models, *args):
-        if not isinstance(models, tuple | list) or len(models) != 2:
-            raise ValueError(
-                "models: expected a pair (encoder_model, head_models), found "
-                f"{type(models).__name__}"
-            )
+        _checks.check_pair("models", models, "encoder_model, head_models")
         encoder_model, head_models = models
         of_heads = in_order("models[1]", head_models, num_tasks)
         if len(of_heads) != num_tasks:

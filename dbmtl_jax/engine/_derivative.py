@@ -8,6 +8,7 @@ the shared part, takes the cotangents of all tasks to their rows: a function tha
 task, in a loop or as a batch, or once for a weighted sum.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ class Cut(NamedTuple):
     num_tasks: int
     # (task, cotangent of its loss) -> those of the values at the cut
     piece: Callable[[int, Array], list[Array]]
+    of_task: Callable[[int], list[Array]]  # task -> `piece(task, 1)`, computed once
     own: Callable[[int], dict[int, Array]]  # task -> its loss's of the parameters beyond the cut
     push: Callable[[Sequence[Array]], list[Array]]  # tangents of the parameters -> of the cut
     push_all: Callable[
@@ -123,13 +125,18 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         seed = varying_over(varying_axes(output.aval), seed.astype(struct_of(output).dtype))
         return list(jax.linear_transpose(loss, *inputs)(seed))
 
+    @functools.cache
+    def whole(task: int) -> list[Array]:
+        return piece_of(task, jnp.ones(()))
+
     def own(task: int) -> dict[int, Array]:
         positions = [i for i, here in enumerate(is_shared) if not here]
-        return dict(zip(positions, piece_of(task, jnp.ones(()))[len(at_cut) :], strict=True))
+        return dict(zip(positions, whole(task)[len(at_cut) :], strict=True))
 
     return Cut(
         num_tasks,
         lambda task, seed: piece_of(task, seed)[: len(at_cut)],
+        lambda task: whole(task)[: len(at_cut)],
         own,
         push,
         push_all,

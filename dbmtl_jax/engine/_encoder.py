@@ -4,18 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Label, Labels, PyTree
-from dbmtl_jax.engine._jacobian import Jacobian, row_structs
-from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import check_differentiable, like_losses, scalar_loss, with_aux
-from dbmtl_jax.engine._pending import PendingTaskGrads
-from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
-from dbmtl_jax.engine._task_map import Mode, check_options, choose
+from dbmtl_jax.engine._losses import like_losses, scalar_loss, with_aux
+from dbmtl_jax.engine._of_representation import of_representation
+from dbmtl_jax.engine._task_map import Mode, check_options
+from dbmtl_jax.engine._value_and_task_grads import value_and_task_grads
 
 Wrt = Literal["parameters", "representation"]
 """With regard to what the shared part is differentiated."""
@@ -83,133 +79,75 @@ def encoder_value_and_task_grads(
         raise ValueError("heads: expected at least one function, found none")
     named = isinstance(heads, Mapping)
     num_tasks = check_num_tasks(list(heads) if named else len(heads))
-    functions = in_order("heads", heads, num_tasks) if named else list(heads)
+    functions: list[Callable[..., Any]] = list(in_order("heads", heads, num_tasks))
     # What an error calls task t.
     keys: Sequence[str | int] = num_tasks.names or range(num_tasks)
-    pending = stream or wrt == "representation"
+
+    def by_name(values: list[Any]) -> PyTree:
+        return dict(zip(keys, values, strict=True)) if named else values
+
+    def head_of(task: int) -> Callable[..., Any]:
+        return scalar_loss(functions[task], f"heads[{keys[task]!r}]", has_aux)
+
+    def losses_and_aux(params, *args):
+        z, encoder_aux = with_aux(encoder, has_aux)(params[0], *args)
+        of_heads = enumerate(in_order("params[1]", params[1], num_tasks))
+        found = [head_of(task)(own, z, *args) for task, own in of_heads]
+        losses, head_aux = ([pair[i] for pair in found] for i in (0, 1))
+        return by_name(losses), (encoder_aux, by_name(head_aux))
 
     def encoder_value_and_task_grads_fun(params, *args):
-        split = _Split(params, num_tasks, labels)
-        check_differentiable(split.moving)
-
-        def encode(p):
-            return with_aux(encoder, has_aux)(split.encoder.whole(p), *args)
-
-        def head_of(task):
-            checked = scalar_loss(functions[task], f"heads[{keys[task]!r}]", has_aux)
-            return lambda p, z: checked(split.heads[task].whole(p), z, *args)
-
-        tasks = range(num_tasks)
-
-        def losses_of(moving):
-            z, _ = encode(moving[0])
-            return [head_of(task)(moving[1][task], z)[0] for task in tasks]
-
-        axes = axes_of_losses(losses_of, split.moving)
-        check_stream(axes, pending)
-        shared, own_params = varying_over(axes, split.moving)
-        z, push, encoder_aux = jax.linearize(encode, shared, has_aux=True)
-        check_differentiable(z, "what the encoder returns")
-
-        def pulled_back(task):
-            of_head = jax.value_and_grad(head_of(task), argnums=(0, 1), has_aux=True)
-            return of_head(own_params[task], z)
-
-        losses, head_aux, head_grads, cotangents = [], [], [], []
-        for task in tasks:
-            (loss, aux), (head_grad, cotangent) = pulled_back(task)
-            losses.append(loss)
-            head_aux.append(aux)
-            head_grads.append(head_grad)
-            cotangents.append(jax.tree.leaves(cotangent))
-
-        structure = jax.tree.structure(shared)
-        linear = jax.make_jaxpr(push)(shared)
-        pullback = jax.linear_transpose(push, shared)
-
-        def pull(cotangent):
-            whole = jax.tree.unflatten(jax.tree.structure(z), cotangent)
-            return jax.tree.leaves(pullback(whole)[0])
-
-        chosen = choose(
-            mode, chunk_size, num_tasks, lambda name: contains(linear.jaxpr, name), stream=pending
-        )
-        jacobian = Jacobian(
-            num_tasks,
-            lambda task, one: [
-                (one * c).astype(c.dtype) for c in jax.tree.leaves(pulled_back(task)[1][1])
-            ],
-            pull,
-            lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
-            chosen[0] == "unroll",
-            cotangents,
-            list(map(jnp.asarray, jax.tree.leaves(shared))),
-        )
-        every = _labels.resolve(None, shared, num_tasks)
-        rows = row_structs(every, shared, num_tasks) if pending else jacobian.stacked(chosen)
-        grads = split.joined(jax.tree.unflatten(structure, rows), head_grads)
-        if pending:
-            of_z = wrt == "representation"
-            grads = PendingTaskGrads(split.labels, grads, jacobian, of_representation=of_z)
-        values = like_losses(losses, num_tasks)
-        head_auxes = dict(zip(keys, head_aux, strict=True)) if named else head_aux
-        return ((values, (encoder_aux, head_auxes)) if has_aux else values), grads
+        all_labels = _labels_of(params, num_tasks, labels)
+        if wrt == "representation":
+            heads_of = [head_of(task) for task in range(num_tasks)]
+            values, (encoder_aux, head_aux), grads = of_representation(
+                (encoder, heads_of), num_tasks, all_labels, has_aux, params, args
+            )
+            losses, aux = like_losses(values, num_tasks), (encoder_aux, by_name(head_aux))
+        else:
+            whole = value_and_task_grads(
+                losses_and_aux,
+                labels=jax.tree.map(lambda label: _named(label, num_tasks), all_labels),
+                has_aux=True,
+                chunk_size=chunk_size,
+                mode=mode,
+                stream=stream,
+            )
+            (losses, aux), grads = whole(params, *args)
+        return ((losses, aux) if has_aux else losses), grads
 
     return encoder_value_and_task_grads_fun
 
 
-class _Split:
-    """The parameters of an encoder and of T heads, without those that are frozen.
-
-    Args:
-      params: `(encoder_params, head_params)`.
-      num_tasks: T.
-      labels: as for `encoder_value_and_task_grads`.
+def _labels_of(params: PyTree, num_tasks: NumTasks, labels: Labels) -> PyTree:
+    """The label of every parameter of a pair (encoder_params, head_params).
 
     Raises:
-      ValueError: for another number of heads, and for labels that do not go with them.
+      ValueError: for no such pair, for another number of heads, and for labels that do not go with
+        them.
     """
-
-    def __init__(self, params: PyTree, num_tasks: NumTasks, labels: Labels) -> None:
-        if not isinstance(params, tuple | list) or len(params) != 2:
-            raise ValueError(
-                "params: expected a pair (encoder_params, head_params), found "
-                f"{type(params).__name__}"
-            )
-        encoder, heads = params
-        of_heads = in_order("params[1]", heads, num_tasks)
-        if len(of_heads) != num_tasks:
-            raise ValueError(
-                f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
-            )
-        # The heads keep the container they came in, so that grads and params are one tree.
-        self._container = jax.tree.structure(heads, is_leaf=lambda x: x is not heads)
-        roles = [_labels.SHARED, *range(num_tasks)]
-        usual = [
-            jax.tree.map(lambda _, role=role: role, tree)
-            for role, tree in zip(roles, (encoder, *of_heads), strict=True)
-        ]
-        self.labels = self._tree(usual[0], usual[1:])
-        if labels is not None:
-            given = _labels.resolve(labels, (encoder, heads), num_tasks)
-            jax.tree_util.tree_map_with_path(_check_label, given, self.labels)
-            self.labels = given
-        self.encoder = Moving(self.labels[0], encoder)
-        of_head_labels = _children(self.labels[1])
-        self.heads = [Moving(*pair) for pair in zip(of_head_labels, of_heads, strict=True)]
-        self.moving = self.encoder.params, [head.params for head in self.heads]
-
-    def joined(self, encoder: PyTree, heads: Sequence[PyTree]) -> PyTree:
-        """Gradients of all parameters, given those of the ones that are not frozen."""
-        whole = [head.with_zeros(grad) for head, grad in zip(self.heads, heads, strict=True)]
-        return self._tree(self.encoder.with_zeros(encoder), whole)
-
-    def _tree(self, encoder: PyTree, heads: Sequence[PyTree]) -> PyTree:
-        return encoder, jax.tree.unflatten(self._container, heads)
+    _checks.check_pair("params", params, "encoder_params, head_params")
+    encoder, heads = params
+    of_heads = in_order("params[1]", heads, num_tasks)
+    if len(of_heads) != num_tasks:
+        raise ValueError(
+            f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
+        )
+    # The heads keep the container they came in, so that grads and params are one tree.
+    container = jax.tree.structure(heads, is_leaf=lambda x: x is not heads)
+    own = [jax.tree.map(lambda _, t=t: t, head) for t, head in enumerate(of_heads)]
+    shared = jax.tree.map(lambda _: _labels.SHARED, encoder)
+    usual = type(params)((shared, jax.tree.unflatten(container, own)))
+    if labels is None:
+        return usual
+    given = _labels.resolve(labels, params, num_tasks)
+    jax.tree_util.tree_map_with_path(_check_label, given, usual)
+    return given
 
 
-def _children(node: PyTree) -> list[PyTree]:
-    return jax.tree.leaves(node, is_leaf=lambda x: x is not node)
+def _named(label: Label, num_tasks: NumTasks) -> Label:
+    names = num_tasks.names
+    return label if names is None or isinstance(label, str) else names[label]
 
 
 def _check_label(path: tuple[Any, ...], found: Label, usual: Label) -> None:

@@ -1,6 +1,5 @@
 """Gradients of the parameters that belong to one task, and of those that all share, from a cut."""
 
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -30,14 +29,13 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) ->
 
     # Where losses part at parameters their cotangents are rows.
     lazy = pieces.at_parameters
-    one = jnp.ones(())
     return Jacobian(
         pieces.num_tasks,
         pieces.piece,
         pull,
         lambda tangents: pieces.push(whole(tangents)),
         unroll,
-        None if lazy else [pieces.piece(task, one) for task in range(pieces.num_tasks)],
+        None if lazy else [pieces.of_task(task) for task in range(pieces.num_tasks)],
         [leaf for leaf, here in zip(leaves, is_shared, strict=True) if here],
         (lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,
     )
@@ -50,7 +48,6 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
       ValueError: where another loss depends on such a leaf, by its path.
     """
     found: list[Array | None] = []
-    of_task = functools.cache(pieces.own)  # all leaves of a task are pulled back together
     for i, (path, label) in enumerate(jax.tree_util.tree_leaves_with_path(labels)):
         if label == _labels.SHARED:
             found.append(None)
@@ -61,9 +58,9 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
                 f"params{jax.tree_util.keystr(path)}: expected that the loss of task {label} alone "
                 f"depends on it, as it is labelled its own; found that of task {others[0]}, too"
             )
-        gradient = of_task(label)[i]
+        gradient = pieces.own(label)[i]
         if derivative.readers[i] - {label}:
             # An array of losses hides what is whose.  The compiler drops all but this leaf.
-            gradient += pieces.pull(pieces.piece(label, jnp.ones(())))[i]
+            gradient += pieces.pull(pieces.of_task(label))[i]
         found.append(gradient)
     return found

@@ -313,3 +313,19 @@ def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right(taken
             expected = jax.grad(lambda p, t=task: fun(p, X)[t])(params)
             np.testing.assert_allclose(grads["heads"][task], expected["heads"][task], rtol=1e-5)
             np.testing.assert_allclose(grads["w"][task], expected["w"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_head_that_does_not_read_an_infinite_part_of_the_representation(stream):
+    """√k at k = 0: `jax.grad` of the first head's loss alone is finite, as it does not read it."""
+
+    def encode(params, x):
+        return {"u": params["w"] * x, "v": jnp.sqrt(params["k"]) + params["w"]}
+
+    heads = [lambda p, z, x: p * jnp.sum(z["u"] ** 2), lambda p, z, x: jnp.sum(p * z["v"])]
+    params = ({"w": jnp.array([1.0, 2.0]), "k": jnp.array(0.0)}, [jnp.array(1.0), jnp.array(3.0)])
+    fun = dbmtl.encoder_value_and_task_grads(encode, heads, stream=stream)
+    _, grads = fun(params, jnp.ones(2))
+    rows = (grads.stacked() if stream else grads)[0]
+    np.testing.assert_array_equal(rows["k"], [0, jnp.inf])
+    np.testing.assert_array_equal(rows["w"], [[2, 4], [3, 3]])

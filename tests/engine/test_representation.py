@@ -284,6 +284,13 @@ def test_a_representation_in_half_precision(dtype, form, problem):
 
 def test_a_representation_with_integers_is_named():
     heads = [lambda p, z, x: jnp.sum(p * z[0])] * 2
-    fun = dbmtl.encoder_value_and_task_grads(lambda p, x: (p * x, jnp.arange(3)), heads)
+    params = (jnp.ones(2), [jnp.ones(()), jnp.ones(())])
+
+    def encode(p, x):
+        return p * x, jnp.arange(3)
+
+    _, (grads, _) = dbmtl.encoder_value_and_task_grads(encode, heads)(params, jnp.ones(2))
+    np.testing.assert_array_equal(grads, 1)  # with regard to the parameters it does not matter
+    fun = dbmtl.encoder_value_and_task_grads(encode, heads, wrt="representation")
     with pytest.raises(TypeError, match=r"what the encoder returns\[1\]: expected a floating"):
-        fun((jnp.ones(2), [jnp.ones(()), jnp.ones(())]), jnp.ones(2))
+        fun(params, jnp.ones(2))
