@@ -78,10 +78,11 @@ def _run(config: Command, console: Console) -> None:
 
 def main() -> None:
     """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
-    allocator.keep_memory()
     console = Console(markup=False, highlight=False)
     try:
         config = parse(sys.argv[1:])
+        if not isinstance(config, Perf) or config.keep_memory:
+            allocator.keep_memory()
         _run(config, console)
     except UserError as error:
         Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")

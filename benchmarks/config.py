@@ -5,7 +5,7 @@ The docstrings and the texts below the fields are the help texts of the command 
 
 import dataclasses
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -215,6 +215,19 @@ class Report:
     """results of one `compare`, or a folder of such folders; the report is written there"""
 
 
+Mode = Literal[
+    "readme",
+    "unroll",
+    "loop",
+    "vmap",
+    "stream",
+    "representation",
+    "measured",
+    "refresh4",
+    "refresh16",
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class Perf:
     """Time a training step of DB-MTL relative to one of equal weighting (EW).
@@ -227,30 +240,7 @@ class Perf:
     """networks whose training steps are timed; give no name to skip these"""
     num_tasks: tuple[int, ...] = (2, 3, 11)
     """numbers of tasks to measure"""
-    modes: tuple[
-        Literal[
-            "readme",
-            "unroll",
-            "loop",
-            "vmap",
-            "stream",
-            "representation",
-            "measured",
-            "refresh4",
-            "refresh16",
-        ],
-        ...,
-    ] = (
-        "readme",
-        "unroll",
-        "loop",
-        "vmap",
-        "stream",
-        "representation",
-        "measured",
-        "refresh4",
-        "refresh16",
-    )
+    modes: tuple[Mode, ...] = get_args(Mode)
     """ways to compute the task gradients: readme: as the example of the README does; unroll, loop,
     vmap: see `dbmtl_jax.value_and_task_grads`; stream: without storing all of them at once; and
     the cheap forms of DB-MTL: it reads the gradients of the representation or of the last shared
@@ -271,6 +261,8 @@ class Perf:
     against: pathlib.Path | None = None
     """folder of another checkout of this project, such as an older commit: time its steps in turns
     with this checkout's, instead of everything else"""
+    keep_memory: bool = True
+    """keep freed memory for the next step, as training does; see `benchmarks/allocator.py`"""
     out: pathlib.Path = pathlib.Path("runs/perf")
     """folder of the results"""
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.methods import display_name
 from benchmarks.perf import aggregation, compilation, peers, steps, transformation
-from benchmarks.perf.network import FORMS
+from benchmarks.perf.network import MODES
 from benchmarks.perf.verdict import Verdict
 from benchmarks.report.table import Table, plain
 
@@ -27,15 +27,15 @@ def of_steps(rows: Sequence[steps.Row]) -> list[Row]:
     least: dict[tuple[str, int], steps.Row] = {}
     for row in rows:
         key = row.network, row.num_tasks
-        is_exact = row.target is not None and row.mode not in FORMS
+        is_exact = row.target is not None and row.mode in MODES
         if is_exact and (key not in best or row.ratio < best[key].ratio):
             best[key] = row
         if row.memory_target is not None and (key not in least or row.memory < least[key].memory):
             least[key] = row
-    cheap = [row for row in rows if row.target is not None and row.mode in FORMS]
+    others = [row for row in rows if row.target is not None and row.mode not in MODES]
     times = [
         _row(f"{row.network}: step over EW's ({row.mode})", row, row.ratio)
-        for row in (*best.values(), *cheap)
+        for row in (*best.values(), *others)
     ]
     return times + [
         Row(

@@ -134,9 +134,10 @@ def averaging(
             tasks = tasks.with_norms(norms)
         product = state.decay_product
         if product is not None:
-            # What is not summed is the norm of a gradient, not a part of the update that grows.
             decayed = (product * beta_k).astype(product.dtype)
             product = jnp.where(tasks.present, decayed, product)
+            # A short average that is summed makes small updates at first; one that is only read
+            # must have the norm of the gradients that are summed in its place.
             if debias or not is_summed:
                 factors = 1 / jnp.where(product < 1, 1 - product, 1)
                 tasks = tasks._replace(scales=tasks.scales * factors)
