@@ -82,21 +82,8 @@ def all_but_the_first(params):
     return jax.tree.unflatten(structure, [i > 0 or len(leaves) == 1 for i in range(len(leaves))])
 
 
-MEASURING = (
-    "mgda",
-    "grad_norm",
-    "pcgrad",
-    "grad_vac",
-    "imtl_g",
-    "cagrad",
-    "nash_mtl",
-    "imtl",
-    "db_mtl",
-)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MEASURING)
+@pytest.mark.parametrize("name", samplers.READING)
 def test_the_contract_holds_with_measured_parameters(name):
     factory = functools.partial(samplers.METHODS[name], measured=all_but_the_first)
     magnified = 10 if name in MAGNIFIED else 1
@@ -104,7 +91,7 @@ def test_the_contract_holds_with_measured_parameters(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MEASURING)
+@pytest.mark.parametrize("name", samplers.READING)
 def test_the_contract_holds_for_weights_that_are_refreshed(name):
     def factory(num_tasks, labels=None):
         return dbmtl.refresh_weights(samplers.METHODS[name](num_tasks, labels=labels), 2)

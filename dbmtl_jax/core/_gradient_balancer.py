@@ -117,7 +117,7 @@ def gradient_balancer(
         of_parameters = per_leaf or merge is not None
     if weigh is not None and merge is None:
         _checks.check_option("reads", reads, (None, *READS))
-        aggregator = _weighted_sum(weigh, init, reads or "norms", own_weights)
+        aggregator = weighted_sum(weigh, init, reads or "norms", own_weights)
         name = name or defining_name(weigh)
     elif merge is not None and weigh is None:
         if reads is not None:
@@ -144,16 +144,16 @@ def sum_of_tasks() -> Aggregator:
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
         return jnp.ones_like(tasks.scales), memory
 
-    return _weighted_sum(weigh, reads="sum")
+    return weighted_sum(weigh, reads="sum")
 
 
-def _weighted_sum(
+def weighted_sum(
     weigh: Weigh,
     init: Callable[[PyTree], Memory] = no_memory,
     reads: Reads = "norms",
     own_weights: Callable[[PerTask, Memory], PerTask] | None = None,
 ) -> Aggregator:
-    """Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
+    """The aggregator Σ_t w_t g_t; the arguments are those of `gradient_balancer`."""
 
     def weigh_tasks(tasks: Tasks, memory: Memory) -> Weighed:
         weights, memory = weighed(weigh, tasks, memory)

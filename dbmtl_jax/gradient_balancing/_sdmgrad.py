@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._gradient_balancer import gradient_balancer
+from dbmtl_jax.core._gradient_balancer import weighted_sum
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._min_norm import min_norm_weights
@@ -77,34 +77,30 @@ def sdmgrad(
     def weigh(tasks: Tasks, memory: PerTask) -> tuple[PerTask, PerTask]:
         return sdmgrad_weights(tasks.gramian, lambda_=lambda_, preference=wanted), memory
 
-    one_batch = gradient_balancer(
-        num_tasks,
-        weigh,
-        init=init,
-        reads="gramian",
-        labels=labels,
-        measured=measured,
-        name="sdmgrad",
-    )
-    exact = one_batch.aggregator
-    if exact is None:
-        raise RuntimeError("gradient_balancer made no method")
+    one_batch = weighted_sum(weigh, init, "gramian")
 
     def update(tasks: Tasks, memory: PerTask) -> Merged:
         if tasks.extra_args.get("other_grads") is None:
-            return exact.update(tasks, memory)
-        others = other_batches(tasks, 1, 2)
-        present = tasks.present & finite_rows(others, num_tasks)
-        rows = tasks.task_grads
-        share = shares(wanted, present).astype(memory.dtype)
-        matrix = products(jax.tree.leaves(rows), others[0], present).astype(memory.dtype)
-        moved = _descended(matrix, memory, lambda_ * share, present)
-        moved = jnp.where(jnp.any(present), moved, memory)
-        weights = jnp.where(present, (moved + lambda_ * share) / (1 + lambda_), 0)
-        batch = others[1] if len(others) == 2 else jax.tree.leaves(rows)
-        return Merged(combined(weights, present, [batch], rows), moved, weights, present=present)
+            return one_batch.update(tasks, memory)
+        return _of_several_batches(tasks, memory, lambda_, wanted)
 
-    return transformation(num_tasks, (), exact._replace(update=update), labels, "sdmgrad", measured)
+    aggregator = one_batch._replace(update=update)
+    return transformation(num_tasks, (), aggregator, labels, "sdmgrad", measured)
+
+
+def _of_several_batches(
+    tasks: Tasks, memory: PerTask, lambda_: Scalar, wanted: PerTask | None
+) -> Merged:
+    """The update of the last batch, with weights from the products of the first two."""
+    others = other_batches(tasks, 1, 2)
+    present = tasks.present & finite_rows(others, tasks.num_tasks)
+    rows = tasks.task_grads
+    low = lambda_ * shares(wanted, present).astype(memory.dtype)
+    matrix = products(jax.tree.leaves(rows), others[0], present).astype(memory.dtype)
+    moved = jnp.where(jnp.any(present), _descended(matrix, memory, low, present), memory)
+    weights = jnp.where(present, (moved + low) / (1 + lambda_), 0)
+    batch = others[1] if len(others) == 2 else jax.tree.leaves(rows)
+    return Merged(combined(weights, present, [batch], rows), moved, weights, present=present)
 
 
 _RATE, _MOMENTUM, _ITERATIONS = 10.0, 0.5, 20  # of the paper's code

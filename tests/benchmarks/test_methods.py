@@ -150,8 +150,12 @@ def test_forms_that_a_method_does_not_have_are_refused(name):
 
 
 def test_forms_reach_the_method():
-    made = methods.build("db_mtl@measured=last,refresh=3", 2, last_shared=lambda path: path == "b")
-    state = made.init({"a": jnp.zeros(2), "b": jnp.zeros(3)})
-    assert made.name == "refresh_weights(db_mtl)"
-    averages = state.aggregator.parts[0].ema
-    assert [x.shape for x in jax.tree.leaves(averages)] == [(2, 3)]
+    made = methods.build("mgda@measured=last,refresh=3", 2, last_shared=lambda path: path == "b")
+    assert made.name == "refresh_weights(mgda)"
+    params = {"a": jnp.zeros(2), "b": jnp.zeros(2)}
+    b = jnp.array([[3.0, 4.0], [0.0, 1.0]])
+    _, rows = dbmtl.value_and_task_grads(
+        lambda params: 100 * jnp.sum(params["a"]) + b @ params["b"], stream=True
+    )(params)
+    _, state = made.update(rows, made.init(params), params)
+    np.testing.assert_allclose(dbmtl.diagnostics(state).norms, [5, 1], rtol=1e-6)

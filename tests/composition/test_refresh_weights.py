@@ -1,5 +1,7 @@
 """`refresh_weights`: the weights of a step in k, and one pullback in between."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import METHODS, testing
+from tests.helpers import samplers
 
 T = 3
 LABELS = {"w": "shared", "heads": [0, 1, 2]}
@@ -17,17 +20,6 @@ PARAMS = {
     "heads": [jax.random.normal(key, (6,)) for key in jax.random.split(KEYS[1], T)],
 }
 X = jax.random.normal(KEYS[2], (7, 4))
-WEIGHING = (
-    "mgda",
-    "grad_norm",
-    "pcgrad",
-    "grad_vac",
-    "imtl_g",
-    "cagrad",
-    "nash_mtl",
-    "aligned_mtl",
-    "imtl",
-)
 LOSS_BALANCERS = ("ew", "gls", "rlw", "uw", "dwa", "imtl_l", "igbv2")
 
 
@@ -56,7 +48,7 @@ def weighted(weights, grads):
     return np.einsum("t,tij->ij", weights, grads)
 
 
-@pytest.mark.parametrize("name", WEIGHING)
+@pytest.mark.parametrize("name", samplers.AT_ONCE)
 def test_refreshes_are_steps_of_the_method_and_in_between_its_weights_are_kept(name):
     plain = METHODS[name](T, labels=LABELS)
     step, exact = stepper(dbmtl.refresh_weights(plain, 3)), stepper(plain)
@@ -65,20 +57,29 @@ def test_refreshes_are_steps_of_the_method_and_in_between_its_weights_are_kept(n
         updates, state = step(state, X + k / 10)
         if k % 3 == 0:
             merged, expected = exact(expected, X + k / 10)
-            atol = 2.0 if name == "imtl" else 1e-3
-            np.testing.assert_allclose(updates["w"], merged["w"], rtol=1e-3, atol=atol)
+            np.testing.assert_allclose(updates["w"], merged["w"], rtol=1e-3, atol=1e-3)
         seen, then = dbmtl.diagnostics(state), dbmtl.diagnostics(expected)
-        # IMTL-L learns in every step, here, and with `exact` in those of the refreshes.
-        rtol = 1e-2 if name == "imtl" else 1e-3
-        np.testing.assert_allclose(seen.weights, then.weights, rtol=rtol)
-        np.testing.assert_allclose(seen.norms, then.norms, rtol=rtol)
-        factors = 1.0 if seen.loss_weights is None else seen.loss_weights
-        np.testing.assert_allclose(
-            updates["w"],
-            weighted(seen.weights * factors, rows(X + k / 10)[1]),
-            rtol=1e-3,
-            atol=1e-3,
-        )
+        np.testing.assert_allclose(seen.weights, then.weights, rtol=1e-3)
+        np.testing.assert_allclose(seen.norms, then.norms, rtol=1e-4)
+        whole = weighted(seen.weights, rows(X + k / 10)[1])
+        np.testing.assert_allclose(updates["w"], whole, rtol=1e-3, atol=1e-3)
+
+
+def test_loss_weights_are_those_of_each_step():
+    """IMTL: IMTL-L learns in every step, and IMTL-G weighs at refreshes what it has scaled."""
+    tx = dbmtl.refresh_weights(dbmtl.imtl(T, weight_optimizer=optax.sgd(0.1), labels=LABELS), 2)
+    step, state, factors = stepper(tx), tx.init(PARAMS), []
+    for k in range(4):
+        updates, state = step(state, X + k / 10)
+        seen, grads = dbmtl.diagnostics(state), rows(X + k / 10)[1]
+        factors.append(np.asarray(seen.loss_weights))
+        scaled = grads * factors[-1][:, None, None]
+        if k % 2 == 0:
+            flat = scaled.reshape(T, -1)
+            weights = dbmtl.imtl_g_weights(jnp.asarray(flat @ flat.T))
+        np.testing.assert_allclose(seen.weights, weights, rtol=1e-3)
+        np.testing.assert_allclose(updates["w"], weighted(weights, scaled), rtol=1e-3, atol=1e-3)
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in itertools.pairwise(factors))
 
 
 @pytest.mark.parametrize("average", ["gradients", "norms"])

@@ -7,19 +7,9 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import METHODS
+from tests.helpers import samplers
 
 T = 3
-MEASURING = (
-    "mgda",
-    "grad_norm",
-    "pcgrad",
-    "grad_vac",
-    "imtl_g",
-    "cagrad",
-    "nash_mtl",
-    "aligned_mtl",
-    "imtl",
-)
 LABELS = {"first": "shared", "last": "shared", "heads": [0, 1, 2]}
 MEASURED = {"first": False, "last": True, "heads": False}
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -52,7 +42,7 @@ def update(tx, state, stream, x=X, spoilt=0.5):
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["stacked", "streaming"])
-@pytest.mark.parametrize("name", MEASURING)
+@pytest.mark.parametrize("name", samplers.AT_ONCE)
 def test_weights_are_those_of_the_measured_parameters_and_the_sum_is_over_all(name, stream):
     tx = METHODS[name](T, labels=LABELS, measured=MEASURED)
     of_measured = METHODS[name](T)

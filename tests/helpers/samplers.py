@@ -16,6 +16,19 @@ METHODS = dict(dbmtl.METHODS) | {
 """`dbmtl_jax.METHODS` with an agent small enough for tests."""
 
 
+def _reads(name: str) -> bool:
+    aggregator = METHODS[name](2).aggregator
+    return (
+        aggregator.weigh is not None and aggregator.reads != "sum" and not aggregator.of_parameters
+    )
+
+
+READING = tuple(filter(_reads, METHODS))
+"""Methods that weigh gradients by norms or products: they have the cheap forms."""
+AT_ONCE = tuple(name for name in READING if name not in ("imtl", "db_mtl"))
+"""Those of them that read and weigh in one part."""
+
+
 def flat(tree: Any) -> np.ndarray:
     """Stacked leaves as one [T, P] array, for the oracles."""
     leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
