@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-import dbmtl_jax as dbmtl
 from benchmarks.config import DenseNetwork
-from benchmarks.methods import BASELINE
+from benchmarks.methods import BASELINE, PAPER
 
 
 class Study(NamedTuple):
@@ -62,7 +61,7 @@ _BETAS = (
 )
 _BALANCERS = ("pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl")
 _ALPHAS = tuple(f"db_mtl@scale={scale}" for scale in ("1.0", "min", "mean", "median"))
-_METHODS = tuple(dbmtl.METHODS)
+_METHODS = tuple(method for method in PAPER if method != BASELINE)
 _NO_LOG = "db_mtl@log_losses=false"
 
 

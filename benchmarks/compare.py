@@ -10,7 +10,6 @@ import optax
 from jax.sharding import Mesh
 from rich.console import Console
 
-import dbmtl_jax as dbmtl
 from benchmarks import methods, run_log, step_times
 from benchmarks.config import Compare, DenseConfig, QM9Config
 from benchmarks.data.vision import specs
@@ -46,10 +45,7 @@ def compare(config: Compare, console: Console) -> None:
 
 def run_missing(config: Compare, console: Console) -> None:
     """Trains the missing runs of a folder of results."""
-    named = tuple(map(methods.current_name, config.methods))
-    if "all" in named:
-        named = (BASELINE, *dbmtl.METHODS, *(m for m in named if m != "all"))
-    config = dataclasses.replace(config, methods=tuple(dict.fromkeys(named)))
+    config = dataclasses.replace(config, methods=methods.spelt_out(config.methods))
     schedule = _schedule(config)
     run_log.open_folder(config.out, config.settings())
     missing = schedule.left()

@@ -134,7 +134,8 @@ class Compare:
     train: TrainConfig
     methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
     """methods to train: stl (the baseline of Δp), names of `dbmtl_jax.METHODS`, also after a loss
-    balancer (log+pcgrad) or with options (db_mtl@beta=0.1,scale=min), or all"""
+    balancer (log+pcgrad) or with options (db_mtl@beta=0.1,scale=min); all: those that the paper
+    compares; beyond: those that it does not"""
     preset: Preset = "quick"
     """defaults of the other options. quick: minutes per method on a laptop; small (QM9 only): an
     hour or two for all methods; paper: the settings of the paper"""

@@ -12,7 +12,7 @@ computed anew in every K-th step).
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,31 +22,59 @@ import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
 
 BASELINE = "stl"
-DISPLAY_NAMES = {
-    "stl": "STL",
-    "ew": "EW",
-    "gls": "GLS",
-    "rlw": "RLW",
-    "uw": "UW",
-    "dwa": "DWA",
-    "imtl_l": "IMTL-L",
-    "igbv2": "IGBv2",
-    "mgda": "MGDA",
-    "grad_norm": "GradNorm",
-    "pcgrad": "PCGrad",
-    "grad_drop": "GradDrop",
-    "grad_vac": "GradVac",
-    "imtl_g": "IMTL-G",
-    "cagrad": "CAGrad",
-    "mtadam": "MTAdam",
-    "nash_mtl": "Nash-MTL",
-    "meta_balance": "MetaBalance",
-    "moco": "MoCo",
-    "aligned_mtl": "Aligned-MTL",
-    "imtl": "IMTL",
-    "db_mtl": "DB-MTL",
-}
-"""The names of the methods in the paper, in the order of its tables."""
+PAPER: Mapping[str, str] = MappingProxyType(
+    {
+        "stl": "STL",
+        "ew": "EW",
+        "gls": "GLS",
+        "rlw": "RLW",
+        "uw": "UW",
+        "dwa": "DWA",
+        "imtl_l": "IMTL-L",
+        "igbv2": "IGBv2",
+        "mgda": "MGDA",
+        "grad_norm": "GradNorm",
+        "pcgrad": "PCGrad",
+        "grad_drop": "GradDrop",
+        "grad_vac": "GradVac",
+        "imtl_g": "IMTL-G",
+        "cagrad": "CAGrad",
+        "mtadam": "MTAdam",
+        "nash_mtl": "Nash-MTL",
+        "meta_balance": "MetaBalance",
+        "moco": "MoCo",
+        "aligned_mtl": "Aligned-MTL",
+        "imtl": "IMTL",
+        "db_mtl": "DB-MTL",
+    }
+)
+"""The methods that the paper compares, in the order of its tables, and their names there."""
+
+BEYOND: Mapping[str, str] = MappingProxyType(
+    {
+        "upgrad": "UPGrad",
+        "dual_proj": "DualProj",
+        "con_fig": "ConFIG",
+        "fair_grad": "FairGrad",
+        "sdmgrad": "SDMGrad",
+        "pcd": "PCD",
+        "modo": "MoDo",
+        "excess_mtl": "ExcessMTL",
+        "famo": "FAMO",
+        "stch": "STCH",
+    }
+)
+"""Methods that the paper does not compare, and their names in their own papers."""
+
+DISPLAY_NAMES: Mapping[str, str] = MappingProxyType(
+    {**PAPER, **BEYOND, "constant": "constant weights"}
+)
+"""What tables and figures call the methods."""
+
+LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"all": tuple(PAPER), "beyond": tuple(BEYOND)}
+)
+"""Names on the command line that stand for several methods."""
 
 LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
@@ -57,6 +85,8 @@ LOSS_BALANCERS: Mapping[str, Callable[..., Any]] = MappingProxyType(
         "dwa": dbmtl.scale_by_dwa,
         "imtl_l": dbmtl.scale_by_imtl_l,
         "igbv2": dbmtl.scale_by_igbv2,
+        "famo": dbmtl.scale_by_famo,
+        "stch": dbmtl.scale_by_stch,
     }
 )
 """The loss balancers that can precede a method in a chain, by name."""
@@ -67,8 +97,11 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType({"scale_by_mtadam": "mtadam"}
 REPLACES_ADAM = frozenset({"mtadam"})
 """Methods that are optimizers themselves, so that no Adam follows them."""
 
-ONE_BACKWARD_PASS = frozenset({"ew", *LOSS_BALANCERS})
+ONE_BACKWARD_PASS = frozenset({"ew", "constant", *LOSS_BALANCERS})
 """Methods that use only the losses: one backward pass of a weighted sum is sufficient for them."""
+
+OF_TWO_BATCHES = frozenset({"modo"})
+"""Methods that compare the gradients of two independent batches, the halves of a step's batch."""
 
 _OF_THE_RUN = ("seed", "steps_per_epoch")
 """Arguments of the factories that every run sets itself, so that names cannot set them."""
@@ -77,9 +110,9 @@ DB_MTL_DEFAULTS = MappingProxyType({"beta": 0.9, "sigma": 0.5})
 """The forgetting rate that the paper recommends."""
 
 
-Gradients = Literal["stacked", "pending", "representation"]
-"""How a method gets the task gradients: as arrays, to be computed when it reads them, or those of
-the representation, to be pulled back once."""
+Gradients = Literal["stacked", "pending", "representation", "halves"]
+"""How a method gets the task gradients: as arrays, to be computed when it reads them, those of the
+representation, to be pulled back once, or as arrays of either half of the batch."""
 
 Wrt = Literal["parameters", "representation"]
 Measured = Literal["", "last"]
@@ -141,8 +174,16 @@ def gradients_of(name: str) -> Gradients:
     form, method = parse(name).form, parse(name).method
     if form.wrt == "representation":
         return "representation"
+    if method in OF_TWO_BATCHES:
+        return "halves"
     cheap = form.measured or form.refresh > 1 or method in ONE_BACKWARD_PASS
     return "pending" if cheap else "stacked"
+
+
+def spelt_out(names: Sequence[str]) -> tuple[str, ...]:
+    """The present names of methods, with the methods of `LISTS` for the names of lists."""
+    found = (each for name in names for each in LISTS.get(name, (current_name(name),)))
+    return tuple(dict.fromkeys(found))
 
 
 def current_name(name: str) -> str:
@@ -166,7 +207,13 @@ def check(name: str) -> None:
     balancers, method, options, form = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         known = ", ".join((BASELINE, *dbmtl.METHODS))
-        raise UserError(f"--methods: unknown {method!r}, expected some of {known}")
+        raise UserError(
+            f"--methods: unknown {method!r}, expected some of {known}, or {' or '.join(LISTS)}"
+        )
+    if balancers and method in OF_TWO_BATCHES:
+        raise UserError(
+            f"--methods: {name!r}: {method} reads two batches, of which a loss balancer sees one"
+        )
     for balancer in balancers:
         if balancer not in LOSS_BALANCERS:
             raise UserError(

@@ -9,7 +9,11 @@ from dbmtl_jax.core import TaskTransformation
 from dbmtl_jax.gradient_balancing import (
     aligned_mtl,
     cagrad,
+    con_fig,
+    dual_proj,
     ew,
+    excess_mtl,
+    fair_grad,
     grad_drop,
     grad_norm,
     grad_vac,
@@ -17,12 +21,16 @@ from dbmtl_jax.gradient_balancing import (
     meta_balance,
     mgda,
     moco,
+    modo,
     mtadam,
     nash_mtl,
+    pcd,
     pcgrad,
+    sdmgrad,
+    upgrad,
 )
 from dbmtl_jax.hybrid_balancing import db_mtl, imtl
-from dbmtl_jax.loss_balancing import dwa, gls, igbv2, imtl_l, rlw, uw
+from dbmtl_jax.loss_balancing import constant, dwa, famo, gls, igbv2, imtl_l, rlw, stch, uw
 
 Factory = Callable[..., TaskTransformation]
 
@@ -75,43 +83,76 @@ class Properties(NamedTuple):
     """The update has a nonnegative inner product with every gradient, up to rounding errors."""
     degree: float | None = 1.0
     """d such that A(s G) = s^d A(G) for s > 0; None if there is no such d."""
+    heads: Literal["unweighted", "loss weight", "weight", "Adam"] = "unweighted"
+    """What multiplies the gradient of a task's own parameters: nothing, the weight that a loss
+    balancer gives the loss, or the weight of the shared gradient; "Adam": they get Adam's step."""
+    passes: Literal["1", "T", "T + 1"] = "T + 1"
+    """Backward passes of a step whose gradients stream: one for methods that need no gradient of a
+    single task, T where each is used when it comes, and one more for the sum of those whose weights
+    are known only when all have been seen, which saves storing them."""
 
+
+_OF_LOSSES = Properties("loss", linear_under_scaling=True, heads="loss weight", passes="1")
+_OF_GRADIENTS = Properties("gradient")
 
 _TABLE: tuple[tuple[Factory, Properties], ...] = (
     # in the paper's order
-    (ew, Properties("baseline", linear_under_scaling=True)),
-    (gls, Properties("loss", linear_under_scaling=True)),
-    (rlw, Properties("loss", permutation_equivariant=False, linear_under_scaling=True)),
-    (uw, Properties("loss", linear_under_scaling=True)),
-    (dwa, Properties("loss", linear_under_scaling=True)),
-    (imtl_l, Properties("loss", linear_under_scaling=True)),
+    (ew, Properties("baseline", linear_under_scaling=True, passes="1")),
+    (gls, _OF_LOSSES),
+    (rlw, _OF_LOSSES._replace(permutation_equivariant=False)),
+    (uw, _OF_LOSSES),
+    (dwa, _OF_LOSSES),
+    (imtl_l, _OF_LOSSES),
+    (igbv2, _OF_LOSSES._replace(permutation_equivariant=False, scale_invariant=True)),
+    (mgda, _OF_GRADIENTS._replace(non_conflicting=True, heads="weight")),
+    (grad_norm, _OF_GRADIENTS._replace(linear_under_scaling=True, heads="weight")),
+    (pcgrad, _OF_GRADIENTS._replace(permutation_equivariant=False, linear_under_scaling=True)),
+    (grad_drop, _OF_GRADIENTS._replace(permutation_equivariant=False, passes="T")),
+    (grad_vac, _OF_GRADIENTS._replace(permutation_equivariant=False, linear_under_scaling=True)),
+    (imtl_g, _OF_GRADIENTS),
+    (cagrad, _OF_GRADIENTS),
     (
-        igbv2,
-        Properties(
-            "loss", permutation_equivariant=False, linear_under_scaling=True, scale_invariant=True
+        mtadam,
+        _OF_GRADIENTS._replace(permutation_equivariant=False, degree=0.0, heads="Adam", passes="T"),
+    ),
+    (
+        nash_mtl,
+        _OF_GRADIENTS._replace(
+            scale_invariant=True, non_conflicting=True, degree=0.0, heads="weight"
         ),
     ),
-    (mgda, Properties("gradient", non_conflicting=True)),
-    (grad_norm, Properties("gradient", linear_under_scaling=True)),
-    (pcgrad, Properties("gradient", permutation_equivariant=False, linear_under_scaling=True)),
-    (grad_drop, Properties("gradient", permutation_equivariant=False)),
-    (grad_vac, Properties("gradient", permutation_equivariant=False, linear_under_scaling=True)),
-    (imtl_g, Properties("gradient")),
-    (cagrad, Properties("gradient")),
-    (mtadam, Properties("gradient", permutation_equivariant=False, degree=0.0)),
-    (nash_mtl, Properties("gradient", scale_invariant=True, non_conflicting=True, degree=0.0)),
-    (meta_balance, Properties("gradient", permutation_equivariant=False)),
-    (moco, Properties("gradient", degree=None)),
-    (aligned_mtl, Properties("gradient")),
-    (imtl, Properties("hybrid")),
-    (db_mtl, Properties("hybrid", scale_invariant=True)),
+    (meta_balance, _OF_GRADIENTS._replace(permutation_equivariant=False, passes="T")),
+    (moco, _OF_GRADIENTS._replace(degree=None, passes="T")),
+    (aligned_mtl, _OF_GRADIENTS),
+    (imtl, Properties("hybrid", heads="loss weight")),
+    (db_mtl, Properties("hybrid", scale_invariant=True, heads="loss weight", passes="T")),
+    # not in the paper
+    (upgrad, _OF_GRADIENTS._replace(linear_under_scaling=True, non_conflicting=True)),
+    (dual_proj, _OF_GRADIENTS._replace(non_conflicting=True)),
+    (con_fig, _OF_GRADIENTS),
+    (
+        fair_grad,
+        _OF_GRADIENTS._replace(
+            scale_invariant=True, non_conflicting=True, degree=0.0, heads="weight"
+        ),
+    ),
+    (sdmgrad, _OF_GRADIENTS),
+    (pcd, _OF_GRADIENTS._replace(permutation_equivariant=False)),
+    (modo, _OF_GRADIENTS._replace(degree=None, passes="T")),
+    (
+        excess_mtl,
+        _OF_GRADIENTS._replace(linear_under_scaling=True, heads="weight", passes="T"),
+    ),
+    (famo, _OF_LOSSES),
+    (stch, _OF_LOSSES),
+    (constant, _OF_LOSSES),
 )
 
 METHODS: Mapping[str, Factory] = _Methods(
     tuple(factory for factory, _ in _TABLE), former_names={"scale_by_mtadam": scale_by_mtadam}
 )
 """A read-only mapping of names to factories `name(num_tasks, *, ..., labels=None)`: all methods
-that merge stacked task gradients [T, *shape] into updates [*shape]."""
+that merge stacked task gradients [T, *shape] into updates [*shape].  The paper's come first."""
 
 PROPERTIES: Mapping[str, Properties] = MappingProxyType(
     {factory.__name__: properties for factory, properties in _TABLE}

@@ -21,7 +21,7 @@ KNOWS = {
 """The rooms that the files of a room may import, beside their own."""
 
 
-READERS = ("_jaxpr.py", "_derivative.py", "_separate.py")
+READERS = ("_jaxpr.py", "_convolution.py", "_derivative.py", "_separate.py")
 """The files of the engine that read jaxprs."""
 
 

@@ -12,8 +12,8 @@ from dbmtl_jax import testing
 from tests.helpers.samplers import METHODS
 
 T = 3
-WITHOUT_WEIGHTS = {"grad_drop", "mtadam", "meta_balance"}
-LOSS_BALANCERS = {"gls", "rlw", "uw", "dwa", "imtl_l", "igbv2", "imtl", "db_mtl"}
+WITHOUT_WEIGHTS = {"grad_drop", "modo", "mtadam", "meta_balance"}
+LOSS_BALANCERS = {name for name, p in dbmtl.PROPERTIES.items() if p.heads == "loss weight"}
 WRAPPERS = {
     "alone": lambda tx: tx,
     "chain": lambda tx: optax.chain(tx, optax.sgd(0.1)),

@@ -28,7 +28,7 @@ def injected(name, **options):
 
 def update(tx, state=None):
     state = tx.init(PARAMS) if state is None else state
-    return tx.update(GRADS, state, PARAMS, losses=LOSSES)
+    return tx.update(GRADS, state, PARAMS, losses=LOSSES, other_grads=[GRADS])  # of MoDo
 
 
 @pytest.mark.parametrize("name", dbmtl.METHODS)
@@ -90,7 +90,7 @@ def test_a_computed_beta_is_kept_in_range(beta):
 
 def counts():
     """Every option of a method that counts steps or is a size, with the lowest value."""
-    lowest = {"warmup_epochs": 0, "base_epoch": 0, "train_from_epoch": 0}
+    lowest = {"warmup_epochs": 0, "warmup_steps": 0, "base_epoch": 0, "train_from_epoch": 0}
     for name, factory in dbmtl.METHODS.items():
         for option, parameter in inspect.signature(factory).parameters.items():
             is_count = parameter.annotation in (Count, int | None)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
+from tests.helpers.processes import printed_by
 
 
 def test_methods_are_named_after_their_factories_and_read_only():
@@ -22,6 +23,21 @@ NAMED = [*dbmtl.METHODS, "sum_tasks", "task_ema", "balance_magnitudes"]
 def test_a_transformation_knows_its_name(name):
     """For what errors say."""
     assert getattr(dbmtl, name)(2).name == name
+
+
+def test_making_a_method_starts_no_backend():
+    """So that a program may still say how many devices it has."""
+    program = """
+import jax, dbmtl_jax as dbmtl
+options = {"constant": {"weights": [1.0, 2.0]}, "pcd": {"tau": [0.1]}}
+for name, method in dbmtl.METHODS.items():
+    method(2, **options.get(name, {}))
+dbmtl.db_mtl(2, preference=[1.0, 2.0])
+dbmtl.stch(2, reference=[0.0, 0.1])
+jax.config.update("jax_num_cpu_devices", 2)
+print(jax.device_count())
+"""
+    assert printed_by("-c", program).strip() == "2"
 
 
 def test_every_method_has_properties_and_the_papers_families():
@@ -63,7 +79,13 @@ DEFAULTS = {
         "average": "gradients",
         "preference": None,
     },
+    "con_fig": {"preference": None},
+    "constant": {"weights": None},
+    "dual_proj": {"preference": None, "ridge": 0.0},
     "dwa": {"temperature": 2.0, "steps_per_epoch": 1},
+    "excess_mtl": {"eta": 1.0, "warmup_steps": 0, "scale_own": True},
+    "fair_grad": {"alpha": 1.0, "max_norm": None, "preference": None, "scale_own": True},
+    "famo": {"gamma": 1e-3, "weight_optimizer": None},
     "grad_drop": {"leak": 0.0, "seed": 0},
     "grad_norm": {
         "alpha": 1.5,
@@ -102,12 +124,24 @@ DEFAULTS = {
         "normalize": False,
         "projection": "simplex",
     },
+    "modo": {"gamma": 0.1, "rho": 0.1},
     "mtadam": {"b1": 0.9, "b2": 0.999, "b3": 0.9, "eps": 1e-8},
     "nash_mtl": {"update_every": 1, "max_norm": 1.0, "scale_own": True, "preference": None},
+    "pcd": {"tau": 0.02, "decay": 0.999},
     "pcgrad": {"seed": 0},
     "rlw": {"seed": 0},
     "scale_by_log_loss": {"eps": 1e-8},
+    "sdmgrad": {"lambda_": 0.3, "preference": None},
+    "stch": {
+        "mu": 1.0,
+        "preference": None,
+        "reference": None,
+        "log_nadir": False,
+        "steps_per_epoch": 1,
+        "warmup_epochs": 4,
+    },
     "task_ema": {"beta": 0.9, "debias": False, "ema_dtype": None},
+    "upgrad": {"preference": None, "ridge": 0.0},
     "uw": {"initial": -0.5, "weight_optimizer": None},
 }
 
@@ -132,8 +166,14 @@ RANGES = {
     ("balance_magnitudes", "scale"): (("max", "min", "mean", "median", 0.0), (-1.0, "big", None)),
     ("cagrad", "c"): ((0.0,), (-0.1,)),
     ("cagrad", "rescale"): (("none", "paper", "sum", 0, 1, 2), (3, "mean")),
+    ("dual_proj", "ridge"): ((0.0,), (-1e-9,)),
     ("dwa", "steps_per_epoch"): ((1,), (0,)),
     ("dwa", "temperature"): ((1e-6,), (0.0,)),
+    ("excess_mtl", "eta"): ((0.0,), (-0.1,)),
+    ("excess_mtl", "warmup_steps"): ((0,), (-1, 0.5)),
+    ("fair_grad", "alpha"): ((1e-3,), (0.0,)),
+    ("fair_grad", "max_norm"): ((0.0, None), (-0.1,)),
+    ("famo", "gamma"): ((0.0,), (-0.1,)),
     ("grad_drop", "leak"): ((0.0, 1.0), (-0.1, 1.1)),
     ("grad_norm", "alpha"): ((0.0,), (-0.1,)),
     ("grad_norm", "steps_per_epoch"): ((1,), (0,)),
@@ -150,14 +190,22 @@ RANGES = {
     ("moco", "gamma_power"): ((0.0,), (-0.1,)),
     ("moco", "projection"): (("simplex", "softmax"), ("box",)),
     ("moco", "rho"): ((0.0,), (-0.1,)),
+    ("modo", "gamma"): ((0.0,), (-0.1,)),
+    ("modo", "rho"): ((0.0,), (-0.1,)),
     ("mtadam", "b1"): ((0.0,), (1.0, -0.1)),
     ("mtadam", "b2"): ((0.0,), (1.0, -0.1)),
     ("mtadam", "b3"): ((0.0,), (1.0, -0.1)),
     ("mtadam", "eps"): ((0.0,), (-1e-9,)),
     ("nash_mtl", "max_norm"): ((0.0, None, float("inf")), (-0.1,)),
     ("nash_mtl", "update_every"): ((1,), (0,)),
+    ("pcd", "decay"): ((0.0,), (1.0, -0.1)),
     ("scale_by_log_loss", "eps"): ((0.0,), (-1e-9,)),
+    ("sdmgrad", "lambda_"): ((0.0,), (-0.1,)),
+    ("stch", "mu"): ((1e-3,), (0.0,)),
+    ("stch", "steps_per_epoch"): ((1,), (0,)),
+    ("stch", "warmup_epochs"): ((0,), (-1,)),
     ("task_ema", "beta"): ((0.0,), (1.0, -0.1)),
+    ("upgrad", "ridge"): ((0.0,), (-1e-9,)),
 }
 
 
@@ -175,11 +223,12 @@ def test_ranges_of_options(name, option):
 
 READS = {
     "gramian": {
-        "aligned_mtl", "cagrad", "grad_vac", "imtl", "imtl_g", "mgda", "moco", "nash_mtl", "pcgrad",
+        "aligned_mtl", "cagrad", "con_fig", "dual_proj", "fair_grad", "grad_vac", "imtl", "imtl_g",
+        "mgda", "moco", "nash_mtl", "pcd", "pcgrad", "sdmgrad", "upgrad",
     },
     "norms": {"db_mtl", "grad_norm"},
-    "rows": {"grad_drop", "meta_balance", "mtadam"},
-    "sum": {"dwa", "ew", "gls", "igbv2", "imtl_l", "rlw", "uw"},
+    "rows": {"excess_mtl", "grad_drop", "meta_balance", "modo", "mtadam"},
+    "sum": {"constant", "dwa", "ew", "famo", "gls", "igbv2", "imtl_l", "rlw", "stch", "uw"},
 }  # fmt: skip
 """What is computed of pending gradients in one pass; anything else takes another."""
 

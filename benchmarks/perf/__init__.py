@@ -1,6 +1,8 @@
 """`python -m benchmarks perf`: the speed of training steps, as ratios of times taken in turns."""
 
 import json
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from rich.console import Console
@@ -27,20 +29,23 @@ def perf(config: Perf, console: Console) -> None:
         raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
     run_log.make_folder(config.out)
     record: dict[str, Any] = {"environment": run_log.environment()}
-    reached: list[goals.Row] = []
+    reached: dict[str, list[goals.Row]] = {}
 
     def keep(subject: str, rows: list[Any], of_them: list[goals.Row], *tables: Table) -> None:
         """Prints and writes the rows of a subject at once, so that they are not lost later."""
         for table in tables if rows else ():
             console.print(table)
         record[subject] = [row._asdict() for row in rows]
-        reached.extend(of_them)
+        reached[subject] = of_them
         text = json.dumps(record, indent=2) + "\n"
         run_log.write_file(config.out / "perf.json", text)
-        goals_text = table_formats.markdown(goals.table(reached))
+        goals_text = table_formats.markdown(goals.table([*chain(*reached.values())]))
         run_log.write_file(config.out / "goals.md", goals_text + "\n")
 
-    rows = _steps(config, console)
+    rows: list[steps.Row] = []
+    for group in _steps(config, console):
+        rows += group
+        keep("steps", rows, goals.of_steps(rows))
     keep("steps", rows, goals.of_steps(rows), *steps.tables(rows))
     alone = []
     if config.transformation:
@@ -67,18 +72,18 @@ def perf(config: Perf, console: Console) -> None:
     keep("peers", beside, goals.of_peers(beside), peers.table(beside, version))
     for line in (*missing, *absent):
         console.print(f"not timed: {line}")
-    console.print(table_formats.markdown(goals.table(reached)), soft_wrap=True, markup=False)
+    reached_goals = table_formats.markdown(goals.table([*chain(*reached.values())]))
+    console.print(reached_goals, soft_wrap=True, markup=False)
     console.print(f"written to {config.out / 'perf.json'} and goals.md")
 
 
-def _steps(config: Perf, console: Console) -> list[steps.Row]:
-    rows: list[steps.Row] = []
+def _steps(config: Perf, console: Console) -> Iterator[list[steps.Row]]:
+    """The rows of each network and number of tasks."""
     for name in config.networks:
         for num_tasks in config.num_tasks:
             console.print(f"{name}, T = {num_tasks} ...", style="dim")
             network = steps.NETWORKS[name](num_tasks)
-            rows += steps.measure(name, network, config.modes, config.rounds)
-    return rows
+            yield steps.measure(name, network, config.modes, config.rounds)
 
 
 def _peers(

@@ -26,7 +26,6 @@ class Network(NamedTuple):
     task_grads: Callable[[str], Callable[[Any, Any], Any]]  # mode -> task gradients
     num_tasks: int
     last_shared: Callable[[str], bool]  # path of a parameter -> whether "measured" measures it
-    modes: tuple[str, ...] = MODES  # modes worth timing
 
     @property
     def labels(self) -> Any:

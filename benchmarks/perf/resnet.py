@@ -45,11 +45,7 @@ def resnet(num_tasks: int) -> Network:
     def task_grads(mode):
         return dbmtl.encoder_value_and_task_grads(encode, head_losses, **engine_options(mode))
 
-    # The other modes are slow on CPUs: XLA takes tens of times longer for a convolution in a loop,
-    # and `vmap` makes slow grouped convolutions.
-    return Network(
-        (params, heads), batch, losses, task_grads, num_tasks, _is_last, ("unroll", "stream")
-    )
+    return Network((params, heads), batch, losses, task_grads, num_tasks, _is_last)
 
 
 def _is_last(path: str) -> bool:

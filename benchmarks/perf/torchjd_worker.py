@@ -30,6 +30,10 @@ def main() -> None:
         "CAGrad": lambda: aggregation.CAGrad(c=0.5),
         "Nash-MTL": lambda: aggregation.NashMTL(n_tasks=num_tasks),
         "Aligned-MTL": lambda: aggregation.AlignedMTL(),
+        "UPGrad": lambda: aggregation.UPGrad(),
+        "DualProj": lambda: aggregation.DualProj(),
+        "ConFIG": lambda: aggregation.ConFIG(),
+        "FairGrad": lambda: aggregation.FairGrad(alpha=1.0),
     }
 
     @functools.cache

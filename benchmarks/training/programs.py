@@ -16,7 +16,7 @@ from benchmarks.methods import Gradients
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
 from benchmarks.training.mesh import Layout
 from benchmarks.training.prefetch import Prefetch
-from benchmarks.training.update import TrainState, adam, make_update, per_model
+from benchmarks.training.update import TrainState, adam, halves, make_update, per_model
 
 MethodFactory = Callable[[int], optax.GradientTransformationExtraArgs]
 """seed -> a method of `dbmtl_jax.METHODS`; the seed is for the random numbers of the method."""
@@ -72,7 +72,12 @@ class Programs:
         @functools.partial(jit, static_argnums=2, donate_argnums=0)
         def train_step(state, data, static, arrays, learning_rate):
             def one(state, arrays, learning_rate):
-                return step(state, problem.load(data, static, arrays), learning_rate)
+                if gradients == "halves":
+                    parts = halves(arrays, problem.batch_axis)
+                    batch = [problem.load(data, static, part) for part in parts]
+                else:
+                    batch = problem.load(data, static, arrays)
+                return step(state, batch, learning_rate)
 
             several = learning_rate.ndim > 1  # [seeds, num_models]
             state, losses = (jax.vmap(one) if several else one)(state, arrays, learning_rate)

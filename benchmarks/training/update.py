@@ -43,7 +43,7 @@ def make_update(
 
     Returns:
       `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
-      [num_models]) -> (state, losses [T])`.
+      [num_models]) -> (state, losses [T])`.  With "halves" the batch is a pair of batches.
     """
     tx = optimizer if method is None else optax.chain(method, optimizer)
     kinds = {
@@ -67,8 +67,16 @@ def make_update(
             (_, (losses, batch_stats)), grads = jax.value_and_grad(total, has_aux=True)(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
+            extra = {}
+            if gradients == "halves":
+                batch, other = batch
+                own, key_of_other = jax.random.split(own)
+                (others, batch_stats), grads = task_grads(params, batch_stats, other, key_of_other)
+                extra["other_grads"] = [grads]
             (losses, batch_stats), grads = task_grads(params, batch_stats, batch, own)
-            updates, opt_state = tx.update(grads, opt_state, params, losses=losses)
+            if extra:
+                losses = (losses + others) / 2
+            updates, opt_state = tx.update(grads, opt_state, params, losses=losses, **extra)
         rates = per_model(model, learning_rate, updates)
         params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)
         return TrainState(params, batch_stats, opt_state, key), losses
@@ -90,3 +98,14 @@ def adam(config: TrainConfig) -> optax.GradientTransformation:
     if not config.weight_decay:
         return optax.scale_by_adam()
     return optax.chain(optax.add_decayed_weights(config.weight_decay), optax.scale_by_adam())
+
+
+def halves(arrays: Any, axis: int) -> list[Any]:
+    """The arrays of two batches, of every other row of one; a single row is in both."""
+
+    def part(array: jax.Array, first: int) -> jax.Array:
+        if array.ndim <= axis or array.shape[axis] < 2:
+            return array
+        return jax.lax.slice_in_dim(array, first, None, stride=2, axis=axis)
+
+    return [jax.tree.map(lambda array, first=first: part(array, first), arrays) for first in (0, 1)]

@@ -1,7 +1,7 @@
 """A user's priorities among the tasks."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -23,17 +23,32 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     """
     if preference is None:
         return None
-    found = in_order("preference", preference, num_tasks)
-    # Known numbers are checked, and in NumPy: within a trace jax.numpy would trace them.
-    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
-    array = np.asarray(found, float) if known else jnp.asarray(found, float)
-    if array.shape != (num_tasks,):
-        raise ValueError(f"preference: expected shape ({num_tasks},), found {array.shape}")
-    if known and not np.all((array > 0) & np.isfinite(array)):
+    array = numbers("preference", preference, num_tasks)
+    if isinstance(array, np.ndarray) and not np.all((array > 0) & np.isfinite(array)):
         raise ValueError(f"preference: expected positive numbers, found {array}")
     # Equal numbers become exactly 1.
     relative = array / array.max()
-    return jnp.asarray(num_tasks * relative / relative.sum(), float)
+    return num_tasks * relative / relative.sum()
+
+
+def numbers(
+    name: str, given: Array | Sequence[float] | Mapping[str, float], num_tasks: int
+) -> PerTask:
+    """Numbers [T] that a user gives in a sequence, or by the names of the tasks.
+
+    They stay NumPy's unless they are traced: jax.numpy would trace them within a trace, so that
+    they could not be checked, and would start JAX's backends before a program is run.
+
+    Raises:
+      TypeError: for a mapping where the tasks have no names, or the other way round.
+      ValueError: for another shape.
+    """
+    found = in_order(name, given, num_tasks)
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
+    array: Any = np.asarray(found, float) if known else jnp.asarray(found, float)
+    if array.shape != (num_tasks,):
+        raise ValueError(f"{name}: expected shape ({num_tasks},), found {array.shape}")
+    return array
 
 
 def shares(preference: PerTask | None, present: Mask) -> PerTask:

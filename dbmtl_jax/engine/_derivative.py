@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
 from dbmtl_jax.core._types import Array, PyTree
+from dbmtl_jax.engine._convolution import run_transposable
 from dbmtl_jax.engine._jaxpr import Values, contains, inlined, run, struct_of
 from dbmtl_jax.engine._separate import separated
 from dbmtl_jax.engine._shard_map import varying_axes, varying_over
@@ -100,7 +101,12 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         return [values[v] for v in at_cut]
 
     def pull(cotangents: Sequence[Array]) -> list[Array]:
-        transposed = jax.linear_transpose(lambda *x: push(x), *map(struct_of, jaxpr.invars))
+        def pushed(*tangents: Array) -> list[Array]:
+            values = known | dict(zip(jaxpr.invars, tangents, strict=True))
+            run_transposable(jaxpr, shared, values, known)
+            return [values[v] for v in at_cut]
+
+        transposed = jax.linear_transpose(pushed, *map(struct_of, jaxpr.invars))
         return list(transposed(list(cotangents)))
 
     def push_all(tangents: Sequence[Array]) -> list[Array]:
@@ -119,7 +125,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
 
         def loss(*tangents: Array) -> Array:
             values = known | dict(zip([*at_cut, *beyond], tangents, strict=True))
-            run(jaxpr, needed, values)
+            run_transposable(jaxpr, needed, values, known)
             return values[output]
 
         seed = varying_over(varying_axes(output.aval), seed.astype(struct_of(output).dtype))

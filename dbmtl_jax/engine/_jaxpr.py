@@ -1,10 +1,11 @@
-"""What the library reads of jaxprs, here, in `_derivative.py` and in `_separate.py`.
+"""What the library reads of jaxprs, here and in `_convolution`, `_derivative` and `_separate`.
 
 What it relies on may change.  `jax.extend.core` has the classes, but JAX promises neither names of
 primitives nor those of their parameters.  `tests/engine/test_jaxpr.py` fails if one of those that
-are used changes: "jit" with `jaxpr`, "conv_general_dilated" and "custom_lin".  The names in
-`_separate.py` only decide which losses are told apart; `tests/engine/test_isolation.py` guards
-them.
+are used changes: "jit" with `jaxpr`, "conv_general_dilated" and "custom_lin".  The parameters of a
+convolution are those of `jax.lax.conv_general_dilated`; `tests/engine/test_convolution.py` guards
+them.  The names in `_separate.py` only decide which losses are told apart;
+`tests/engine/test_isolation.py` guards them.
 """
 
 from collections.abc import Callable, Iterator, Sequence

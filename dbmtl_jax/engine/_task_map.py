@@ -24,7 +24,7 @@ class Schedule(TypedDict, total=False):
 
 
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
-# a convolution's weight gradient inside a loop is very much slower.  Unrolled pullbacks
+# convolutions in a loop are slower, those in a `jax.checkpoint` very much.  Unrolled pullbacks
 # have neither fault; beyond this many tasks a loop's smaller program and memory win.
 _MAX_UNROLLED_TASKS = 12
 

@@ -45,7 +45,7 @@ def value_and_task_grads(
       chunk_size: run so many tasks at a time, as a batch, to save memory; None: as `mode` says.
         Not to be combined with mode="unroll" or with `stream`.
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
-        `jax.lax.map`, with the smallest program and memory, but slow for convolutions on CPUs;
+        `jax.lax.map`, with the smallest program, but slower for convolutions on CPUs;
         "vmap": as a batch, for accelerators (not with `stream`); "auto": on CPUs "unroll" for up to
         12 tasks or for convolutions, else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` reports
         what "auto" chose, at the level DEBUG.

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dbmtl_jax.core import _checks
@@ -59,7 +61,7 @@ def pcd(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("decay", decay, 0.0, 1.0, open_high=True)
-    taus = jnp.asarray(tau, float)
+    taus = tau if isinstance(tau, jax.Array) else np.asarray(tau, float)
     if taus.shape not in ((), (num_tasks - 1,)):
         raise ValueError(
             f"tau: expected a number, or one for each of {num_tasks - 1} tasks, found shape "

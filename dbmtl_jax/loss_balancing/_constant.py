@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
-from dbmtl_jax.core._names import in_order
+from dbmtl_jax.core._preference import numbers
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, TaskCount
 
@@ -14,7 +15,7 @@ from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, TaskCount
 def constant(
     num_tasks: TaskCount,
     *,
-    weights: Array | Sequence[float] | Mapping[str, float],
+    weights: Array | Sequence[float] | Mapping[str, float] | None = None,
     labels: Labels = None,
 ) -> LossBalancer:
     r"""The weighted sum of the losses with given weights.
@@ -26,7 +27,7 @@ def constant(
 
     Args:
       num_tasks: T, or the names of the tasks.
-      weights: c, [T] numbers, or by name.
+      weights: c, [T] numbers, or by name; None: 1 each.
       labels: see `dbmtl_jax.core`.
 
     Raises:
@@ -41,12 +42,10 @@ def constant(
       [3.]
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
-    given = jnp.asarray(in_order("weights", weights, num_tasks), dtype=float)
-    if given.shape != (num_tasks,):
-        raise ValueError(f"weights: expected shape ({num_tasks},), found {given.shape}")
+    given = np.ones(num_tasks) if weights is None else numbers("weights", weights, num_tasks)
 
     def weigh(tasks: Tasks, memory: Memory) -> tuple[PerTask, Memory]:
-        return given, memory
+        return jnp.asarray(given, tasks.scales.dtype), memory
 
     return loss_balancer(num_tasks, weigh, labels=labels, name="constant")
 

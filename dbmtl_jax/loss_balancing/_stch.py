@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
-from dbmtl_jax.core._names import in_order
-from dbmtl_jax.core._preference import Preference, priorities, shares
+from dbmtl_jax.core._preference import Preference, numbers, priorities, shares
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Count, Int, Labels, PerTask, PyTree, Scalar, TaskCount
@@ -79,11 +79,7 @@ def stch(
     _checks.check_count("steps_per_epoch", steps_per_epoch)
     _checks.check_count("warmup_epochs", warmup_epochs, 0)
     wanted = priorities(preference, num_tasks)
-    ideal = jnp.zeros((num_tasks,), float)
-    if reference is not None:
-        ideal = jnp.asarray(in_order("reference", reference, num_tasks), dtype=float)
-        if ideal.shape != (num_tasks,):
-            raise ValueError(f"reference: expected shape ({num_tasks},), found {ideal.shape}")
+    ideal = np.zeros(num_tasks) if reference is None else numbers("reference", reference, num_tasks)
     if log_nadir and (preference is not None or reference is not None):
         name = "reference" if preference is None else "preference"
         raise TypeError(f"{name}: expected None with log_nadir")

@@ -149,6 +149,20 @@ def test_forms_that_a_method_does_not_have_are_refused(name):
         methods.check(name)
 
 
+def test_lists_of_methods():
+    found = methods.spelt_out(["ew", "beyond", "scale_by_mtadam", "famo"])
+    assert found == ("ew", *methods.BEYOND, "mtadam")
+    assert methods.spelt_out(["all"]) == tuple(methods.PAPER)
+    left_out = set(dbmtl.METHODS) - set(methods.PAPER) - set(methods.BEYOND)
+    assert left_out == {"constant"}  # equal weighting, as a name has no weights
+
+
+def test_a_balancer_would_see_one_of_two_batches():
+    assert methods.gradients_of("modo") == "halves"
+    with pytest.raises(UserError, match=r"'log\+modo': modo reads two batches"):
+        methods.check("log+modo")
+
+
 def test_forms_reach_the_method():
     made = methods.build("mgda@measured=last,refresh=3", 2, last_shared=lambda path: path == "b")
     assert made.name == "refresh_weights(mgda)"

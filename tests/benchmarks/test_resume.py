@@ -9,10 +9,9 @@ import optax
 import pytest
 from rich.console import Console
 
-import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.compare import make_method
-from benchmarks.methods import REPLACES_ADAM, gradients_of
+from benchmarks.methods import PAPER, REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
@@ -99,7 +98,7 @@ def test_an_interrupted_run_on_molecules_has_the_same_figures(
     check_resuming(make_trainer(problem, method, tiny), method, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("method", ["stl", *dbmtl.METHODS])
+@pytest.mark.parametrize("method", [*PAPER, "excess_mtl", "famo", "modo", "stch"])
 def test_every_method_goes_on_where_it_was(method, tiny, tmp_path, monkeypatch):
     check_resuming(make_trainer(NoisyProblem(), method, tiny), method, tmp_path, monkeypatch)
 

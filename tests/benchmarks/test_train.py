@@ -13,7 +13,7 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.compare import make_method
-from benchmarks.methods import ONE_BACKWARD_PASS, REPLACES_ADAM
+from benchmarks.methods import REPLACES_ADAM, gradients_of
 from benchmarks.problems.problem import Problem, stateless
 from benchmarks.problems.qm9 import MoleculeBatch
 from benchmarks.progress import Progress
@@ -130,8 +130,7 @@ def run(problem, method, config, path, stream=None):
     model = problem.single_task if method == "stl" else problem.multi_task
     factory = None if method == "stl" else make_method(method, problem, config)
     optimizer = optax.identity() if method in REPLACES_ADAM else None
-    stream = method in ONE_BACKWARD_PASS if stream is None else stream
-    gradients = "pending" if stream else "stacked"
+    gradients = gradients_of(method) if stream is None else ("stacked", "pending")[stream]
     trainer = Trainer(Programs(problem, model, factory, TRAIN, optimizer, gradients=gradients))
     ones = [[1.0]] * len(problem.tasks)
     baseline = None if method == "stl" else Result(ones, ones)

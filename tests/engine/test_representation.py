@@ -10,7 +10,7 @@ import dbmtl_jax as dbmtl
 from dbmtl_jax import METHODS
 
 T = 3
-REFUSING = {"moco", "mtadam", "meta_balance"}
+REFUSING = {"excess_mtl", "moco", "modo", "mtadam", "meta_balance"}
 AVERAGING = {"db_mtl"}
 LABELS = ("shared", list(range(T)))
 
@@ -78,7 +78,8 @@ def test_the_update_is_the_pullback_of_what_the_method_makes_of_the_representati
             np.testing.assert_allclose(
                 found, expected, rtol=2e-4, atol=2e-5 * np.abs(expected).max()
             )
-    assert all(np.any(np.asarray(head)) for head in heads)
+    # STCH's weights of losses far below the largest are zero.
+    assert all(np.any(np.asarray(head)) for head in heads) or name == "stch"
 
 
 def test_heads_are_as_with_gradients_of_the_parameters(problem):

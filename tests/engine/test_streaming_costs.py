@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
-from tests.engine.streaming import METHODS, SUMS, T, encode, head, init, losses_fn
+from tests.engine.streaming import METHODS, T, encode, head, init, losses_fn
 
 
 def backward_passes(tx, num_tasks=T):
@@ -39,13 +39,15 @@ def backward_passes(tx, num_tasks=T):
     return len(ran)
 
 
-@pytest.mark.parametrize("name", sorted(SUMS))
-def test_a_loss_balancer_runs_one_backward_pass(name):
-    assert backward_passes(METHODS[name](T)) == 1
+@pytest.mark.parametrize("name", dbmtl.PROPERTIES)
+def test_the_backward_passes_of_a_method(name):
+    expected = {"1": 1, "T": T, "T + 1": T + 1}[dbmtl.PROPERTIES[name].passes]
+    if name == "modo":  # of two batches
+        expected *= 2
+    assert backward_passes(METHODS[name](T)) == expected
 
 
-def test_an_average_runs_one_backward_pass_a_task_and_two_passes_one_more():
-    assert backward_passes(dbmtl.db_mtl(T)) == T
+def test_the_backward_passes_of_chains_and_of_no_average():
     assert backward_passes(dbmtl.db_mtl(T, 0.0)) == T + 1
     assert backward_passes(optax.chain(dbmtl.scale_by_log_loss(T), dbmtl.sum_tasks(T))) == 1
 

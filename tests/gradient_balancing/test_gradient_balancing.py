@@ -48,6 +48,17 @@ CASES = {
         1e-3,
         1,
     ),
+    "libmtl/UPGrad": (lambda T: dbmtl.upgrad(T, ridge=1e-4), 1e-13, 1),
+    "torchjd/UPGrad": (lambda T: dbmtl.upgrad(T, ridge=1e-4), 1e-13, 1),
+    "torchjd/DualProj": (lambda T: dbmtl.dual_proj(T, ridge=1e-4), 1e-13, 1),
+    "torchjd/ConFIG": (dbmtl.con_fig, 1e-12, 1),
+    "libmtl/FairGrad": (dbmtl.fair_grad, 1e-9, 1),
+    "torchjd/FairGrad": (dbmtl.fair_grad, 1e-9, 1),
+    # LibMTL's weights sum to T, ours to 1.
+    "libmtl/ExcessMTL": (lambda T: dbmtl.excess_mtl(T, eta=0.01), 1e-9, "1/T"),
+    # Each step is an epoch.
+    "libmtl/STCH": (lambda T: dbmtl.stch(T, log_nadir=True, warmup_epochs=2), 1e-13, 1),
+    "libmtl/FAMO": (dbmtl.famo, 1e-13, 1),
 }
 
 
@@ -72,7 +83,7 @@ def test_reference(file, case):
     params = oracle.params(jnp.float64)
     state = tx.init(params)
     update = jax.jit(tx.update)
-    times = oracle.num_tasks if times == "T" else times
+    times = {"T": oracle.num_tasks, "1/T": 1 / oracle.num_tasks}.get(times, times)
     for k, (gradients, losses) in enumerate(zip(oracle.gradients, oracle.losses, strict=True)):
         learnt = f"{case}/loss_scale_before"
         if learnt in oracle.arrays:

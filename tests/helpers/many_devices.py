@@ -1,10 +1,11 @@
-"""The library on eight devices, as `python -m tests.helpers.many_devices`; prints JSON.
+"""The library on eight devices: `python -m tests.helpers.many_devices [METHOD ...]` prints JSON.
 
 A process of its own: how many devices a CPU is must be known before JAX starts.
 """
 
 import functools
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 import dbmtl_jax as dbmtl
 import tests.conftest  # noqa: F401  # the same settings of JAX
+from benchmarks.methods import BASELINE, PAPER
 from benchmarks.training import mesh as meshes
 from tests.helpers import explicit_axes, samplers
 
@@ -154,9 +156,12 @@ def shard_map():
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
-    found = {
-        "methods": {name: check(name) for name in dbmtl.METHODS},
-        "engines": engines(),
-        "shard_map": shard_map(),
-    }
+    if names := sys.argv[1:]:
+        found = {"methods": {name: check(name) for name in names}}
+    else:
+        found = {
+            "methods": {name: check(name) for name in PAPER if name != BASELINE},
+            "engines": engines(),
+            "shard_map": shard_map(),
+        }
     print(json.dumps(found))

@@ -20,7 +20,12 @@ KEYWORDS = {
     "_pcgrad": "pcgrad or pairwise",
 }
 
-METHODS = ("tests/test_methods.py", "tests/test_properties.py", "tests/test_bad_input.py")
+METHODS = (
+    "tests/test_methods.py",
+    "tests/test_properties.py",
+    "tests/test_bad_input.py",
+    "tests/test_bad_tasks.py",
+)
 
 SLOW = (
     "-1] or -2] or 11] or [1] or [2] or T2] or bad_task or igbv2 or every_method or own_keep "
@@ -38,6 +43,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/gradient_balancing",
         "tests/hybrid_balancing",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "-k",
         f"(magnitude or normalised or (one_task_less and db_mtl)) and not ({SLOW})",
     ),
@@ -57,6 +63,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "loss_balancing/_soft_actor_critic.py": ("tests/loss_balancing/test_soft_actor_critic.py",),
     "core/_checks.py": (
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/core/test_names.py",
         "tests/gradient_balancing",
         "-k",
@@ -82,6 +89,7 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "core/_labels.py": (
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/core/test_names.py",
         "tests/test_contract.py",
         "tests/hybrid_balancing",
@@ -100,12 +108,14 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_bad_losses.py",
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "-k",
         f"(seam or losses or gls or log) and not ({SLOW})",
     ),
     "core/_min_norm.py": (
         "tests/core/test_gramian.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/gradient_balancing",
         "-k",
         f"(golden or zero or finds or options or (debug_nans and mgda)) and not ({SLOW})",
@@ -113,6 +123,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "core/_names.py": (
         "tests/core/test_names.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "-k",
         "(name and not every_method) or numbers_of",
     ),
@@ -120,6 +131,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_seam.py",
         "tests/test_diagnostics.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
         "-k",
         "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
@@ -138,6 +150,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "core/_task_ema.py": (
         "tests/hybrid_balancing",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/test_contract.py",
         "tests/test_methods.py",
         "-k",
@@ -154,6 +167,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "core/_tasks.py": (
         "tests/core/test_seam.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/hybrid_balancing",
         "tests/engine/test_streaming.py",
@@ -166,6 +180,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_diagnostics.py",
         "tests/loss_balancing/test_bad_losses.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
@@ -176,6 +191,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_diagnostics.py",
         "tests/loss_balancing/test_bad_losses.py",
         "tests/test_bad_input.py",
+        "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
         "-k",
         f"not same and not ({SLOW})",
