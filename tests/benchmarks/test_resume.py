@@ -11,7 +11,7 @@ from rich.console import Console
 
 from benchmarks import run_log
 from benchmarks.compare import make_method
-from benchmarks.methods import PAPER, REPLACES_ADAM, gradients_of
+from benchmarks.methods import BEYOND, PAPER, REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog
@@ -22,6 +22,10 @@ from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN, make_molecules
 from tests.helpers.interruptions import EverySteps, Interruption, before_step, figures
 from tests.helpers.noisy_problem import NoisyProblem
+
+
+def slow(method):
+    return pytest.param(method, marks=pytest.mark.slow)
 
 
 def make_trainer(problem, method, tiny, **train):
@@ -91,14 +95,20 @@ def check_resuming(trainer, method, tmp_path, monkeypatch, seeds=(0,)):
         assert figures(parts / name) == figures(whole / name)
 
 
-@pytest.mark.parametrize("method", ["db_mtl", "pcgrad", "nash_mtl", "igbv2", "stl"])
+@pytest.mark.parametrize("method", ["db_mtl", "pcgrad", "stl", slow("nash_mtl"), slow("igbv2")])
 def test_an_interrupted_run_on_molecules_has_the_same_figures(
     problem, tiny, method, tmp_path, monkeypatch
 ):
     check_resuming(make_trainer(problem, method, tiny), method, tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("method", [*PAPER, "excess_mtl", "famo", "modo", "stch"])
+STATES = ("stl", "ew", "rlw", "uw", "dwa", "igbv2", "grad_norm", "mtadam", "moco", "db_mtl", "modo")
+"""A method for each kind of state; the contract has a checkpoint of every method's."""
+
+
+@pytest.mark.parametrize(
+    "method", [name if name in STATES else slow(name) for name in (*PAPER, *BEYOND)]
+)
 def test_every_method_goes_on_where_it_was(method, tiny, tmp_path, monkeypatch):
     check_resuming(make_trainer(NoisyProblem(), method, tiny), method, tmp_path, monkeypatch)
 
@@ -116,7 +126,7 @@ def close(got, expected):
                 np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("method", ["stl", "db_mtl", "pcgrad"])
+@pytest.mark.parametrize("method", ["stl", "db_mtl", slow("pcgrad")])
 def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     tiny, method, tmp_path, monkeypatch
 ):

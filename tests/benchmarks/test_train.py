@@ -207,7 +207,7 @@ def test_every_method_trains(method, tiny, tmp_path):
     assert np.mean(epochs[-1]["losses"]) < np.mean(epochs[0]["losses"])
 
 
-@pytest.mark.parametrize("method", ["uw", "db_mtl"])
+@pytest.mark.parametrize("method", [pytest.param("uw", marks=pytest.mark.slow), "db_mtl"])
 def test_gradients_that_stream_train_the_same_network(problem, method, tiny, tmp_path):
     results = [
         run(problem, method, tiny, tmp_path / f"{stream}.jsonl", stream)[0]

@@ -171,7 +171,7 @@ def networks(prepared):
 @pytest.mark.parametrize(
     "name",
     # SegNet with attention for each task takes as long as the others together.
-    [pytest.param(n, marks=pytest.mark.slow if n == "segnet_mtan" else ()) for n in NETWORKS],
+    [pytest.param(n, marks=pytest.mark.slow if n.endswith("mtan") else ()) for n in NETWORKS],
 )
 def test_task_grads_are_a_loop_of_grad_and_statistics_move_once(name, networks):
     problem, batch, (params, stats) = networks(name)
