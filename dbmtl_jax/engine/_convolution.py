@@ -2,8 +2,8 @@
 
 XLA's CPU backend is quick for one layout of a convolution's arrays.  It brings every convolution
 of a program into that layout, but not those in the bodies of loops and in branches, where the
-gradient of a filter, for which the axes of batch and features change places, takes a hundred times
-as long.  So what is going to be transposed lays out its arrays such that its transpose has them in
+gradient of a filter, for which the axes of batch and features change places, takes tens of times as
+long.  So what is going to be transposed lays out its arrays such that its transpose has them in
 that layout from the start.
 """
 

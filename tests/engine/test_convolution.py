@@ -70,7 +70,7 @@ def layouts_of(fun, *args):
 @pytest.mark.parametrize("case", ["NHWC", "NCHW", "strides"])
 @pytest.mark.parametrize("form", ["loop", "refresh_weights"])
 def test_convolutions_in_loops_and_branches_have_the_quick_layout(case, form):
-    """A hundred times as quick; the backend itself sees to those outside of them alone."""
+    """Tens of times as quick; the backend itself sees to those outside of them alone."""
     losses, params = problem(*CASES[case])
     tx = dbmtl.db_mtl(T, average="norms")
     tx = dbmtl.refresh_weights(tx, 2) if form == "refresh_weights" else tx
