@@ -97,7 +97,9 @@ FORMER_NAMES: Mapping[str, str] = MappingProxyType({"scale_by_mtadam": "mtadam"}
 REPLACES_ADAM = frozenset({"mtadam"})
 """Methods that are optimizers themselves, so that no Adam follows them."""
 
-ONE_BACKWARD_PASS = frozenset({"ew", "constant", *LOSS_BALANCERS})
+ONE_BACKWARD_PASS = frozenset(
+    name for name, promises in dbmtl.PROPERTIES.items() if promises.passes == "1"
+)
 """Methods that use only the losses: one backward pass of a weighted sum is sufficient for them."""
 
 OF_TWO_BATCHES = frozenset({"modo"})

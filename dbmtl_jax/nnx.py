@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from dbmtl_jax import engine
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._names import check_num_tasks, in_order
-from dbmtl_jax.core._types import Label, Labels, PyTree
+from dbmtl_jax.core._names import by_name, check_num_tasks, in_order, named
+from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine import PendingTaskGrads
-from dbmtl_jax.engine._encoder import Wrt
+from dbmtl_jax.engine._encoder import Wrt, encoder_and_heads
 from dbmtl_jax.engine._losses import with_aux
 from dbmtl_jax.engine._task_arguments import Axes
 from dbmtl_jax.engine._task_map import Schedule
@@ -213,37 +213,25 @@ def encoder_value_and_task_grads(
     num_tasks = check_num_tasks(list(heads) if isinstance(heads, Mapping) else len(heads))
     functions = in_order("heads", heads, num_tasks)
 
-    def by_name(values: list[Any]) -> PyTree:
-        names = num_tasks.names
-        return values if names is None else dict(zip(names, values, strict=True))
-
-    def named(label: Label) -> Label:
-        names = num_tasks.names
-        return label if names is None or isinstance(label, str) else names[label]
-
     def encoder_value_and_task_grads_fun(models, *args):
-        _checks.check_pair("models", models, "encoder_model, head_models")
-        encoder_model, head_models = models
-        of_heads = in_order("models[1]", head_models, num_tasks)
-        if len(of_heads) != num_tasks:
-            raise ValueError(
-                f"models[1]: expected {num_tasks} models, one for each head, found {len(of_heads)}"
-            )
+        encoder_model, of_heads = encoder_and_heads("models", models, num_tasks)
         parts = [_split(model, wrt) for model in (encoder_model, *of_heads)]
         first_of, *heads_of = [
             _of_params(function, graph, rest, wrt, has_aux)
             for function, (graph, _, rest) in zip((encoder, *functions), parts, strict=True)
         ]
         first_params, *head_params = [params for _, params, _ in parts]
-        params = first_params, by_name(head_params)
-        whole = nnx.state((encoder_model, head_models), wrt)
+        params = first_params, by_name(head_params, num_tasks)
+        whole = nnx.state((encoder_model, models[1]), wrt)
         given = None
         if labels is not None:
             found = jax.tree.leaves(_labels.resolve(labels, whole, num_tasks))
-            given = jax.tree.unflatten(jax.tree.structure(params), map(named, found))
+            given = jax.tree.unflatten(
+                jax.tree.structure(params), [named(label, num_tasks) for label in found]
+            )
         (losses, (first, others)), grads = engine.encoder_value_and_task_grads(
             first_of,
-            by_name(heads_of),
+            by_name(heads_of, num_tasks),
             labels=given,
             wrt=rows,
             has_aux=True,
@@ -252,7 +240,7 @@ def encoder_value_and_task_grads(
         outputs = [first, *in_order("aux", others, num_tasks)]
         for model, (_, moved) in zip((encoder_model, *of_heads), outputs, strict=True):
             nnx.update(model, moved)
-        aux = first[0], by_name([output[0] for output in outputs[1:]])
+        aux = first[0], by_name([output[0] for output in outputs[1:]], num_tasks)
         return ((losses, aux) if has_aux else losses), _like(whole, grads)
 
     return encoder_value_and_task_grads_fun

@@ -26,7 +26,6 @@ __all__ = [
     "check_losses",
     "check_num_tasks",
     "check_option",
-    "check_pair",
     "check_range",
     "check_same_shapes",
     "check_same_tree",
@@ -121,12 +120,6 @@ def check_arrays(name: str, tree: PyTree) -> None:
                 f"{name}{jax.tree_util.keystr(path)}: expected an array, found "
                 f"{type(leaf).__name__}; keep it out of {name} (Equinox: eqx.partition)"
             )
-
-
-def check_pair(name: str, value: Any, parts: str) -> None:
-    """Raises ValueError unless a value is a pair of these parts."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ValueError(f"{name}: expected a pair ({parts}), found {type(value).__name__}")
 
 
 def check_functions(**functions: Any) -> None:

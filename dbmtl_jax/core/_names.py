@@ -4,13 +4,14 @@ With names everything that has an entry for each task is a mapping, and the task
 the sorted names, in which JAX flattens a dict.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from dbmtl_jax.core._types import PyTree
+from dbmtl_jax.core._types import Array, Label, PerTask, PyTree
 
 RESERVED = ("shared", "frozen")
 """What labels mean something else by."""
@@ -107,3 +108,35 @@ def in_order(what: str, values: PyTree, num_tasks: int) -> PyTree:
         ]
         raise ValueError(f"{what}: expected the tasks {', '.join(names)}: {'; '.join(found)}")
     return [values[name] for name in names]
+
+
+def numbers(
+    name: str, given: Array | Sequence[float] | Mapping[str, float], num_tasks: int
+) -> PerTask:
+    """Numbers [T] that a user gives in a sequence, or by the names of the tasks.
+
+    They stay NumPy's unless they are traced: jax.numpy would trace them within a trace, so that
+    they could not be checked, and would start JAX's backends before a program is run.
+
+    Raises:
+      TypeError: for a mapping where the tasks have no names, or the other way round.
+      ValueError: for another shape.
+    """
+    found = in_order(name, given, num_tasks)
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
+    array: Any = np.asarray(found, float) if known else jnp.asarray(found, float)
+    if array.shape != (num_tasks,):
+        raise ValueError(f"{name}: expected shape ({num_tasks},), found {array.shape}")
+    return array
+
+
+def by_name(values: Sequence[Any], num_tasks: int) -> PyTree:
+    """A list in the order of the tasks as a dict by name; without names the list itself."""
+    names = getattr(num_tasks, "names", None)
+    return list(values) if names is None else dict(zip(names, values, strict=True))
+
+
+def named(label: Label, num_tasks: int) -> Label:
+    """A label with the task's name in the place of its index, if the tasks have names."""
+    names = getattr(num_tasks, "names", None)
+    return label if names is None or isinstance(label, str) else names[label]

@@ -1,13 +1,12 @@
 """A user's priorities among the tasks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dbmtl_jax.core._names import in_order
+from dbmtl_jax.core._names import numbers
 from dbmtl_jax.core._types import Array, Mask, PerTask
 
 Preference: TypeAlias = Array | Sequence[float] | Mapping[str, float] | None
@@ -29,26 +28,6 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     # Equal numbers become exactly 1.
     relative = array / array.max()
     return num_tasks * relative / relative.sum()
-
-
-def numbers(
-    name: str, given: Array | Sequence[float] | Mapping[str, float], num_tasks: int
-) -> PerTask:
-    """Numbers [T] that a user gives in a sequence, or by the names of the tasks.
-
-    They stay NumPy's unless they are traced: jax.numpy would trace them within a trace, so that
-    they could not be checked, and would start JAX's backends before a program is run.
-
-    Raises:
-      TypeError: for a mapping where the tasks have no names, or the other way round.
-      ValueError: for another shape.
-    """
-    found = in_order(name, given, num_tasks)
-    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
-    array: Any = np.asarray(found, float) if known else jnp.asarray(found, float)
-    if array.shape != (num_tasks,):
-        raise ValueError(f"{name}: expected shape ({num_tasks},), found {array.shape}")
-    return array
 
 
 def shares(preference: PerTask | None, present: Mask) -> PerTask:

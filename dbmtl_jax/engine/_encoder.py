@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import jax
 
 from dbmtl_jax.core import _checks, _labels
-from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
+from dbmtl_jax.core._names import NumTasks, by_name, check_num_tasks, in_order, named
 from dbmtl_jax.core._types import Label, Labels, PyTree
 from dbmtl_jax.engine._losses import like_losses, scalar_loss, with_aux
 from dbmtl_jax.engine._of_representation import of_representation
@@ -77,14 +77,10 @@ def encoder_value_and_task_grads(
     _checks.check_option("wrt", wrt, get_args(Wrt))
     if len(heads) < 1:
         raise ValueError("heads: expected at least one function, found none")
-    named = isinstance(heads, Mapping)
-    num_tasks = check_num_tasks(list(heads) if named else len(heads))
+    num_tasks = check_num_tasks(list(heads) if isinstance(heads, Mapping) else len(heads))
     functions: list[Callable[..., Any]] = list(in_order("heads", heads, num_tasks))
     # What an error calls task t.
     keys: Sequence[str | int] = num_tasks.names or range(num_tasks)
-
-    def by_name(values: list[Any]) -> PyTree:
-        return dict(zip(keys, values, strict=True)) if named else values
 
     def head_of(task: int) -> Callable[..., Any]:
         return scalar_loss(functions[task], f"heads[{keys[task]!r}]", has_aux)
@@ -94,7 +90,7 @@ def encoder_value_and_task_grads(
         of_heads = enumerate(in_order("params[1]", params[1], num_tasks))
         found = [head_of(task)(own, z, *args) for task, own in of_heads]
         losses, head_aux = ([pair[i] for pair in found] for i in (0, 1))
-        return by_name(losses), (encoder_aux, by_name(head_aux))
+        return by_name(losses, num_tasks), (encoder_aux, by_name(head_aux, num_tasks))
 
     def encoder_value_and_task_grads_fun(params, *args):
         all_labels = _labels_of(params, num_tasks, labels)
@@ -103,11 +99,12 @@ def encoder_value_and_task_grads(
             values, (encoder_aux, head_aux), grads = of_representation(
                 (encoder, heads_of), num_tasks, all_labels, has_aux, params, args
             )
-            losses, aux = like_losses(values, num_tasks), (encoder_aux, by_name(head_aux))
+            losses = like_losses(values, num_tasks)
+            aux = encoder_aux, by_name(head_aux, num_tasks)
         else:
             whole = value_and_task_grads(
                 losses_and_aux,
-                labels=jax.tree.map(lambda label: _named(label, num_tasks), all_labels),
+                labels=jax.tree.map(lambda label: named(label, num_tasks), all_labels),
                 has_aux=True,
                 chunk_size=chunk_size,
                 mode=mode,
@@ -119,6 +116,24 @@ def encoder_value_and_task_grads(
     return encoder_value_and_task_grads_fun
 
 
+def encoder_and_heads(name: str, pair: Any, num_tasks: NumTasks) -> tuple[PyTree, list[PyTree]]:
+    """The parts of a pair (encoder, heads), the heads in the order of the tasks.
+
+    Raises:
+      TypeError: for a mapping where the tasks have no names, or the other way round.
+      ValueError: for no such pair, and for another number of heads.
+    """
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise ValueError(
+            f"{name}: expected a pair (of the encoder, of the heads), found {type(pair).__name__}"
+        )
+    encoder, heads = pair
+    found = in_order(f"{name}[1]", heads, num_tasks)
+    if len(found) != num_tasks:
+        raise ValueError(f"{name}[1]: expected {num_tasks}, one for each head, found {len(found)}")
+    return encoder, list(found)
+
+
 def _labels_of(params: PyTree, num_tasks: NumTasks, labels: Labels) -> PyTree:
     """The label of every parameter of a pair (encoder_params, head_params).
 
@@ -126,13 +141,8 @@ def _labels_of(params: PyTree, num_tasks: NumTasks, labels: Labels) -> PyTree:
       ValueError: for no such pair, for another number of heads, and for labels that do not go with
         them.
     """
-    _checks.check_pair("params", params, "encoder_params, head_params")
-    encoder, heads = params
-    of_heads = in_order("params[1]", heads, num_tasks)
-    if len(of_heads) != num_tasks:
-        raise ValueError(
-            f"params[1]: expected the parameters of {num_tasks} heads, found {len(of_heads)}"
-        )
+    encoder, of_heads = encoder_and_heads("params", params, num_tasks)
+    heads = params[1]
     # The heads keep the container they came in, so that grads and params are one tree.
     container = jax.tree.structure(heads, is_leaf=lambda x: x is not heads)
     own = [jax.tree.map(lambda _, t=t: t, head) for t, head in enumerate(of_heads)]
@@ -143,11 +153,6 @@ def _labels_of(params: PyTree, num_tasks: NumTasks, labels: Labels) -> PyTree:
     given = _labels.resolve(labels, params, num_tasks)
     jax.tree_util.tree_map_with_path(_check_label, given, usual)
     return given
-
-
-def _named(label: Label, num_tasks: NumTasks) -> Label:
-    names = num_tasks.names
-    return label if names is None or isinstance(label, str) else names[label]
 
 
 def _check_label(path: tuple[Any, ...], found: Label, usual: Label) -> None:

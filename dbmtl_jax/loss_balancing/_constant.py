@@ -7,7 +7,7 @@ import numpy as np
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
-from dbmtl_jax.core._preference import numbers
+from dbmtl_jax.core._names import numbers
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Labels, Memory, PerTask, TaskCount
 

@@ -9,7 +9,8 @@ import optax
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._loss_balancer import LossBalancer, loss_balancer, scaling_form
-from dbmtl_jax.core._preference import Preference, numbers, priorities, shares
+from dbmtl_jax.core._names import numbers
+from dbmtl_jax.core._preference import Preference, priorities, shares
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Count, Int, Labels, PerTask, PyTree, Scalar, TaskCount

@@ -277,7 +277,7 @@ def test_options_are_checked():
             engine(jnp.sum, chunk_size=2, mode="unroll")
     with pytest.raises(ValueError, match="heads: expected at least one"):
         dbmtl.encoder_value_and_task_grads(encode, [])
-    with pytest.raises(ValueError, match="expected the parameters of 1 heads, found 2"):
+    with pytest.raises(ValueError, match=r"params\[1\]: expected 1, one for each head, found 2"):
         dbmtl.encoder_value_and_task_grads(lambda p: p, [lambda h, z: z])((1.0, (1.0, 2.0)))
     with pytest.raises(ValueError, match=r"heads\[0\]: expected a scalar loss, found shape \(2,\)"):
         dbmtl.encoder_value_and_task_grads(lambda p: p, [lambda h, z: z])((jnp.ones(2), (1.0,)))

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import dbmtl_jax as dbmtl
+from benchmarks.methods import BEYOND
 from dbmtl_jax import testing
 from tests.helpers import samplers
 
@@ -21,7 +22,6 @@ MATRICES = {name: np.array(rows, float) for name, rows in GOLDEN["matrices"].ite
 INPUTS = {name: np.array(x, float) for name, x in GOLDEN["sequence"]["inputs"].items()}
 T = 3
 RIDGE = 1e-4
-BEYOND = [name for name in list(dbmtl.METHODS)[21:] if name != "constant"]
 
 
 def wanted(num_tasks):
