@@ -29,7 +29,8 @@ step and default options.
 - **reads**: what weights are made of; the Gramian is that of the gradients' inner products.
 - **passes**: backward passes of a step with `stream=True`. T + 1 is one for each task and one for
   the weighted sum, so that gradients need not be stored; stacked gradients take T. A method that
-  reads norms or the Gramian has the cheap forms of the [guide](guide.md), with about one pass.
+  reads another batch's gradients needs as many for that. One that reads norms or the Gramian has
+  the cheap forms of the [guide](guide.md), with about one pass.
 - **any order**: the update does not depend on the order of the tasks.
 - **any scale**: multiplying a task's loss by a number does not change the update.
 - **no conflict**: the update has a nonnegative inner product with the gradient of every task.
@@ -81,12 +82,14 @@ def reads(name: str) -> str:
     words = {"sum": "", "norms": "norms", "gramian": "Gramian", "rows": "gradients"}
     found = [words[tx.aggregator.reads]] if tx.aggregator else []
     rows = jnp.ones((T, *SHAPE))
-    try:
-        tx.update(rows, tx.init(rows[0]), rows[0], other_grads=[rows])
-    except TypeError:  # it misses the losses
-        found.append("losses")
-    if name == "modo":
-        found.append("another batch's gradients")
+    given = {"losses": jnp.ones(T), "other_grads": [rows]}
+    called = {"losses": "losses", "other_grads": "another batch's gradients"}
+    for left_out, what in called.items():
+        try:
+            rest = {key: value for key, value in given.items() if key != left_out}
+            tx.update(rows, tx.init(rows[0]), rows[0], **rest)
+        except TypeError:  # it misses them
+            found.append(what)
     return ", ".join(filter(None, found)) or "–"
 
 

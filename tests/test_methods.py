@@ -199,6 +199,7 @@ RANGES = {
     ("nash_mtl", "max_norm"): ((0.0, None, float("inf")), (-0.1,)),
     ("nash_mtl", "update_every"): ((1,), (0,)),
     ("pcd", "decay"): ((0.0,), (1.0, -0.1)),
+    ("pcd", "tau"): ((0.0, [0.5]), (-0.1, [0.1, 0.1], [float("nan")])),
     ("scale_by_log_loss", "eps"): ((0.0,), (-1e-9,)),
     ("sdmgrad", "lambda_"): ((0.0,), (-0.1,)),
     ("stch", "mu"): ((1e-3,), (0.0,)),

@@ -31,6 +31,9 @@ def perf(config: Perf, console: Console) -> None:
     record: dict[str, Any] = {"environment": run_log.environment()}
     reached: dict[str, list[goals.Row]] = {}
 
+    def reached_goals() -> str:
+        return table_formats.markdown(goals.table([*chain(*reached.values())]))
+
     def keep(subject: str, rows: list[Any], of_them: list[goals.Row], *tables: Table) -> None:
         """Prints and writes the rows of a subject at once, so that they are not lost later."""
         for table in tables if rows else ():
@@ -39,8 +42,7 @@ def perf(config: Perf, console: Console) -> None:
         reached[subject] = of_them
         text = json.dumps(record, indent=2) + "\n"
         run_log.write_file(config.out / "perf.json", text)
-        goals_text = table_formats.markdown(goals.table([*chain(*reached.values())]))
-        run_log.write_file(config.out / "goals.md", goals_text + "\n")
+        run_log.write_file(config.out / "goals.md", reached_goals() + "\n")
 
     rows: list[steps.Row] = []
     for group in _steps(config, console):
@@ -72,8 +74,7 @@ def perf(config: Perf, console: Console) -> None:
     keep("peers", beside, goals.of_peers(beside), peers.table(beside, version))
     for line in (*missing, *absent):
         console.print(f"not timed: {line}")
-    reached_goals = table_formats.markdown(goals.table([*chain(*reached.values())]))
-    console.print(reached_goals, soft_wrap=True, markup=False)
+    console.print(reached_goals(), soft_wrap=True, markup=False)
     console.print(f"written to {config.out / 'perf.json'} and goals.md")
 
 

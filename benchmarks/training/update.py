@@ -52,6 +52,19 @@ def make_update(
     }
     task_grads = kinds.get(gradients) or model.task_grads
 
+    def of_one(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        """Losses, new batch statistics, gradients, and further arguments of the method."""
+        (losses, batch_stats), grads = task_grads(params, batch_stats, batch, key)
+        return losses, batch_stats, grads, {}
+
+    def of_halves(params: Any, batch_stats: Any, batches: Any, key: jax.Array) -> Any:
+        first, second = jax.random.split(key)
+        losses, batch_stats, grads, _ = of_one(params, batch_stats, batches[0], first)
+        others, batch_stats, other_grads, _ = of_one(params, batch_stats, batches[1], second)
+        return (losses + others) / 2, batch_stats, grads, {"other_grads": [other_grads]}
+
+    gradients_of = of_halves if gradients == "halves" else of_one
+
     def init(params: Any, batch_stats: Any, key: jax.Array) -> TrainState:
         return TrainState(params, batch_stats, tx.init(params), key)
 
@@ -67,15 +80,7 @@ def make_update(
             (_, (losses, batch_stats)), grads = jax.value_and_grad(total, has_aux=True)(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
-            extra = {}
-            if gradients == "halves":
-                batch, other = batch
-                own, key_of_other = jax.random.split(own)
-                (others, batch_stats), grads = task_grads(params, batch_stats, other, key_of_other)
-                extra["other_grads"] = [grads]
-            (losses, batch_stats), grads = task_grads(params, batch_stats, batch, own)
-            if extra:
-                losses = (losses + others) / 2
+            losses, batch_stats, grads, extra = gradients_of(params, batch_stats, batch, own)
             updates, opt_state = tx.update(grads, opt_state, params, losses=losses, **extra)
         rates = per_model(model, learning_rate, updates)
         params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)

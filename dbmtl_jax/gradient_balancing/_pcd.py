@@ -67,6 +67,8 @@ def pcd(
             f"tau: expected a number, or one for each of {num_tasks - 1} tasks, found shape "
             f"{taus.shape}"
         )
+    if isinstance(taus, np.ndarray) and not np.all((taus >= 0) & np.isfinite(taus)):
+        raise ValueError(f"tau: expected numbers of at least 0, found {tau}")
     eps = 1e-8
 
     def init(shared: PyTree) -> PCDState:

@@ -20,7 +20,7 @@ from benchmarks.progress import Progress
 from benchmarks.run_log import RunLog, read_run
 from benchmarks.training.programs import Programs
 from benchmarks.training.trainer import Trainer
-from benchmarks.training.update import make_update
+from benchmarks.training.update import halves, make_update
 from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN
 
@@ -197,6 +197,44 @@ class LinearProblem(Problem):
     def metrics(self, totals):
         losses, count = totals
         return [[float(loss / count)] for loss in losses]
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_halves_of_a_batch(size):
+    """Every row is in one of them; a single one, and what belongs to no row, is in both."""
+    rows = jnp.arange(2 * size).reshape(2, size)
+    parts = halves({"x": rows, "rate": jnp.ones(())}, axis=1)
+    sizes = [part["x"].shape[1] for part in parts]
+    assert sizes == ([1, 1] if size == 1 else [-(-size // 2), size // 2])
+    joined = jnp.concatenate([part["x"] for part in parts], axis=1)
+    assert set(joined[0].tolist()) == set(range(size))
+    assert all(part["rate"] == 1 for part in parts)
+
+
+def test_modo_gets_the_gradients_of_both_halves():
+    """One step of the loop is one of MoDo's own updates, on the halves by hand."""
+    x, labels = jax.random.normal(jax.random.key(0), (4, 3)), ("shared", [0, 1])
+
+    def losses_of(params, x):
+        return [jnp.mean((x @ params[0] - own) ** 2) for own in params[1]]
+
+    model = stateless(
+        init=lambda key: (jnp.ones(3), [jnp.zeros(()), jnp.ones(())]),
+        losses=lambda params, x: jnp.stack(losses_of(params, x)),
+        task_grads=dbmtl.value_and_task_grads(losses_of, labels=labels),
+        predict=lambda params, x: x,
+        num_tasks=2,
+    )
+    tx = dbmtl.modo(2, labels=labels)
+    init, step = make_update(model, tx, optax.identity(), "halves")
+    params, _ = model.init(jax.random.key(0))
+    state, losses = step(init(params, {}, jax.random.key(1)), [x[::2], x[1::2]], jnp.ones(1))
+    (first, grads), (second, others) = (
+        model.task_grads(params, {}, part, None) for part in (x[::2], x[1::2])
+    )
+    update, _ = tx.update(grads, tx.init(params), params, other_grads=[others])
+    np.testing.assert_allclose(losses, (first[0] + second[0]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(state.params[0], params[0] - update[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])

@@ -1,7 +1,6 @@
 """Pending gradients: the same numbers as with stacked ones."""
 
 import functools
-import logging
 
 import chex
 import jax
@@ -308,70 +307,6 @@ def test_strict_mode_raises():
     arguments = (params, jnp.ones((6, 4)), jnp.full(T, 1e30), jnp.ones(T, bool))
     with jax.debug_nans(True), pytest.raises(FloatingPointError):
         step(tx.init(params), *arguments)
-
-
-def pending_pair():
-    return dbmtl.value_and_task_grads(lambda p: (p["a"].sum(), (p["a"] ** 2).sum()), stream=True)(
-        {"a": jnp.ones((2, 5))}
-    )[1]
-
-
-def test_bad_input_is_refused():
-    params = {"a": jnp.ones((2, 5))}
-    pending = pending_pair()
-    tx = dbmtl.db_mtl(3)
-    with pytest.raises(
-        ValueError, match=r"updates\['a'\]: expected shape \(3, 2, 5\).*\(2, 2, 5\)"
-    ):
-        tx.update(pending, tx.init(params), params, losses=jnp.ones(3))
-    tx = dbmtl.db_mtl(2)
-    with pytest.raises(ValueError, match=r"params\['b'\] is only in params"):
-        tx.update(pending, tx.init(params), params | {"b": jnp.ones(2)}, losses=jnp.ones(2))
-    with pytest.raises(TypeError, match="losses: db_mtl needs the raw task losses"):
-        tx.update(pending, tx.init(params), params)
-    labelled = dbmtl.db_mtl(2, labels=lambda p: {"a": 1})
-    with pytest.raises(ValueError, match="labelled a parameter of task 1 alone"):
-        labelled.update(pending, labelled.init(params), params, losses=jnp.ones(2))
-
-
-@pytest.mark.parametrize("tx", [optax.sgd(1.0), optax.adam(1.0), optax.scale(2.0)])
-def test_other_transformations_refuse_them(tx):
-    params = {"a": jnp.ones((2, 5))}
-    with pytest.raises((TypeError, ValueError, AttributeError), match=r"pending|PendingTaskGrads"):
-        optax.chain(tx, dbmtl.ew(2)).update(
-            pending_pair(), optax.chain(tx, dbmtl.ew(2)).init(params), params
-        )
-
-
-def test_options_are_checked():
-    for engine in (
-        dbmtl.value_and_task_grads,
-        lambda f, **k: dbmtl.encoder_value_and_task_grads(f, [f], **k),
-    ):
-        with pytest.raises(ValueError, match="chunk_size: expected None with stream=True"):
-            engine(jnp.sum, stream=True, chunk_size=2)
-        with pytest.raises(
-            ValueError, match='mode: expected "auto", "unroll" or "loop" with stream'
-        ):
-            engine(jnp.sum, stream=True, mode="vmap")
-
-
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the choice is the CPU's")
-def test_auto_tells_what_it_chose(caplog):
-    def convolution(p):
-        out = jax.lax.conv_general_dilated(p[None, None], p[None, None], (1, 1), "SAME")
-        return [out.sum(), out.max()]
-
-    caplog.set_level(logging.DEBUG, "dbmtl_jax")
-    dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()))(jnp.ones((3, 3)))
-    dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()), stream=True)(jnp.ones((3, 3)))
-    dbmtl.value_and_task_grads(convolution, stream=True)(jnp.ones((3, 3)))
-    messages = [r.getMessage() for r in caplog.records if r.name == "dbmtl_jax"]
-    assert [message.split(":")[0] for message in messages] == [
-        'mode="auto" is "unroll" for 2 tasks',
-        'mode="auto" is "loop" for 2 tasks',
-        'mode="auto" is "unroll" for 2 tasks',
-    ]
 
 
 @pytest.mark.parametrize("name", ["mgda", "cagrad", "balance_magnitudes", "grad_norm"])

@@ -133,6 +133,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "-k",
         "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
     ),
@@ -142,6 +143,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_seam.py",
         "tests/hybrid_balancing",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "tests/test_contract.py",
         "-k",
         "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
@@ -171,6 +173,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/hybrid_balancing",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "-k",
         "(seam or missing or stays_so or own_parameters or plain_log or reads_beyond "
         f"or (one_task_less and mgda)) and not ({SLOW})",
@@ -182,6 +185,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
         f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
@@ -193,6 +197,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "-k",
         f"not same and not ({SLOW})",
     ),
@@ -200,6 +205,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "-k",
         "auto or options or chunk or first_axes or float32",
     ),
@@ -213,6 +219,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_engine.py",
         "tests/core/test_names.py",
         "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_use.py",
         "tests/test_devices.py",
         "-k",
         "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
@@ -240,6 +247,7 @@ ENGINE = (
     "tests/engine/test_isolation.py",
     "tests/engine/test_engine.py",
     "tests/engine/test_streaming.py",
+    "tests/engine/test_streaming_use.py",
     "tests/engine/test_streaming_costs.py",
     "-k",
     f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
