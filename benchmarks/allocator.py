@@ -12,7 +12,7 @@ _SETTINGS = {
     -4: 0,  # M_MMAP_MAX: no allocation is mapped by itself
     -1: 2**31 - 1,  # M_TRIM_THRESHOLD: free memory at the top stays
     -2: 2**28,  # M_TOP_PAD: the heap grows by so much at a time
-    -8: 1,  # M_ARENA_MAX: all threads share one heap
+    -8: 2,  # M_ARENA_MAX: threads share two heaps; with one, products wait for each other
 }
 
 

@@ -109,7 +109,9 @@ def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
 
 # XLA's CPU backend multiplies a long [T, n] by its transpose several times slower than pieces of it
 # that stay in the cache.
-_BLOCK = 2**16
+_BLOCK = 2**15
+# The number of tasks beyond which it multiplies a transposed copy faster: with several threads.
+_MAX_BY_ROW = 4
 
 
 def _products(rows: Array) -> Array:
@@ -117,6 +119,18 @@ def _products(rows: Array) -> Array:
     return jnp.matmul(
         rows,
         rows.T,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=accumulation_dtype(rows),
+    )
+
+
+def _products_of_columns(rows: Array) -> Array:
+    """`_products` of a transposed copy, in which the numbers of a column lie side by side."""
+    columns = jax.lax.optimization_barrier(rows.T)
+    return jax.lax.dot_general(
+        columns,
+        columns,
+        (((0,), (0,)), ((), ())),
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=accumulation_dtype(rows),
     )
@@ -143,8 +157,10 @@ def _blockwise(rows: Array) -> Array:
     """`_products`, a block of columns at a time."""
     num_blocks = rows.shape[1] // _BLOCK
 
+    products = _products if rows.shape[0] <= _MAX_BY_ROW else _products_of_columns
+
     def add(i: Array, total: Array) -> Array:
-        return total + _products(jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK, axis=1))
+        return total + products(jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK, axis=1))
 
     rest = _products(rows[:, num_blocks * _BLOCK :])
     return jax.lax.fori_loop(0, num_blocks, add, rest)
