@@ -18,6 +18,7 @@ import optax
 
 from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._parts import READS, Aggregator, Part, Reads
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._rows import gathered, measured_leaves, scaled_own_leaf, template_of
 from dbmtl_jax.core._strict import strict
 from dbmtl_jax.core._task_linalg import task_vector
@@ -79,7 +80,8 @@ def transformation(
     With an aggregator it maps [T, *shape] to [*shape].  A task's own parameters get their gradient
     times the factors that the parts and the aggregator give it, and zero if the task is absent.
     Without an aggregator it maps [T, *shape] to [T, *shape], and there is a single part, whose
-    state is the whole state.
+    state is the whole state.  Products within `update`, also those of a user's function, are not
+    rounded on accelerators; those of pending gradients are what the engine made them.
     """
     if aggregator is None:
         (part,) = parts
@@ -88,7 +90,7 @@ def transformation(
         init, update = _merging(num_tasks, parts, aggregator, labels, measured, name)
     return TaskTransformation(
         init,
-        update,
+        exact_products(update),
         num_tasks=num_tasks,
         parts=tuple(parts),
         aggregator=aggregator,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks, in_order
+from dbmtl_jax.core._precision import products_as_now
 from dbmtl_jax.core._types import PyTree
 from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._losses import check_differentiable, with_aux
@@ -80,11 +81,13 @@ def of_representation(
 
     jacobian = Jacobian(
         num_tasks,
-        lambda task, one: [
-            (one * c).astype(c.dtype) for c in jax.tree.leaves(pulled_back(task)[1][1])
-        ],
-        pull,
-        lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row))),
+        products_as_now(
+            lambda task, one: [
+                (one * c).astype(c.dtype) for c in jax.tree.leaves(pulled_back(task)[1][1])
+            ]
+        ),
+        products_as_now(pull),
+        products_as_now(lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row)))),
         unroll=False,
         stored=cotangents,
         leaves=list(map(jnp.asarray, jax.tree.leaves(shared))),

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _labels
+from dbmtl_jax.core._precision import products_as_now
 from dbmtl_jax.core._types import Array, PyTree
 from dbmtl_jax.engine._derivative import Cut, Derivative
 from dbmtl_jax.engine._jacobian import Jacobian
@@ -31,13 +32,13 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) ->
     lazy = pieces.at_parameters
     return Jacobian(
         pieces.num_tasks,
-        pieces.piece,
-        pull,
-        lambda tangents: pieces.push(whole(tangents)),
+        products_as_now(pieces.piece),
+        products_as_now(pull),
+        products_as_now(lambda tangents: pieces.push(whole(tangents))),
         unroll,
         None if lazy else [pieces.of_task(task) for task in range(pieces.num_tasks)],
         [leaf for leaf, here in zip(leaves, is_shared, strict=True) if here],
-        (lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,
+        products_as_now(lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,
     )
 
 

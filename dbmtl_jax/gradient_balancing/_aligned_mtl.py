@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -65,6 +66,7 @@ def aligned_mtl(
     )
 
 
+@exact_products
 def aligned_mtl_weights(
     gramian: Gramian | Float[Array, "T T"],
     *,

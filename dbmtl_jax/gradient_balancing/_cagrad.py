@@ -8,6 +8,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._interior_point import minimize
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities, shares
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -68,6 +69,7 @@ def cagrad(
     )
 
 
+@exact_products
 def cagrad_weights(
     gramian: Gramian | Float[Array, "T T"],
     *,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -57,6 +58,7 @@ def con_fig(
     )
 
 
+@exact_products
 def con_fig_weights(
     gramian: Gramian | Float[Array, "T T"], *, preference: Preference = None
 ) -> PerTask:

@@ -6,6 +6,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._fair_allocation import fair_allocation
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
@@ -92,6 +93,7 @@ def fair_grad(
     )
 
 
+@exact_products
 def fair_grad_weights(
     gramian: Gramian | Float[Array, "T T"],
     *,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._random import RandomState
 from dbmtl_jax.core._task_linalg import accumulation_dtype
 from dbmtl_jax.core._tasks import Tasks
@@ -99,6 +100,7 @@ def grad_vac(
     )
 
 
+@exact_products
 def grad_vac_weights(
     gramian: Gramian | Float[Array, "T T"],
     targets: Float[Array, "T T"],

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
@@ -44,6 +45,7 @@ def imtl_g(
     )
 
 
+@exact_products
 def imtl_g_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     """The weights α of `imtl_g` for gradients with a given Gramian.
 

@@ -8,6 +8,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._min_norm import min_norm_weights
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
@@ -76,6 +77,7 @@ def mgda(
     )
 
 
+@exact_products
 def mgda_weights(gramian: Gramian | Float[Array, "T T"]) -> PerTask:
     """The weights of `mgda` for gradients with a given Gramian.
 

@@ -10,6 +10,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._fair_allocation import fair_allocation
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
@@ -130,6 +131,7 @@ def clipped(weights: PerTask, gramian: Gramian, max_norm: Scalar | None) -> PerT
     return weights * jnp.minimum(1, largest / jnp.where(norm > 0, norm, 1))
 
 
+@exact_products
 def nash_mtl_weights(
     gramian: Gramian | Float[Array, "T T"], *, preference: Preference = None
 ) -> PerTask:

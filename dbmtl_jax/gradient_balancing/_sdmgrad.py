@@ -10,6 +10,7 @@ from dbmtl_jax.core._interior_point import minimize
 from dbmtl_jax.core._min_norm import min_norm_weights
 from dbmtl_jax.core._other_batches import combined, finite_rows, other_batches, products
 from dbmtl_jax.core._parts import Merged
+from dbmtl_jax.core._precision import exact_products
 from dbmtl_jax.core._preference import Preference, priorities, shares
 from dbmtl_jax.core._simplex import project
 from dbmtl_jax.core._task_linalg import task_vector
@@ -123,6 +124,7 @@ def _descended(
     return jax.lax.fori_loop(0, _ITERATIONS, step, start)[0]
 
 
+@exact_products
 def sdmgrad_weights(
     gramian: Gramian | Float[Array, "T T"],
     *,
