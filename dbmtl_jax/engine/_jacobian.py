@@ -16,7 +16,7 @@ from dbmtl_jax.core import _labels
 from dbmtl_jax.core._task_linalg import accumulation_dtype, squared_norm, weighted_sum
 from dbmtl_jax.core._types import Array, Mask, PerTask, PyTree
 from dbmtl_jax.engine._shard_map import over_devices
-from dbmtl_jax.engine._task_map import Mode, map_tasks
+from dbmtl_jax.engine._task_map import Chosen, Way, map_tasks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Jacobian:
     piece: Callable[[int, Array], Sequence[Array]]
     pull: Callable[[Sequence[Array]], list[Array]]  # a cotangent to the shared leaves
     push: Callable[[Sequence[Array]], Sequence[Array]]  # tangents of the shared leaves, forward
-    unroll: bool  # whether tasks follow each other in the program; else they run in a loop
+    chosen: Chosen  # how rows are computed
     # The cotangents of every task; None where they are as large as rows, and are not stored.
     stored: Sequence[Sequence[Array]] | None
     leaves: Sequence[Array]  # the shared leaves themselves
@@ -106,7 +106,7 @@ class Jacobian:
 
     def computed_anew(self) -> "Jacobian":
         """The same rows, by a small program that keeps no cotangents, for the case of need."""
-        return dataclasses.replace(self, unroll=False, stored=None)
+        return dataclasses.replace(self, chosen=Chosen.everywhere("loop"), stored=None)
 
     def scaled(self, scales: PerTask) -> "Jacobian":
         """Row t times a scale."""
@@ -114,12 +114,16 @@ class Jacobian:
             self, scales=scales if self.scales is None else self.scales * scales
         )
 
-    def stacked(self, chosen: tuple[Mode, int | None]) -> list[Array]:
+    def stacked(self) -> list[Array]:
         """Every row, computed as chosen: the shared leaves [T, *shape]."""
-        if chosen[0] != "unroll":
-            return map_tasks(self.pull, self.cotangents, chosen)
-        computed = [self.pull(row) for row in self.rows]
-        return [jnp.stack(column) for column in zip(*computed, strict=True)]
+
+        def rows(way: Way) -> list[Array]:
+            if way.mode != "unroll":
+                return map_tasks(self.pull, self.cotangents, way)
+            computed = [self.pull(row) for row in self.rows]
+            return [jnp.stack(column) for column in zip(*computed, strict=True)]
+
+        return self.chosen.run(rows)
 
     def _scaled_piece(self, task: int, one: Array) -> list[Array]:
         piece = list(self.piece(task, one) if self.stored is None else self.stored[task])

@@ -15,6 +15,7 @@ from dbmtl_jax.engine._jacobian import Jacobian, row_structs
 from dbmtl_jax.engine._losses import check_differentiable, with_aux
 from dbmtl_jax.engine._pending import PendingTaskGrads
 from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
+from dbmtl_jax.engine._task_map import Chosen
 
 
 def of_representation(
@@ -88,7 +89,7 @@ def of_representation(
         ),
         products_as_now(pull),
         products_as_now(lambda row: jax.tree.leaves(push(jax.tree.unflatten(structure, row)))),
-        unroll=False,
+        chosen=Chosen.everywhere("loop"),
         stored=cotangents,
         leaves=list(map(jnp.asarray, jax.tree.leaves(shared))),
     )

@@ -10,9 +10,10 @@ from dbmtl_jax.core._precision import products_as_now
 from dbmtl_jax.core._types import Array, PyTree
 from dbmtl_jax.engine._derivative import Cut, Derivative
 from dbmtl_jax.engine._jacobian import Jacobian
+from dbmtl_jax.engine._task_map import Chosen
 
 
-def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) -> Jacobian:
+def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, chosen: Chosen) -> Jacobian:
     """The Jacobian with regard to the shared leaves."""
     is_shared = _labels.is_shared(labels)
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
@@ -35,7 +36,7 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, *, unroll: bool) ->
         products_as_now(pieces.piece),
         products_as_now(pull),
         products_as_now(lambda tangents: pieces.push(whole(tangents))),
-        unroll,
+        chosen,
         None if lazy else [pieces.of_task(task) for task in range(pieces.num_tasks)],
         [leaf for leaf, here in zip(leaves, is_shared, strict=True) if here],
         products_as_now(lambda tangents: pieces.push_all(whole(tangents))) if lazy else None,

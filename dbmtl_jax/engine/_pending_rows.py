@@ -19,6 +19,7 @@ from dbmtl_jax.core._task_linalg import (
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 from dbmtl_jax.engine._jacobian import Jacobian
 from dbmtl_jax.engine._jaxpr import contains
+from dbmtl_jax.engine._task_map import Way
 
 
 class PendingRows(NamedTuple):
@@ -111,11 +112,7 @@ class PendingRows(NamedTuple):
             usable = present[task]
             if not strict():
                 usable &= jnp.isfinite(square)
-            # A loop of one or no iterations writes in place, and a row that is not to be written
-            # costs nothing; a `where` would read the old row again.
-            leaves = jax.lax.fori_loop(
-                0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, new, task), leaves
-            )
+            leaves = _write_if(usable, leaves, new, task)
             return (leaves, squares.at[task].set(square)), square
 
         squares = jnp.zeros((self._num_tasks,), accumulation_dtype(*leaves))
@@ -147,17 +144,23 @@ class PendingRows(NamedTuple):
     ) -> PyTree:
         """`carry, square = body(t, row t, carry)` for one task after the other."""
         read, pull = self.jacobian.reader(), self.jacobian.pull
-        wait = jnp.zeros((), jnp.int32)
-        if not self.jacobian.unroll:
-            return jax.lax.fori_loop(
-                0, self._num_tasks, lambda t, carry: body(t, pull(read(t, wait)), carry)[0], carry
-            )
-        for task in range(self._num_tasks):
-            carry, square = body(task, pull(read(task, wait)), carry)
-            # Always 0.  The next row cannot be computed before this one is used up; the compiler
-            # would otherwise start them all, and keep them all.
-            wait = (square < -1).astype(jnp.int32)
-        return carry
+        nothing = jnp.zeros((), jnp.int32)
+
+        def loop(t: Array, carry: PyTree) -> PyTree:
+            return body(t, pull(read(t, nothing)), carry)[0]
+
+        def folded(way: Way) -> PyTree:
+            if way.mode != "unroll":
+                return jax.lax.fori_loop(0, self._num_tasks, loop, carry)
+            now, wait = carry, nothing
+            for task in range(self._num_tasks):
+                now, square = body(task, pull(read(task, wait)), now)
+                # Always 0.  The next row cannot be computed before this one is used up; the
+                # compiler would otherwise start them all, and keep them all.
+                wait = (square < -1).astype(jnp.int32)
+            return now
+
+        return self.jacobian.chosen.run(folded)
 
     def _can_push(self) -> bool:
         """Whether forward mode exists (not behind `jax.custom_vjp`), and is precise enough."""
@@ -185,6 +188,28 @@ def _square(row: list[Array]) -> Array:
     for leaf in map(_wide, real_leaves(row)):
         total += jnp.sum(leaf * leaf)
     return total
+
+
+def _write_if(
+    usable: Array, stacked: list[Array], row: list[Array], task: int | Array
+) -> list[Array]:
+    """`_write`, unless the row is not to be written."""
+
+    def in_loop(stacked: list[Array]) -> list[Array]:
+        # A loop of one or no iterations writes in place; a `where` reads the old row again.
+        return jax.lax.fori_loop(
+            0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, row, task), stacked
+        )
+
+    def selected(stacked: list[Array]) -> list[Array]:
+        # A GPU asks its host how often a loop runs whose length depends on data.
+        kept = [
+            jnp.where(usable, new, jax.lax.dynamic_index_in_dim(old, task, keepdims=False))
+            for old, new in zip(stacked, row, strict=True)
+        ]
+        return _write(stacked, kept, task)
+
+    return jax.lax.platform_dependent(stacked, cuda=selected, rocm=selected, default=in_loop)
 
 
 def _write(stacked: list[Array], row: list[Array], task: int | Array) -> list[Array]:

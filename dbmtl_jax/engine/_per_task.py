@@ -141,9 +141,11 @@ def _mapped(
         traced = jax.make_jaxpr(lambda p: loss(p, *one))(p).jaxpr
         chosen = choose(*options, slices.num_tasks, lambda name: contains(traced, name))
         differentiated = jax.value_and_grad(loss, has_aux=True)
-        return map_tasks(
-            lambda mapped: differentiated(p, *slices.arguments(mapped)), slices.mapped, chosen
-        )
+
+        def of_task(mapped):
+            return differentiated(p, *slices.arguments(mapped))
+
+        return chosen.run(lambda way: map_tasks(of_task, slices.mapped, way))
 
     axes = axes_of_losses(lambda p: rows_of(p)[0][0], moving.params)
     (losses, aux), rows = rows_of(varying_over(axes, moving.params))

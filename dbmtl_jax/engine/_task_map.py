@@ -1,8 +1,9 @@
 """How a function runs over T tasks: unrolled, in a loop, or as a batch."""
 
+import functools
 import logging
 from collections.abc import Callable
-from typing import Literal, TypedDict, get_args
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,45 @@ class Schedule(TypedDict, total=False):
     stream: bool
 
 
+class Way(NamedTuple):
+    """How a function runs over tasks."""
+
+    mode: Mode
+    batch_size: int | None = None  # of a loop that takes some tasks at a time
+
+
+class Chosen(NamedTuple):
+    """The way on each platform that a program may be compiled for."""
+
+    cpu: Way
+    tpu: Way
+    other: Way
+
+    @classmethod
+    def everywhere(cls, mode: Mode, batch_size: int | None = None) -> "Chosen":
+        """The same way on all of them."""
+        return cls(*(Way(mode, batch_size),) * 3)
+
+    def run(self, function: Callable[[Way], PyTree]) -> PyTree:
+        """`function` of the way on the platform that the program is compiled for."""
+        there = {
+            name: functools.partial(function, way)
+            for name, way in (("cpu", self.cpu), ("tpu", self.tpu))
+            if way != self.other
+        }
+        if not there:
+            return function(self.other)
+        if self.cpu == self.tpu:
+            there["tpu"] = there["cpu"]  # JAX traces a function once
+        return jax.lax.platform_dependent(**there, default=functools.partial(function, self.other))
+
+
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
 # convolutions in a loop are slower, those in a `jax.checkpoint` very much.  Unrolled pullbacks
 # have neither fault; beyond this many tasks a loop's smaller program and memory win.
-_MAX_UNROLLED_TASKS = 12
+_MAX_UNROLLED_ON_CPUS = 12
+# On TPUs a batch passes more through the memory, and takes more of it, than either of the others.
+_MAX_UNROLLED_ON_TPUS = 8
 
 
 def check_options(mode: str, chunk_size: int | None, stream: bool = False) -> None:
@@ -49,7 +85,7 @@ def choose(
     contains: Callable[[str], bool],
     *,
     stream: bool = False,
-) -> tuple[Mode, int | None]:
+) -> Chosen:
     """Settles "auto", and the number of tasks that a loop takes at a time.
 
     `contains` tells whether a primitive of that name occurs in what is run.
@@ -57,32 +93,33 @@ def choose(
     The logger `dbmtl_jax` tells what "auto" came to, at the level DEBUG.
     """
     if chunk_size is not None:
-        return ("vmap", None) if chunk_size >= num_tasks else ("loop", chunk_size)
+        if chunk_size >= num_tasks:
+            return Chosen.everywhere("vmap")
+        return Chosen.everywhere("loop", chunk_size)
     if mode != "auto":
-        return mode, None
-    chosen, reason = _automatic(num_tasks, contains, stream)
-    _LOGGER.debug('mode="auto" is "%s" for %d tasks: %s', chosen, num_tasks, reason)
-    return chosen, None
+        return Chosen.everywhere(mode)
+    has_convolutions = contains("conv_general_dilated")
+    cpu: Mode
+    tpu: Mode
+    other: Mode
+    if stream:
+        cpu, tpu, other = "unroll" if has_convolutions else "loop", "loop", "loop"
+    else:
+        few = num_tasks <= _MAX_UNROLLED_ON_CPUS
+        cpu = "unroll" if few or has_convolutions else "loop"
+        tpu = "unroll" if num_tasks <= _MAX_UNROLLED_ON_TPUS else "loop"
+        other = "vmap"
+    _LOGGER.debug(
+        'mode="auto" is "%s" on CPUs, "%s" on TPUs and "%s" elsewhere: %d tasks, %s convolutions%s',
+        *(cpu, tpu, other, num_tasks, "with" if has_convolutions else "no"),
+        ", streaming" if stream else "",
+    )
+    return Chosen(*(Way(mode) for mode in (cpu, tpu, other)))
 
 
-def _automatic(num_tasks: int, contains: Callable[[str], bool], stream: bool) -> tuple[Mode, str]:
-    backend = jax.default_backend()
-    if backend != "cpu":
-        if stream:
-            return "loop", f"streaming on {backend}"
-        return "vmap", f"a batch on {backend}"
-    if not stream and num_tasks <= _MAX_UNROLLED_TASKS:
-        return "unroll", f"up to {_MAX_UNROLLED_TASKS} on a CPU"
-    if contains("conv_general_dilated"):
-        return "unroll", "convolutions on a CPU"
-    return "loop", "no convolutions, on a CPU"
-
-
-def map_tasks(
-    fun: Callable[[PyTree], PyTree], inputs: PyTree, chosen: tuple[Mode, int | None]
-) -> PyTree:
+def map_tasks(fun: Callable[[PyTree], PyTree], inputs: PyTree, way: Way) -> PyTree:
     """Stacks `fun` of every slice of the inputs' first axis."""
-    mode, batch_size = chosen
+    mode, batch_size = way
     if mode == "vmap":
         return jax.vmap(fun)(inputs)
     if mode == "loop":

@@ -46,12 +46,14 @@ def value_and_task_grads(
         Not to be combined with mode="unroll" or with `stream`.
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
         `jax.lax.map`, with the smallest program, but slower for convolutions on CPUs;
-        "vmap": as a batch, for accelerators (not with `stream`); "auto": on CPUs "unroll" for up to
-        12 tasks or for convolutions, else "loop"; elsewhere "vmap".  The logger `dbmtl_jax` reports
-        what "auto" chose, at the level DEBUG.
+        "vmap": as a batch, for GPUs (not with `stream`).  "auto" goes by the platform that the
+        program is compiled for: "unroll" on CPUs for up to 12 tasks or for convolutions and on TPUs
+        for up to 8 tasks, else "loop"; "vmap" on GPUs, which starts the fewest kernels and takes
+        the most memory.  The logger `dbmtl_jax` reports what "auto" chose, at the level DEBUG.
       stream: return pending gradients.  `tx.update` of any method takes them in the place of
         stacked ones and computes only what it needs, one task at a time: this saves memory, and
-        for most methods time.  "auto" then means "unroll" for convolutions on CPUs, else "loop".
+        on CPUs and TPUs time for most methods.  "auto" then means "unroll" for convolutions on
+        CPUs, else "loop".
 
     Returns:
       `fun(params, *args, **kwargs) -> (losses [T], grads)`, or `((losses, aux), grads)`; with names
@@ -97,13 +99,13 @@ def value_and_task_grads(
         labels_ = moving.of(all_labels)
         pieces = cut(derivative, _labels.is_shared(labels_))
         chosen = choose(mode, chunk_size, num_tasks, derivative.contains, stream=stream)
-        jacobian = jacobian_of(pieces, labels_, varying, unroll=chosen[0] == "unroll")
+        jacobian = jacobian_of(pieces, labels_, varying, chosen)
         own = own_grads(derivative, pieces, labels_)
         if stream:
             template = assemble(labels_, row_structs(labels_, varying, num_tasks), own)
             grads = PendingTaskGrads(all_labels, moving.with_zeros(template), jacobian)
         else:
-            grads = moving.with_zeros(assemble(labels_, jacobian.stacked(chosen), own))
+            grads = moving.with_zeros(assemble(labels_, jacobian.stacked(), own))
         values = like_losses(losses, num_tasks)
         return ((values, aux) if has_aux else values), grads
 

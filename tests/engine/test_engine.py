@@ -1,6 +1,7 @@
 """The engine against a plain loop of `jax.grad`, in every mode."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax.engine._task_map import Chosen, Way, map_tasks
 
 MODES = [
     {"mode": "auto"},
@@ -200,27 +202,53 @@ def count(jaxpr, name):
     return text.count(f" {name}[")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the choice is the CPU's")
-def test_auto_unrolls_few_tasks_and_convolutions_and_loops_over_the_rest():
-    def dense(p, x, *, num_tasks):
-        return jnp.stack([jnp.sum((t + 1) * (x @ p)) for t in range(num_tasks)])
+def lowered(fun, platform, *args):
+    """The program for a platform, which need not be there."""
+    return jax.jit(fun).trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
-    def convolution(p, x, *, num_tasks):
-        @jax.jit
-        def inner(x):
-            return jax.lax.conv_general_dilated(x[None, None], p[None, None], (1, 1), "SAME")
 
-        return jnp.stack([jnp.sum((t + 1) * inner(x)) for t in range(num_tasks)])
-
+@pytest.mark.parametrize(
+    ("network", "num_tasks", "loops_on"),
+    [
+        ("dense", 8, []),
+        ("dense", 9, ["tpu"]),
+        ("dense", 12, ["tpu"]),
+        ("dense", 13, ["cpu", "tpu"]),
+        ("convolution", 13, ["tpu"]),
+    ],
+)
+def test_auto_goes_by_the_platform_that_is_compiled_for(network, num_tasks, loops_on):
     p, x = jnp.ones((3, 3)), jnp.ones((3, 3))
-    for model, num_tasks, loops in (
-        (dense, 12, False),
-        (dense, 13, True),
-        (convolution, 13, False),
-    ):
-        fun = dbmtl.value_and_task_grads(functools.partial(model, num_tasks=num_tasks))
-        jaxpr = jax.make_jaxpr(fun)(p, x)
-        assert (count(jaxpr, "scan") > 0) == loops, (model.__name__, num_tasks)
+
+    def losses(p):
+        if network == "dense":
+            y = x @ p
+        else:
+            y = jax.jit(jax.lax.conv, static_argnums=(2, 3))(
+                x[None, None], p[None, None], (1, 1), "SAME"
+            )
+        return jnp.stack([jnp.sum((t + 1) * y) for t in range(num_tasks)])
+
+    fun = dbmtl.value_and_task_grads(losses)
+    programs = {name: lowered(fun, name, p) for name in ("cpu", "tpu", "cuda", "rocm")}
+    assert [name for name, text in programs.items() if "stablehlo.while" in text] == loops_on
+    batched = [name for name, text in programs.items() if f"tensor<{num_tasks}x3x3xf32>" in text]
+    assert {"cuda", "rocm"} <= set(batched)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(["unroll", "loop", "vmap"])])
+def test_rows_are_the_same_in_every_way(order):
+    p, x = jnp.arange(9.0).reshape(3, 3), jnp.ones((3, 3))
+
+    def losses(p):
+        return jnp.stack([jnp.sum(jnp.sin((t + 1) * x @ p)) for t in range(9)])
+
+    def rows(way):
+        return map_tasks(jax.vjp(losses, p)[1], jnp.eye(9), way)[0]
+
+    chosen, expected = Chosen(*map(Way, order)), jax.jacrev(losses)(p)
+    np.testing.assert_allclose(chosen.run(rows), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda: chosen.run(rows))(), expected, rtol=1e-6)
 
 
 def test_only_the_first_axes_of_arguments_are_the_tasks():

@@ -56,7 +56,6 @@ def test_options_are_checked():
             engine(jnp.sum, stream=True, mode="vmap")
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the choice is the CPU's")
 def test_auto_tells_what_it_chose(caplog):
     def convolution(p):
         out = jax.lax.conv_general_dilated(p[None, None], p[None, None], (1, 1), "SAME")
@@ -68,7 +67,7 @@ def test_auto_tells_what_it_chose(caplog):
     dbmtl.value_and_task_grads(convolution, stream=True)(jnp.ones((3, 3)))
     messages = [r.getMessage() for r in caplog.records if r.name == "dbmtl_jax"]
     assert [message.split(":")[0] for message in messages] == [
-        'mode="auto" is "unroll" for 2 tasks',
-        'mode="auto" is "loop" for 2 tasks',
-        'mode="auto" is "unroll" for 2 tasks',
+        'mode="auto" is "unroll" on CPUs, "unroll" on TPUs and "vmap" elsewhere',
+        'mode="auto" is "loop" on CPUs, "loop" on TPUs and "loop" elsewhere',
+        'mode="auto" is "unroll" on CPUs, "loop" on TPUs and "loop" elsewhere',
     ]
