@@ -208,9 +208,9 @@ def check(name: str) -> None:
     """Raises UserError unless `name` is a known method or a chain that ends with one."""
     balancers, method, options, form = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
-        known = ", ".join((BASELINE, *dbmtl.METHODS))
+        names = ", ".join((BASELINE, *dbmtl.METHODS))
         raise UserError(
-            f"--methods: unknown {method!r}, expected some of {known}, or {' or '.join(LISTS)}"
+            f"--methods: unknown {method!r}, expected some of {names}, or {' or '.join(LISTS)}"
         )
     if balancers and method in OF_TWO_BATCHES:
         raise UserError(
@@ -223,11 +223,17 @@ def check(name: str) -> None:
                 f"{', '.join(LOSS_BALANCERS)}"
             )
     taken = _options_of(method)
+    known = [*taken, *Form._fields]
+    factory = dbmtl.METHODS.get(method)
+    if form.measured and (
+        factory is None or "measured" not in inspect.signature(factory).parameters
+    ):
+        raise UserError(f"--methods: {name!r}: {method} has no option 'measured'")
     for option in options:
         if option not in taken:
             raise UserError(
                 f"--methods: {name!r}: {method} has no option {option!r}, expected "
-                f"{'one of ' + ', '.join(taken) if taken else 'none'}"
+                f"{'none' if method == BASELINE else 'one of ' + ', '.join(known)}"
             )
     if options or form != Form():
         try:

@@ -87,6 +87,12 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
             raise ValueError(
                 f"chain: expected the state of {len(flat)} parts, found {len(state)} entries"
             )
+        in_front = merging[0] if merging else len(flat)
+        if extra_args.get("other_grads") is not None and in_front:
+            raise TypeError(
+                f"other_grads: expected None, as {_named(flat, 0)} stands in front of the method "
+                "and scales the gradients of one batch"
+            )
         updates = gathered(updates)
         template, states = template_of(updates), []
         moving = Moving(known, template if params is None else params)

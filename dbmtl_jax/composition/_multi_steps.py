@@ -109,6 +109,8 @@ def multi_steps(
         )
 
     def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+        if extra_args.get("other_grads") is not None:
+            raise TypeError("other_grads: expected None, as multi_steps averages one batch's")
         num_tasks = known[0].num_tasks if known else _named(len(state.counts), losses, task_mask)
         updates = gathered(updates)
         template = template_of(updates)

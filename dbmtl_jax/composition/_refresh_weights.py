@@ -144,10 +144,11 @@ def _refreshing(
                 part.settle(part_state, present)
                 for part, part_state in zip(parts, part_states, strict=True)
             ]
+            weights = jnp.where(present, weights, 0)
             new = RefreshState(
                 age=jnp.zeros_like(state.age),
-                kept_weights=jnp.where(present, weights, 0),
-                kept_own_weights=jnp.ones_like(weights) if own is None else own,
+                kept_weights=weights,
+                kept_own_weights=jnp.ones_like(weights) if own is None else own(weights),
                 kept_norms=jnp.where(present, seen.norms, 0),
                 refreshed=present,
                 parts=tuple(settled),

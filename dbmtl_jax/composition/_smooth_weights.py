@@ -75,10 +75,6 @@ def smooth_weights(method: TaskTransformation, decay: Scalar = 0.9) -> TaskTrans
         moved = jnp.where(memory.known, decay * memory.average + (1 - decay) * weights, weights)
         average = jnp.where(present, moved, memory.average)
         state = SmoothState(average, memory.known | present, kept)
-        # Own parameters' factors that are the weights themselves are averaged like them.
-        if own is not None:
-            scale = jnp.where(weights != 0, average / jnp.where(weights != 0, weights, 1), 1)
-            own = own * jnp.where(present, scale, 1)
         return Weighed(average, state, own, present)
 
     smoothed = Aggregator(init, summed(weigh), aggregator.reads, weigh, aggregator.of_parameters)

@@ -36,7 +36,9 @@ def without_task_args(
     """
     inner = optax.with_extra_args_support(tx)
 
-    def update(updates, state, params=None, *, losses=None, task_mask=None, **extra_args):
+    def update(
+        updates, state, params=None, *, losses=None, task_mask=None, other_grads=None, **extra_args
+    ):
         return inner.update(updates, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

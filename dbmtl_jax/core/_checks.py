@@ -77,9 +77,10 @@ def check_range(
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, found {value!r}")
     above = low < value if open_low else low <= value
+    open_high |= math.isinf(high)
     if not above or not (value < high if open_high else value <= high):
         first = "(" if open_low else "["
-        last = ")" if open_high or math.isinf(high) else "]"
+        last = ")" if open_high else "]"
         raise ValueError(
             f"{name}: expected a number in {first}{low:g}, {high:g}{last}, found {value}"
         )

@@ -160,9 +160,7 @@ def weighted_sum(
         present = tasks.present
         if not strict():
             present &= jnp.isfinite(weights)
-        own = None
-        if own_weights is not None:
-            own = own_weights(jnp.where(present, weights, 0), memory)
+        own = None if own_weights is None else lambda weights: own_weights(weights, memory)
         return Weighed(weights, memory, own, present)
 
     return Aggregator(init, summed(weigh_tasks), reads, weigh_tasks)
@@ -177,7 +175,8 @@ def summed(
         weights, memory, own, present = weigh(tasks, memory)
         updates, present, checked = _sum(tasks._replace(present=present), weights)
         weights = jnp.where(present, weights, 0)
-        return Merged(updates, memory, weights, own, present, checked)
+        factors = None if own is None else own(weights)
+        return Merged(updates, memory, weights, factors, present, checked)
 
     return update
 

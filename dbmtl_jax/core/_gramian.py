@@ -34,6 +34,7 @@ class Gramian(NamedTuple):
           ValueError: unless the matrix is square and `present` is a bool array of its length.
         """
         matrix = jnp.asarray(matrix)
+        matrix = matrix.astype(jnp.promote_types(matrix.dtype, jnp.float32))
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"gramian: expected shape (T, T), found {matrix.shape}")
         size = matrix.shape[0]

@@ -143,6 +143,10 @@ def nonnegative_qp(
     Returns:
       s, [n].
     """
+    # s is proportional to c, and the tolerances are those of numbers about 1.
+    scale = jnp.max(jnp.where(free, jnp.abs(linear), 0))
+    scale = jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1)
+    linear = linear / scale
     nothing = jnp.zeros_like(linear)
     found = minimize(lambda s: (matrix @ s + linear, matrix), nothing, free, total=0.0)
 
@@ -158,4 +162,4 @@ def nonnegative_qp(
     # Not where the matrix is singular, or an entry that is almost zero was taken for another.
     is_solution = jnp.all(jnp.isfinite(exact)) & jnp.all(exact >= 0)
     is_solution &= jnp.all(jnp.where(free, slopes, 0) >= -tolerance)
-    return jnp.where(is_solution, exact, found)
+    return scale * jnp.where(is_solution, exact, found)

@@ -30,7 +30,15 @@ class LearntWeights(NamedTuple):
     def make(
         cls, num_tasks: int, initial: Scalar, optimizer: optax.GradientTransformation | None
     ) -> "LearntWeights":
-        """By default with Adam at the learning rate of most of the paper's experiments."""
+        """By default with Adam at the learning rate of most of the paper's experiments.
+
+        Raises:
+          TypeError: for an optimizer that is none.
+        """
+        if optimizer is not None and not isinstance(optimizer, optax.GradientTransformation):
+            raise TypeError(
+                f"weight_optimizer: expected an optax optimizer or None, found {optimizer!r}"
+            )
         return cls(num_tasks, initial, optax.adam(1e-4) if optimizer is None else optimizer)
 
     def init(self, shared: PyTree) -> LearntState:

@@ -119,14 +119,31 @@ def numbers(
     they could not be checked, and would start JAX's backends before a program is run.
 
     Raises:
-      TypeError: for a mapping where the tasks have no names, or the other way round.
-      ValueError: for another shape.
+      TypeError: for a mapping where the tasks have no names, or the other way round, and for what
+        is no number.
+      ValueError: for another shape, and for a number that is not finite.
     """
     found = in_order(name, given, num_tasks)
-    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found))
-    array: Any = np.asarray(found, float) if known else jnp.asarray(found, float)
+    array = as_numbers(name, found, f"{num_tasks} numbers")
     if array.shape != (num_tasks,):
         raise ValueError(f"{name}: expected shape ({num_tasks},), found {array.shape}")
+    return array
+
+
+def as_numbers(name: str, given: Any, expected: str) -> Any:
+    """What a user gave as an array, NumPy's unless it is traced.
+
+    Raises:
+      TypeError: for what is no array of numbers.
+      ValueError: for a number that is not finite.
+    """
+    known = not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(given))
+    try:
+        array: Any = np.asarray(given, float) if known else jnp.asarray(given, float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {expected}, found {given!r}") from error
+    if known and not np.all(np.isfinite(array)):
+        raise ValueError(f"{name}: expected finite numbers, found {given}")
     return array
 
 

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import optax
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._task_linalg import accumulation_dtype, per_task, squared_norms
+from dbmtl_jax.core._rows import TaskGrads
+from dbmtl_jax.core._task_linalg import (
+    accumulation_dtype,
+    per_task,
+    squared_norms,
+    wide_dtype,
+)
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._types import Array, Float, Mask, PerTask, PyTree
 
@@ -16,7 +22,8 @@ def other_batches(tasks: Tasks, least: int, most: int) -> list[list[Array]]:
     """The shared leaves [T, *shape] of each further batch, in the order of the tasks' own.
 
     Raises:
-      TypeError: unless `update` was called with a sequence of them.
+      TypeError: unless `update` was called with a sequence of them, for pending ones, and with
+        gradients of a representation.
       ValueError: for another number of batches, or a tree that differs from that of the updates.
     """
     given = tasks.extra_args.get("other_grads")
@@ -28,14 +35,22 @@ def other_batches(tasks: Tasks, least: int, most: int) -> list[list[Array]]:
         )
     if not least <= len(given) <= most:
         raise ValueError(f"other_grads: expected {least} to {most} batches, found {len(given)}")
-    rows = jax.tree.leaves(tasks.rows.shapes, is_leaf=_is_masked)
+    if not tasks.rows.of_parameters:
+        raise TypeError(
+            "other_grads: expected None with gradients of a representation, found a sequence"
+        )
+    rows, structure = jax.tree.flatten(tasks.rows.shapes, is_leaf=_is_masked)
     batches = []
     for i, tree in enumerate(given):
-        leaves = jax.tree.leaves(tree)
-        if len(leaves) != len(rows):
+        if any(isinstance(x, TaskGrads) for x in (tree, *jax.tree.leaves(tree, is_leaf=_pending))):
+            raise TypeError(
+                f"other_grads[{i}]: expected stacked gradients, found pending ones (stream=True); "
+                "pass what their method `stacked()` returns"
+            )
+        leaves, found = jax.tree.flatten(tree)
+        if found != structure:
             raise ValueError(
-                f"other_grads[{i}]: expected {len(rows)} leaves, as the updates have, found "
-                f"{len(leaves)}"
+                f"other_grads[{i}]: expected a tree like the updates, {structure}, found {found}"
             )
         shared = [x for x, row in zip(leaves, rows, strict=True) if not _is_masked(row)]
         expected = [row for row in rows if not _is_masked(row)]
@@ -73,11 +88,16 @@ def combined(
     count = len(batches)
 
     def one(*leaves: Array) -> Array:
-        mean = sum(jnp.where(per_task(present, x), x, 0) for x in leaves) / count
+        dtype = wide_dtype(*leaves)
+        mean = sum(jnp.where(per_task(present, x), x, 0).astype(dtype) for x in leaves) / count
         return jnp.sum(per_task(weights, leaves[0]) * mean, axis=0).astype(leaves[0].dtype)
 
     merged = [one(*leaves) for leaves in zip(*batches, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(like), merged)
+
+
+def _pending(x: object) -> bool:
+    return isinstance(x, TaskGrads)
 
 
 def _is_masked(x: object) -> bool:

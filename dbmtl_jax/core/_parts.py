@@ -44,7 +44,8 @@ class Weighed(NamedTuple):
 
     weights: PerTask
     memory: Memory
-    own_weights: PerTask | None  # as in `Merged`
+    # weights -> the factors of own parameters' gradients; None: 1
+    own_weights: Callable[[PerTask], PerTask] | None
     present: Mask  # the tasks that take part
 
 

@@ -30,6 +30,16 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     return num_tasks * relative / relative.sum()
 
 
+def relative(preference: PerTask | None, present: Mask) -> PerTask:
+    """The preference as factors u [T] of the present tasks with the mean 1; 0 for the others."""
+    if preference is None:
+        return jnp.where(present, 1.0, 0.0)
+    wanted = jnp.where(present, preference, 0)
+    total = jnp.sum(wanted)
+    # Equal numbers stay exactly 1.
+    return wanted * (jnp.sum(present) / jnp.where(total > 0, total, 1))
+
+
 def shares(preference: PerTask | None, present: Mask) -> PerTask:
     """The preference as shares u [T] of the present tasks, with the sum 1.
 

@@ -16,6 +16,9 @@ def project(vector: PerTask, present: Mask) -> PerTask:
     Sorted from the largest entry down, the entries that stay positive are those that exceed the
     threshold which the entries before them would set (Duchi et al., ICML 2008).
     """
+    # A large number would swallow the 1.
+    largest = jnp.max(vector, where=present, initial=-jnp.inf)
+    vector = vector - jnp.where(jnp.isfinite(largest), largest, 0)
     ordered = -jnp.sort(-jnp.where(present, vector, -jnp.inf))
     usable = jnp.isfinite(ordered)
     ordered = jnp.where(usable, ordered, 0)

@@ -8,7 +8,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._precision import exact_products
-from dbmtl_jax.core._preference import Preference, priorities
+from dbmtl_jax.core._preference import Preference, priorities, relative
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
@@ -107,5 +107,5 @@ def aligned_mtl_weights(
     else:
         sigma = jnp.sqrt(jnp.sum(roots**2, where=kept) / jnp.maximum(count, 1))
     inverse = jnp.where(kept, sigma / roots, 0)
-    target = gramian.present * (1.0 if wanted is None else wanted.astype(vectors.dtype))
+    target = relative(wanted, gramian.present).astype(vectors.dtype)
     return vectors @ (inverse * jnp.sum(vectors * target[:, None], axis=0))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
-from dbmtl_jax.core._preference import Preference, priorities
+from dbmtl_jax.core._preference import Preference, priorities, relative
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import (
@@ -70,7 +70,7 @@ def balance_magnitudes(
         # With ε = 0 a zero gradient would give 0/0; any finite weight will do for it.
         lengths = jnp.where(norms + eps > 0, norms + eps, 1)
         weights = alpha(norms, tasks.present) / lengths
-        return weights if wanted is None else wanted.astype(norms.dtype) * weights, memory
+        return weights * relative(wanted, tasks.present).astype(norms.dtype), memory
 
     return gradient_balancer(
         num_tasks, weigh, labels=labels, measured=measured, name="balance_magnitudes"

@@ -85,7 +85,8 @@ def excess_mtl(
         new = []
         for g, total in zip(jax.tree.leaves(tasks.task_grads), sums, strict=True):
             # |g|², also of complex gradients.
-            square = jnp.real(g * jnp.conj(g)).astype(wide_dtype(total))
+            wide = g.astype(wide_dtype(g))
+            square = jnp.real(wide * jnp.conj(wide)).astype(wide_dtype(total))
             total = jnp.where(per_task(present, total), total + square, total)
             new.append(total)
             ratio = square / jnp.sqrt(jnp.real(total) + _EPS)

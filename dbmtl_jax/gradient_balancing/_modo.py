@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from dbmtl_jax.core import _checks
-from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._other_batches import combined, finite_rows, other_batches, products
+from dbmtl_jax.core._parts import Aggregator, Merged
 from dbmtl_jax.core._simplex import mean_weights, project
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
-from dbmtl_jax.core._transformation import TaskTransformation
+from dbmtl_jax.core._transformation import TaskTransformation, transformation
 from dbmtl_jax.core._types import Labels, PerTask, PyTree, Scalar, TaskCount
 
 
@@ -29,7 +29,8 @@ def modo(
     with λ = 0.
 
     `update` takes G₁ and the extra argument `other_grads`, a sequence of G₂ and, if need be, G₃:
-    trees like G₁, with gradients [T, *shape].
+    trees like G₁, with gradients [T, *shape].  A task whose gradient is not finite in one of them
+    is absent.  Parts in front of the method scale G₁ alone.
 
     Args:
       num_tasks: T, or the names of the tasks.
@@ -52,7 +53,7 @@ def modo(
     _checks.check_range("gamma", gamma, 0.0)
     _checks.check_range("rho", rho, 0.0)
 
-    def merge(tasks: Tasks, lam: PerTask) -> tuple[PyTree, PerTask]:
+    def update(tasks: Tasks, lam: PerTask) -> Merged:
         others = other_batches(tasks, 1, 2)
         present = tasks.present & finite_rows(others, num_tasks)
         rows = tasks.task_grads
@@ -63,12 +64,11 @@ def modo(
         weights = project((kept - gamma * slopes).astype(lam.dtype), present)
         batches = [others[1]] if len(others) == 2 else [first, second]
         moved = jnp.where(jnp.any(present), weights, lam)
-        return combined(weights, present, batches, rows), moved
+        return Merged(combined(weights, present, batches, rows), moved, present=present)
 
-    return gradient_balancer(
-        num_tasks,
-        merge=merge,
-        init=lambda shared: task_vector(num_tasks, 1 / num_tasks, shared),
-        labels=labels,
-        name="modo",
+    def init(shared: PyTree) -> PerTask:
+        return task_vector(num_tasks, 1 / num_tasks, shared)
+
+    return transformation(
+        num_tasks, (), Aggregator(init, update, of_parameters=True), labels, "modo"
     )

@@ -11,7 +11,7 @@ from dbmtl_jax.core._fair_allocation import fair_allocation
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._precision import exact_products
-from dbmtl_jax.core._preference import Preference, priorities
+from dbmtl_jax.core._preference import Preference, priorities, relative
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -157,6 +157,6 @@ def nash_mtl_weights(
     wanted = priorities(preference, len(gramian.norms))
     norms, cosines, _ = gramian
     bargains = norms > 0
-    shares = jnp.ones_like(norms) if wanted is None else wanted.astype(norms.dtype)
-    beta = fair_allocation(norms, cosines, shares, 1.0, bargains)
+    factors = relative(wanted, gramian.present).astype(norms.dtype)
+    beta = fair_allocation(norms, cosines, factors, 1.0, bargains)
     return beta / jnp.where(bargains, norms, 1)

@@ -1,9 +1,8 @@
 """PCD: the primary task's descent, in which the others take part as far as they do not conflict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -11,6 +10,7 @@ import optax
 from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._interior_point import nonnegative_qp
+from dbmtl_jax.core._names import NumTasks, as_numbers, in_order
 from dbmtl_jax.core._task_linalg import task_vector
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
@@ -27,7 +27,7 @@ class PCDState(NamedTuple):
 def pcd(
     num_tasks: TaskCount,
     *,
-    tau: Scalar | Sequence[float] = 0.02,
+    tau: Scalar | Sequence[float] | Mapping[str, float] = 0.02,
     decay: Scalar = 0.999,
     labels: Labels = None,
     measured: Measured = None,
@@ -40,12 +40,13 @@ def pcd(
         \qquad \text{update } d \, \| g_0 \| / \| d \|
 
     with the debiased moving averages v̂ of the squared norms and ε = 1e-8.  If no d fulfils the
-    conditions the update is g_0, and if g_0 is zero, or task 0 absent, it is zero.
+    conditions, as far as the dtype can tell, the update is g_0, and if g_0 is zero, or task 0
+    absent, it is zero.
 
     Args:
       num_tasks: T, or the names of the tasks.  Task 0, with names the first in sorted order, is
         the primary one.
-      tau: τ >= 0, a number or one for each of the T - 1 other tasks.
+      tau: τ >= 0, a number, or one for each of the T - 1 other tasks, in their order or by name.
       decay: the decay of the averages, in [0, 1).
       labels, measured: see `dbmtl_jax.core`.
 
@@ -61,13 +62,15 @@ def pcd(
     """
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("decay", decay, 0.0, 1.0, open_high=True)
-    taus = tau if isinstance(tau, jax.Array) else np.asarray(tau, float)
+    others = NumTasks(num_tasks - 1, num_tasks.names[1:] if num_tasks.names else None)
+    given = in_order("tau", tau, others) if isinstance(tau, Mapping) else tau
+    taus = as_numbers("tau", given, f"a number, or one for each of {num_tasks - 1} tasks")
     if taus.shape not in ((), (num_tasks - 1,)):
         raise ValueError(
             f"tau: expected a number, or one for each of {num_tasks - 1} tasks, found shape "
             f"{taus.shape}"
         )
-    if isinstance(taus, np.ndarray) and not np.all((taus >= 0) & np.isfinite(taus)):
+    if isinstance(taus, np.ndarray) and not np.all(taus >= 0):
         raise ValueError(f"tau: expected numbers of at least 0, found {tau}")
     eps = 1e-8
 
@@ -82,6 +85,7 @@ def pcd(
         weight = 1 - jnp.asarray(decay, norms.dtype) ** jnp.maximum(counts, 1)
         scales = 1 / jnp.sqrt(squares / weight + eps)
         lengths = norms * scales
+        lengths = lengths / jnp.maximum(jnp.max(lengths), jnp.finfo(lengths.dtype).tiny)
         usable = norms > 0
         others = usable & (jnp.arange(num_tasks) > 0)
         # x ‖s_j g_j‖ for x: the cosines in the place of the Gramian.
@@ -89,11 +93,15 @@ def pcd(
         low = jnp.zeros_like(norms).at[1:].set(taus) * lengths
         x = nonnegative_qp(cosines, first - low, others)
         x = x.at[0].set(lengths[0])
-        # Without a d, x grows without bound: the conditions tell.
-        square = x @ cosines @ x
-        size = jnp.max(lengths) + jnp.sqrt(jnp.abs(square))
-        met = cosines @ x >= low - 1e-3 * size
-        good = jnp.all(met | ~others) & (square > 0) & jnp.all(jnp.isfinite(x))
+        projections = cosines @ x
+        # Of optimal x: it is positive only where a condition holds as an equation.
+        square = x[0] * projections[0] + jnp.sum(jnp.where(others, x * low, 0))
+        # Without a d, x grows until it is rounded by more than what the conditions ask for.
+        rounding = 8 * num_tasks * jnp.finfo(x.dtype).eps * jnp.max(x)
+        asked = jnp.max(jnp.where(others, low, 0))
+        resolved = (asked == 0) | (rounding <= asked / 2)
+        met = projections >= low - jnp.minimum(rounding, asked)
+        good = resolved & jnp.all(met | ~others) & (square > rounding * x[0])
         x = jnp.where(good, x, jnp.zeros_like(x).at[0].set(lengths[0]))
         square = jnp.where(good, square, lengths[0] ** 2)
         scale = norms[0] / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)

@@ -76,6 +76,10 @@ def sdmgrad(
         return task_vector(num_tasks, 1 / num_tasks, shared)
 
     def weigh(tasks: Tasks, memory: PerTask) -> tuple[PerTask, PerTask]:
+        if tasks.extra_args.get("other_grads") is not None:
+            raise TypeError(
+                f"other_grads: expected None, as {tasks.method} weighs the gradients of one batch"
+            )
         return sdmgrad_weights(tasks.gramian, lambda_=lambda_, preference=wanted), memory
 
     one_batch = weighted_sum(weigh, init, "gramian")
@@ -83,6 +87,8 @@ def sdmgrad(
     def update(tasks: Tasks, memory: PerTask) -> Merged:
         if tasks.extra_args.get("other_grads") is None:
             return one_batch.update(tasks, memory)
+        if measured is not None:
+            raise TypeError("other_grads: expected None with measured=, found a sequence")
         return _of_several_batches(tasks, memory, lambda_, wanted)
 
     aggregator = one_batch._replace(update=update)
@@ -155,10 +161,12 @@ def sdmgrad_weights(
     present = gramian.present
     share = shares(wanted, present).astype(gramian.norms.dtype)
     matrix = gramian.normalized
+    # Beyond this w does not show any more.
+    lambda_ = jnp.minimum(lambda_, 1 / jnp.finfo(share.dtype).eps).astype(share.dtype)
     low = lambda_ * share
     # In the lengths of the gradients where the solution lies: that of the preferred direction.
     slopes = matrix @ low
     weights = minimize(lambda x: (matrix @ x + slopes, matrix), jnp.ones_like(share), present)
     # Without the preferred direction gradients of any scale are as easy as those of one.
-    weights = jnp.where(jnp.asarray(lambda_) > 0, weights, min_norm_weights(gramian))
+    weights = jnp.where(lambda_ > 0, weights, min_norm_weights(gramian))
     return (weights + low) / (1 + lambda_)

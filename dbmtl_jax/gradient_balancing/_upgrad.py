@@ -114,5 +114,7 @@ def with_ridge(gramian: Gramian, ridge: Scalar) -> Float[Array, "T T"]:
     """The cosines of M + ρ tr(M) I, up to the diagonal."""
     norms = gramian.norms
     positive = jnp.where(norms > 0, norms, 1)
-    excess = jnp.sum((norms[None, :] / positive[:, None]) ** 2, axis=1)
+    # Where a gradient is that much shorter than another its weight is 0 already.
+    ratios = jnp.minimum(norms[None, :] / positive[:, None], 1e9)
+    excess = jnp.sum(ratios**2, axis=1)
     return gramian.cosines + jnp.diag(jnp.where(norms > 0, ridge * excess, 0))

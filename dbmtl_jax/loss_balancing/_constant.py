@@ -31,7 +31,9 @@ def constant(
       labels: see `dbmtl_jax.core`.
 
     Raises:
-      TypeError, ValueError: for weights that are not one number for each task.
+      TypeError, ValueError: for weights that are not one finite number for each task.
+
+    Source: the weighted sum of the losses, also called linear scalarization.
 
     Example:
       >>> import jax.numpy as jnp, dbmtl_jax as dbmtl

@@ -78,7 +78,9 @@ def famo(
         moved = xi.descend(learnt, slope, both)
         some = jnp.any(both)
         learnt = jax.tree.map(lambda new, old: jnp.where(some, new, old), moved, learnt)
-        shares = _softmax(learnt.values, present) / losses
+        # In units of the smallest loss, as 1/ℓ may be smaller than any number.
+        smallest = jnp.min(losses, where=present, initial=jnp.finfo(losses.dtype).max)
+        shares = _softmax(learnt.values, present) * (smallest / losses)
         shares = jnp.where(present, shares, 0)
         total = jnp.sum(shares)
         weights = shares / jnp.where(total > 0, total, 1)

@@ -88,8 +88,11 @@ def stch(
     def plain(tasks: Tasks, memory: tuple[()]) -> tuple[PerTask, tuple[()]]:
         present = tasks.present
         share = shares(wanted, present).astype(tasks.losses.dtype)
-        heights = share * (tasks.losses - ideal) / mu
-        return share * jax.nn.softmax(heights, where=present | ~jnp.any(present)), memory
+        heights = share * (tasks.losses - ideal)
+        # Divided by a small μ a large loss would overflow.
+        heights -= jnp.max(heights, where=present, initial=-jnp.finfo(heights.dtype).max)
+        weights = jax.nn.softmax(heights / mu, where=present | ~jnp.any(present))
+        return share * weights, memory
 
     def init(shared: PyTree) -> STCHState:
         zeros = task_vector(num_tasks, 0, shared)

@@ -56,6 +56,11 @@ def test_unknown_names_are_refused():
         methods.check("cagrad@seed=3")
     with pytest.raises(UserError, match="stl has no option 'c', expected none"):
         methods.check("stl@c=3")
+    for name in ("grad_drop", "stl"):
+        with pytest.raises(UserError, match=f"{name} has no option 'measured'"):
+            methods.check(f"{name}@measured=last")
+    with pytest.raises(UserError, match="expected one of sigma, .*, wrt, measured, refresh"):
+        methods.check("db_mtl@foo=1")
     with pytest.raises(UserError, match=r"'db_mtl@scale=big': scale: expected a number or one of"):
         methods.check("db_mtl@scale=big")
 

@@ -64,3 +64,10 @@ def test_a_mask_of_another_kind_is_refused():
     for present in (jnp.ones(2), jnp.ones(3, bool)):
         with pytest.raises(ValueError, match=r"present: expected a bool array of shape \(2,\)"):
             dbmtl.Gramian.from_matrix(jnp.eye(2), present)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_matrix_of_half_precision_is_widened(name):
+    matrix = jnp.array([[2.0, -0.5, 0.0], [-0.5, 1.0, 0.25], [0.0, 0.25, 4.0]])
+    found = WEIGHTS[name](matrix.astype(jnp.bfloat16))
+    np.testing.assert_array_equal(found, WEIGHTS[name](matrix))

@@ -1,6 +1,7 @@
 """A user's priorities: ratios count, equal ones change nothing."""
 
 import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,6 +15,18 @@ T = 3
 GRADS, LOSSES = testing.sample_task_grads(T), testing.sample_losses(T)
 PARAMS = testing.sample_params()
 MASK = jnp.array([True, False, True])
+PREFERRING = [
+    dbmtl.aligned_mtl,
+    dbmtl.cagrad,
+    dbmtl.con_fig,
+    dbmtl.db_mtl,
+    dbmtl.dual_proj,
+    dbmtl.fair_grad,
+    dbmtl.nash_mtl,
+    dbmtl.sdmgrad,
+    dbmtl.stch,
+    dbmtl.upgrad,
+]
 METHODS = {
     "db_mtl": dbmtl.db_mtl,
     "balance_magnitudes": dbmtl.balance_magnitudes,
@@ -44,9 +57,21 @@ def test_rows_get_norms_in_these_ratios(mask):
     rows = flat(GRADS)
     here = np.ones(T, bool) if mask is None else np.asarray(mask)
     norms = np.linalg.norm(rows, axis=1)
-    factors = np.where(here, T * u / u.sum() * norms[here].max() / norms, 0)
+    shares = here.sum() * u / u[here].sum()
+    factors = np.where(here, shares * norms[here].max() / norms, 0)
     found = update(dbmtl.balance_magnitudes(T, preference=u), mask)
     np.testing.assert_allclose(flat_update(found), factors @ rows, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("factory", PREFERRING)
+def test_a_masked_task_leaves_the_smaller_problem(factory):
+    grads = jax.random.normal(jax.random.key(0), (4, 6))
+    whole, part = factory(4, preference=[1, 2, 3, 4]), factory(3, preference=[1, 2, 4])
+    here = jnp.array([True, True, False, True])
+    params, losses = jnp.zeros(6), jnp.arange(1.0, 5)
+    found, _ = whole.update(grads, whole.init(params), losses=losses, task_mask=here)
+    expected, _ = part.update(grads[here], part.init(params), losses=losses[here])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_names_and_own_parameters():
@@ -73,7 +98,11 @@ def test_it_may_be_traced():
         ([1.0, 2.0], ValueError, r"preference: expected shape \(3,\), found \(2,\)"),
         ([1.0, 0.0, 1.0], ValueError, "preference: expected positive numbers"),
         ([1.0, -1.0, 1.0], ValueError, "preference: expected positive numbers"),
-        ([1.0, np.inf, 1.0], ValueError, "preference: expected positive numbers"),
+        ([1.0, np.inf, 1.0], ValueError, "preference: expected finite numbers"),
+        ("high", TypeError, "preference: expected 3 numbers, found 'high'"),
+        ([[1], [1, 2]], TypeError, "preference: expected 3 numbers"),
+        ({1, 2, 3}, TypeError, "preference: expected 3 numbers"),
+        ([1j, 1, 1], TypeError, "preference: expected 3 numbers"),
         ({"a": 1.0}, TypeError, "preference: .* has no names"),
     ],
 )

@@ -258,6 +258,52 @@ def test_smoothed_weights_keep_the_contract():
     testing.assert_contract(smoothed, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("factory", [dbmtl.mgda, functools.partial(dbmtl.excess_mtl, eta=100.0)])
+def test_smoothed_weights_are_those_of_own_parameters(factory):
+    labels = {"w": "shared", "a": 0, "b": 1}
+    tx = dbmtl.smooth_weights(factory(2, labels=labels))
+    params = {"w": jnp.zeros(2), "a": jnp.zeros(()), "b": jnp.zeros(())}
+    own = {"a": jnp.ones(()), "b": jnp.ones(())}
+    state = tx.init(params)
+    # In the second step the method's own weight of a task is exactly 0.
+    for grads in (jnp.eye(2), jnp.array([[0.0, 0.0], [0.0, 1.0]])):
+        found, state = tx.update({"w": grads, **own}, state, params, losses=jnp.ones(2))
+    np.testing.assert_allclose([found["a"], found["b"]], state.weights, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factory", [dbmtl.upgrad, dbmtl.dual_proj])
+@pytest.mark.parametrize("ridge", [0.0, RIDGE])
+def test_norms_as_far_apart_as_numbers_are(factory, ridge):
+    near, far = (
+        updated(factory(2, ridge=ridge), jnp.array([[c, 0.0], [-0.5 / c, 0.8 / c]], jnp.float32))
+        for c in (1e8, 1e15)
+    )
+    np.testing.assert_allclose(near / 1e8, far / 1e15, rtol=1e-5)
+    if not ridge:
+        np.testing.assert_allclose(near / 1e8, [0.35955, 0.224719], rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_excess_mtl_squares_in_float32(dtype):
+    grads = jnp.array([[300.0, 1.0], [2.0, 3e-4]], dtype)
+    tx = dbmtl.excess_mtl(2)
+    wide, state = grads.astype(jnp.float32), tx.init(jnp.zeros(2, dtype))
+    expected = tx.init(jnp.zeros(2))
+    for _ in range(3):
+        _, state = tx.update(grads, state)
+        _, expected = tx.update(wide, expected)
+    np.testing.assert_allclose(state.weights, expected.weights, rtol=1e-6)
+    np.testing.assert_allclose(state.aggregator.squares, expected.aggregator.squares, rtol=1e-6)
+
+
+def test_a_large_lambda_is_the_preference():
+    for lam in (1e6, 1e30, 3e38):
+        (weights,) = (updated(dbmtl.sdmgrad(3, lambda_=lam), jnp.diag(jnp.array([1.0, 2, 9]))),)
+        np.testing.assert_allclose(weights, [1 / 3, 2 / 3, 3], rtol=1e-4)
+    with pytest.raises(ValueError, match=r"lambda_: expected a number in \[0, inf\), found inf"):
+        dbmtl.sdmgrad(2, lambda_=float("inf"))
+
+
 def test_modo_needs_another_batch():
     tx = dbmtl.modo(2)
     with pytest.raises(TypeError, match="other_grads: modo needs a sequence"):

@@ -91,6 +91,22 @@ def test_nash_mtl_solves_again_if_other_tasks_are_present():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("tx", "losses", "expected"),
+    [
+        (dbmtl.stch(2, mu=0.01), [1e38, 1.0], [0.5, 0]),
+        (dbmtl.stch(2, mu=1e-6), [3e38, 3e38], [0.25, 0.25]),
+        (dbmtl.famo(2), [1e38, 1e38], [0.5, 0.5]),
+        (dbmtl.famo(2), [3e38, 1e30], [0, 1]),
+    ],
+)
+def test_losses_as_large_as_numbers_are(tx, losses, expected):
+    _, state = tx.update(jnp.eye(2), tx.init(jnp.zeros(2)), losses=jnp.array(losses))
+    found = dbmtl.diagnostics(state)
+    np.testing.assert_allclose(found.loss_weights, expected, atol=1e-6)
+    assert list(found.present) == [True, True]
+
+
 def test_weights_that_are_not_finite_leave_their_task_out():
     def weigh(tasks, memory):
         return jnp.array([1.0, jnp.inf]), memory

@@ -176,6 +176,21 @@ def test_options_are_checked():
             tx.update(jnp.ones((2, 3)), tx.init(jnp.zeros(3)))
 
 
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: dbmtl.constant(2, weights=[np.nan, 1]), ValueError, "weights: expected finite"),
+        (lambda: dbmtl.constant(2, weights=["a", 1]), TypeError, "weights: expected 2 numbers"),
+        (lambda: dbmtl.stch(2, reference=[np.nan, 1]), ValueError, "reference: expected finite"),
+        (lambda: dbmtl.stch(2, mu=np.inf), ValueError, "mu: expected a number in"),
+        (lambda: dbmtl.famo(2, weight_optimizer=0.1), TypeError, "weight_optimizer: expected an"),
+    ],
+)
+def test_numbers_and_optimizers_are_checked(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
 def test_dwa_has_a_rate_of_one_for_a_task_absent_from_whole_epochs():
     tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=1), None
     for losses, mask in (([4.0, 1.0], [1, 0]), ([2.0, 1.0], [1, 0]), ([1.0, 1.0], [1, 1])):
