@@ -59,7 +59,7 @@ def test_unknown_names_are_refused():
     for name in ("grad_drop", "stl"):
         with pytest.raises(UserError, match=f"{name} has no option 'measured'"):
             methods.check(f"{name}@measured=last")
-    with pytest.raises(UserError, match="expected one of sigma, .*, wrt, measured, refresh"):
+    with pytest.raises(UserError, match=r"expected one of sigma, .*, wrt, measured, refresh"):
         methods.check("db_mtl@foo=1")
     with pytest.raises(UserError, match=r"'db_mtl@scale=big': scale: expected a number or one of"):
         methods.check("db_mtl@scale=big")
