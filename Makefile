@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow mutants lint types format perf clean
+.PHONY: demo test test-slow test-accelerators mutants lint types format perf clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -26,6 +26,16 @@ test: $(VENV)/installed  ## everything that CI runs
 test-slow: $(VENV)/installed  ## also the checks that take minutes
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+# In an environment of its own, as JAX looks for TPUs wherever their compiler is installed.
+ACCELERATORS := .venv-accelerators
+$(ACCELERATORS)/installed: pyproject.toml
+	test -d $(ACCELERATORS) || $(PYTHON) -m venv $(ACCELERATORS)
+	$(ACCELERATORS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,compile-for]'
+	touch $@
+
+test-accelerators: $(ACCELERATORS)/installed  ## every method compiled for TPUs and GPUs; none is needed
+	DBMTL_ACCELERATORS=1 $(ACCELERATORS)/bin/python -m pytest -n auto --dist worksteal tests/accelerators
+
 mutants: $(VENV)/installed  ## single faults in the library: which ones does no test notice?
 	$(BIN)/python -m tests.mutants
 
@@ -37,4 +47,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(ACCELERATORS)

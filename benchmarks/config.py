@@ -262,6 +262,12 @@ class Perf:
     against: pathlib.Path | None = None
     """folder of another checkout of this project, such as an older commit: time its steps in turns
     with this checkout's, instead of everything else"""
+    compile_for: tuple[Literal["v5e", "v5p", "v6e", "h100"], ...] = ()
+    """accelerators, which need not be there: compile the steps of --networks, --num-tasks and
+    --modes for them and tell what the programs take, instead of everything else; nothing is run"""
+    methods: tuple[str, ...] = ()
+    """with --compile-for: further methods, each as it is made by default and with gradients that
+    stream"""
     keep_memory: bool = True
     """keep freed memory for the next step, as training does; see `benchmarks/allocator.py`"""
     out: pathlib.Path = pathlib.Path("runs/perf")

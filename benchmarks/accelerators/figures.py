@@ -214,7 +214,7 @@ def _read(program: Program, fused: Computation, name: str) -> int:
 def _written(fused: Computation, results: tuple[Array, ...]) -> int:
     """Bytes that a fused computation writes to main memory."""
     root = fused.root
-    names = root.operands if root.opcode == "tuple" else [root.name]
+    names = root.operands if root.opcode == "tuple" else [root.name] * len(results)
     total = 0
     for name, array in zip(names, results, strict=True):
         if array.space:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import run_log
+from benchmarks.accelerators import measure
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
 from benchmarks.perf import against, aggregation, compilation, goals, peers, steps, transformation
@@ -18,8 +19,18 @@ from benchmarks.report import table_formats
 def perf(config: Perf, console: Console) -> None:
     """Measures and prints, and writes the results to `perf.json` and the goals to `goals.md`.
 
-    With `config.against`, what is measured is this checkout next to another, and nothing else.
+    With `config.against`, what is measured is this checkout next to another, and nothing else; with
+    `config.compile_for`, programs are compiled and read, and not run.
     """
+    if config.methods and not config.compile_for:
+        raise UserError("--methods goes with --compile-for")
+    if config.compile_for:
+        if config.against is not None or config.peers:
+            raise UserError(
+                "--compile-for goes with neither --against nor --peers: it runs nothing"
+            )
+        measure.measure(config, console)
+        return
     if config.against is not None:
         if config.peers:
             raise UserError("--against and --peers do not go together: they are separate runs")
