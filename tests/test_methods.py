@@ -196,7 +196,7 @@ RANGES = {
     ("mtadam", "b2"): ((0.0,), (1.0, -0.1)),
     ("mtadam", "b3"): ((0.0,), (1.0, -0.1)),
     ("mtadam", "eps"): ((0.0,), (-1e-9,)),
-    ("nash_mtl", "max_norm"): ((0.0, None, float("inf")), (-0.1,)),
+    ("nash_mtl", "max_norm"): ((0.0, None, float("inf")), (-0.1, float("nan"))),
     ("nash_mtl", "update_every"): ((1,), (0,)),
     ("pcd", "decay"): ((0.0,), (1.0, -0.1)),
     ("pcd", "tau"): ((0.0, [0.5]), (-0.1, [0.1, 0.1], [float("nan")])),

@@ -66,8 +66,11 @@ def check_range(
     *,
     open_low: bool = False,
     open_high: bool = False,
+    or_inf: bool = False,
 ) -> None:
     """Raises unless a static number lies in [low, high], without low or high where these are open.
+
+    It must be finite, unless `or_inf` says that infinity means something.
 
     JAX arrays are let through: `optax.inject_hyperparams` passes traced values, which have no
     value to compare.
@@ -77,7 +80,7 @@ def check_range(
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise TypeError(f"{name}: expected a number, found {value!r}")
     above = low < value if open_low else low <= value
-    open_high |= math.isinf(high)
+    open_high |= math.isinf(high) and not or_inf
     if not above or not (value < high if open_high else value <= high):
         first = "(" if open_low else "["
         last = ")" if open_high else "]"

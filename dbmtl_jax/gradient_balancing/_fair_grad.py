@@ -70,7 +70,7 @@ def fair_grad(
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_range("alpha", alpha, 0.0, open_low=True)
     if max_norm is not None:
-        _checks.check_range("max_norm", max_norm, 0.0)
+        _checks.check_range("max_norm", max_norm, 0.0, or_inf=True)
     wanted = priorities(preference, num_tasks)
 
     def init(shared: PyTree) -> PerTask:

@@ -87,7 +87,7 @@ def nash_mtl(
     num_tasks = _checks.check_num_tasks(num_tasks)
     _checks.check_count("update_every", update_every)
     if max_norm is not None:
-        _checks.check_range("max_norm", max_norm, 0.0)
+        _checks.check_range("max_norm", max_norm, 0.0, or_inf=True)
     wanted = priorities(preference, num_tasks)
 
     def init(shared: PyTree) -> NashMTLState:

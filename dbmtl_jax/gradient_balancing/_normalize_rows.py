@@ -81,7 +81,7 @@ def clip_rows(
       [[ 3.  4.]
        [ 0. 10.]]
     """
-    _checks.check_range("max_norm", max_norm, 0.0)
+    _checks.check_range("max_norm", max_norm, 0.0, or_inf=True)
 
     def factor(norms: PerTask) -> PerTask:
         return jnp.minimum(1, max_norm / norms)
