@@ -31,6 +31,7 @@ def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
             [f"{target}\n{network}, T = {number}" for target, network, number in groups],
         )
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].legend(ncols=5, fontsize="small", frameon=False)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle("DB-MTL's step by mode: compiled, not run")
     figure.savefig(path, dpi=120)
