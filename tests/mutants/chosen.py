@@ -127,6 +127,12 @@ FILES: dict[str, tuple[str, ...]] = {
         "-k",
         "(name and not every_method) or numbers_of",
     ),
+    "core/_other_batches.py": (
+        "tests/gradient_balancing/test_other_batches.py",
+        "tests/gradient_balancing/test_beyond_the_paper.py",
+        "-k",
+        "other_batches or steps_are_those or modo",
+    ),
     "core/_parts.py": (
         "tests/core/test_seam.py",
         "tests/test_diagnostics.py",
@@ -207,7 +213,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/engine/test_streaming.py",
         "tests/engine/test_streaming_use.py",
         "-k",
-        "auto or options or chunk or first_axes or float32",
+        "auto or options or chunk or first_axes or float32 or platform or every_way",
     ),
     "engine/_per_task.py": (
         "tests/engine/test_engine.py",
