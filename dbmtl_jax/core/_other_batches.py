@@ -10,6 +10,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._rows import TaskGrads
 from dbmtl_jax.core._task_linalg import (
     accumulation_dtype,
+    cross_products,
     per_task,
     squared_norms,
     wide_dtype,
@@ -68,16 +69,8 @@ def finite_rows(batches: Sequence[Sequence[Array]], num_tasks: int) -> Mask:
 def products(first: Sequence[Array], second: Sequence[Array], present: Mask) -> Float[Array, "T T"]:
     """G₁ G₂ᵀ, with zeros for absent tasks."""
     total = jnp.zeros((len(present), len(present)), accumulation_dtype(*first, *second))
-    for a, b in zip(first, second, strict=True):
-        rows = [jnp.where(per_task(present, x), x, 0).reshape(len(present), -1) for x in (a, b)]
-        total += jnp.real(
-            jnp.matmul(
-                rows[0],
-                jnp.conj(rows[1]).T,
-                precision=jax.lax.Precision.HIGHEST,
-                preferred_element_type=jnp.promote_types(rows[0].dtype, jnp.float32),
-            )
-        )
+    for pair in zip(first, second, strict=True):
+        total += cross_products(*(jnp.where(per_task(present, x), x, 0) for x in pair))
     return total
 
 

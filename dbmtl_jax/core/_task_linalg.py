@@ -98,7 +98,7 @@ def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
     total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
     for leaf in real_leaves(stack):
         if jax.typeof(leaf).sharding.mesh.explicit_axes:
-            total += _products_of_divided(leaf)
+            total += _products_of_divided(leaf, leaf)
         elif leaf.size > _BLOCK * num_tasks:
             flat = leaf.reshape(num_tasks, -1)
             total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)
@@ -136,20 +136,34 @@ def _products_of_columns(rows: Array) -> Array:
     )
 
 
-def _products_of_divided(rows: Array) -> Array:
-    """`_products` of [T, *shape] on a mesh with explicit axes, where shardings are part of types.
+def cross_products(first: Array, second: Array) -> Float[Array, "T T"]:
+    """Re G₁ G₂ᴴ of two stacked leaves [T, *shape], [T, T]."""
+    if jax.typeof(first).sharding.mesh.explicit_axes:
+        return jnp.real(_products_of_divided(first, jnp.conj(second)))
+    num_tasks, dtype = first.shape[0], wide_dtype(first, second)
+    found = jnp.matmul(
+        first.reshape(num_tasks, -1),
+        jnp.conj(second).reshape(num_tasks, -1).T,
+        precision=jax.lax.Precision.HIGHEST,
+        preferred_element_type=dtype,
+    )
+    return jnp.real(found)
+
+
+def _products_of_divided(first: Array, second: Array) -> Array:
+    """G₁ G₂ᵀ of [T, *shape] on a mesh with explicit axes, where shardings are part of types.
 
     There axes that are divided cannot become one, and what is summed over them must say where the
     sum is to be: on each device.  On one device CPUs would copy the rows for this form.
     """
-    axes = tuple(range(1, rows.ndim))
+    axes = tuple(range(1, first.ndim))
     return jax.lax.dot_general(
-        rows,
-        rows,
+        first,
+        second,
         ((axes, axes), ((), ())),
         precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=accumulation_dtype(rows),
-        out_sharding=NamedSharding(jax.typeof(rows).sharding.mesh, PartitionSpec()),
+        preferred_element_type=wide_dtype(first, second),
+        out_sharding=NamedSharding(jax.typeof(first).sharding.mesh, PartitionSpec()),
     )
 
 
