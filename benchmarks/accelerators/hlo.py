@@ -101,8 +101,8 @@ class Program:
     entry: Computation
 
 
-def parse(text: str) -> Program:
-    """Reads `compiled.as_text()`.
+def parse(text: str | None) -> Program:
+    """Reads `compiled.as_text()`, which is None on backends that do not print programs.
 
     Raises:
       ValueError: if there is no entry computation.
@@ -110,7 +110,7 @@ def parse(text: str) -> Program:
     computations: dict[str, Computation] = {}
     entry = None
     instructions: dict[str, Instruction] = {}
-    for line in text.splitlines():
+    for line in (text or "").splitlines():
         if head := _HEAD.match(line):
             instructions = {}
             computations[head[2]] = Computation(instructions)

@@ -166,8 +166,8 @@ class EdgeConditionedConvolution(nnx.Module):
             hidden,
             self._rounded(state),
             self._rounded(self.matrices[...]),
-            tpu=_neighbours_first,
-            default=_matrices_first,
+            tpu=neighbours_first,
+            default=matrices_first,
         ).astype(state.dtype)
         messages += (mean @ state) @ self.matrix_bias[...]
         return messages + state @ self.root[...] + self.bias[None, None]
@@ -176,7 +176,7 @@ class EdgeConditionedConvolution(nnx.Module):
         return x if self.dtype is None else x.astype(self.dtype)
 
 
-def _matrices_first(hidden: jax.Array, state: jax.Array, matrices: jax.Array) -> jax.Array:
+def matrices_first(hidden: jax.Array, state: jax.Array, matrices: jax.Array) -> jax.Array:
     """Σ_j Σ_k h_ijk (x_j W_k): the order that is fastest on CPUs, with and without gradients."""
     batch, atoms, _, k = hidden.shape
     d = state.shape[-1]
@@ -186,8 +186,8 @@ def _matrices_first(hidden: jax.Array, state: jax.Array, matrices: jax.Array) ->
     return hidden.reshape(batch, atoms, atoms * k) @ transformed
 
 
-def _neighbours_first(hidden: jax.Array, state: jax.Array, matrices: jax.Array) -> jax.Array:
-    """Σ_k (Σ_j h_ijk x_j) W_k: the other order takes TPUs more copies than products."""
+def neighbours_first(hidden: jax.Array, state: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Σ_k (Σ_j h_ijk x_j) W_k: the order for which XLA counts fewer cycles on TPUs."""
     summed = jnp.einsum("bijk,bjd->bikd", hidden, state)
     return jnp.einsum("bikd,kde->bie", summed, matrices)
 

@@ -9,10 +9,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import run_log
-from benchmarks.accelerators import measure
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import against, aggregation, compilation, goals, peers, steps, transformation
+from benchmarks.perf import (
+    against,
+    aggregation,
+    compilation,
+    compile_for,
+    goals,
+    peers,
+    steps,
+    transformation,
+)
 from benchmarks.report import table_formats
 
 
@@ -29,7 +37,7 @@ def perf(config: Perf, console: Console) -> None:
             raise UserError(
                 "--compile-for goes with neither --against nor --peers: it runs nothing"
             )
-        measure.measure(config, console)
+        compile_for.measure(config, console)
         return
     if config.against is not None:
         if config.peers:

@@ -1,10 +1,9 @@
 """Communication and memory of a training step on several devices, from the compiled program.
 
 `python -m benchmarks.perf.communication` compiles the steps of DB-MTL and of equal weighting for up
-to eight virtual devices without running them. A collective inside of a loop is counted once.
+to eight virtual devices without running them.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,12 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 import dbmtl_jax as dbmtl
+from benchmarks.accelerators import figures, hlo
 from benchmarks.training.mesh import AXES, Layout
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
-_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(-start)?\(")
-_ARRAY = re.compile(r"\b(?:pred|[a-z]+(\d+)[a-z0-9]*)\[([\d,]*)\]")
 _BATCH = 64
 _LAYERS = 4
 MEMORIES = (16, 40, 80, 141)
@@ -38,33 +34,6 @@ class Row(NamedTuple):
     collectives: dict[str, int]  # kind of collective -> bytes
     kept: int  # bytes of the arguments: parameters and optimizer state
     temporary: int  # bytes of temporary memory
-
-
-def collectives(text: str) -> dict[str, int]:
-    """The collectives of a compiled program and the bytes of their results on one device.
-
-    Args:
-      text: `compiled.as_text()`.
-
-    Raises:
-      ValueError: for asynchronous collectives, as on accelerators, whose results contain more than
-        what is sent.
-    """
-    found: dict[str, int] = {}
-    for result, kind, start in _COLLECTIVE.findall(text):
-        if start:
-            raise ValueError(f"text: expected synchronous collectives, found {kind}{start}")
-        found[kind] = found.get(kind, 0) + sum(
-            int(bits or 8) // 8 * _product(sizes) for bits, sizes in _ARRAY.findall(result)
-        )
-    return found
-
-
-def _product(sizes: str) -> int:
-    total = 1
-    for size in filter(None, sizes.split(",")):
-        total *= int(size)
-    return total
 
 
 def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Row:
@@ -98,7 +67,6 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
             grads = jax.grad(lambda p: losses(p, x, y).sum())(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
-            # Without a loop, in which collectives would be counted only once.
             values, grads = dbmtl.value_and_task_grads(losses, mode="vmap")(params, x, y)
             updates, opt_state = tx.update(grads, opt_state, params, losses=values)
         return layout.divide((optax.apply_updates(params, updates), opt_state), params)
@@ -108,14 +76,13 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
     places = _places(layout, state)
     compiled = jax.jit(step, donate_argnums=0).lower(places, *layout.put_batch((x, y), 0)).compile()
     # Any, as some backends do not support these calls; those of CPUs and GPUs do.
-    text: Any = compiled.as_text()
     memory: Any = compiled.memory_analysis()
     return Row(
         method,
         num_tasks,
         _LAYERS * width**2,
         _name(devices),
-        collectives(text),
+        figures.figures(hlo.parse(compiled.as_text())).collectives,
         memory.argument_size_in_bytes,
         memory.temp_size_in_bytes,
     )
@@ -137,18 +104,19 @@ def _name(mesh: Mesh) -> str:
 def table(rows: Sequence[Row]) -> Table:
     """A table of the bytes in units of 4 P, the size of a float32 gradient of all P parameters."""
     drawn = Table(title="a step, in units of 4 P bytes, per device", title_justify="left")
-    for heading in ("method", "T", "P", "mesh", *KINDS[:3], "other", "kept", "temporary"):
+    kinds = figures.COLLECTIVES[:3]
+    for heading in ("method", "T", "P", "mesh", *kinds, "other", "kept", "temporary"):
         drawn.add_column(heading, justify="right")
     for row in rows:
         unit = 4 * row.num_parameters
-        known = [row.collectives.get(kind, 0) for kind in KINDS]
-        figures = [*known[:3], sum(known[3:]), row.kept, row.temporary]
+        known = [row.collectives.get(kind, 0) for kind in figures.COLLECTIVES]
+        shown = [*known[:3], sum(known[3:]), row.kept, row.temporary]
         drawn.add_row(
             row.method,
             str(row.num_tasks),
             f"{row.num_parameters:,}",
             row.mesh,
-            *(f"{figure / unit:.2f}" for figure in figures),
+            *(f"{figure / unit:.2f}" for figure in shown),
         )
     return drawn
 

@@ -75,6 +75,9 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
     given = [labels, *(getattr(tx, "labels", None) for tx in flat)]
     known = next((found for found in given if found is not None), None)
     merging = [i for i, tx in enumerate(flat) if getattr(tx, "aggregator", None) is not None]
+    scaling = [
+        i for i, tx in enumerate(flat) if isinstance(tx, TaskTransformation) and not tx.aggregator
+    ]
     # The parts behind the method: these do not see frozen parameters.
     behind = range(merging[0] + 1, len(flat)) if merging else range(0)
 
@@ -87,11 +90,10 @@ def chain(*parts: optax.GradientTransformation, labels: Labels = None) -> Chain:
             raise ValueError(
                 f"chain: expected the state of {len(flat)} parts, found {len(state)} entries"
             )
-        in_front = merging[0] if merging else len(flat)
-        if extra_args.get("other_grads") is not None and in_front:
+        if extra_args.get("other_grads") is not None and scaling:
             raise TypeError(
-                f"other_grads: expected None, as {_named(flat, 0)} stands in front of the method "
-                "and scales the gradients of one batch"
+                f"other_grads: expected None, as {_named(flat, scaling[0])} stands in front of the "
+                "method and scales the gradients of one batch"
             )
         updates = gathered(updates)
         template, states = template_of(updates), []

@@ -14,7 +14,7 @@ Preference: TypeAlias = Array | Sequence[float] | Mapping[str, float] | None
 
 
 def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
-    """The preference as numbers u [T] with the sum T, all 1 if they are equal; None for None.
+    """The preference as numbers [T] of which the largest is 1; None for None.
 
     Raises:
       TypeError: for a mapping where the tasks have no names, or the other way round.
@@ -26,8 +26,7 @@ def priorities(preference: Preference, num_tasks: int) -> PerTask | None:
     if isinstance(array, np.ndarray) and not np.all((array > 0) & np.isfinite(array)):
         raise ValueError(f"preference: expected positive numbers, found {array}")
     # Equal numbers become exactly 1.
-    relative = array / array.max()
-    return num_tasks * relative / relative.sum()
+    return array / array.max()
 
 
 def relative(preference: PerTask | None, present: Mask) -> PerTask:

@@ -101,9 +101,9 @@ def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
             total += _products_of_divided(leaf, leaf)
         elif leaf.size > _BLOCK * num_tasks:
             flat = leaf.reshape(num_tasks, -1)
-            total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products)
+            total += jax.lax.platform_dependent(flat, cpu=_blockwise, default=_products_of_itself)
         else:
-            total += _products(leaf.reshape(num_tasks, -1))
+            total += _products_of_itself(leaf.reshape(num_tasks, -1))
     return total
 
 
@@ -114,18 +114,22 @@ _BLOCK = 2**15
 _MAX_BY_ROW = 4
 
 
-def _products(rows: Array) -> Array:
-    """[T, n] to [T, T]."""
+def _products(first: Array, second: Array) -> Array:
+    """G₁ G₂ᵀ of [T, n], [T, T]."""
     return jnp.matmul(
-        rows,
-        rows.T,
+        first,
+        second.T,
         precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=accumulation_dtype(rows),
+        preferred_element_type=wide_dtype(first, second),
     )
 
 
+def _products_of_itself(rows: Array) -> Array:
+    return _products(rows, rows)
+
+
 def _products_of_columns(rows: Array) -> Array:
-    """`_products` of a transposed copy, in which the numbers of a column lie side by side."""
+    """The products by a transposed copy, in which the numbers of a column lie side by side."""
     columns = jax.lax.optimization_barrier(rows.T)
     return jax.lax.dot_general(
         columns,
@@ -138,16 +142,11 @@ def _products_of_columns(rows: Array) -> Array:
 
 def cross_products(first: Array, second: Array) -> Float[Array, "T T"]:
     """Re G₁ G₂ᴴ of two stacked leaves [T, *shape], [T, T]."""
+    second = second.conj()
     if jax.typeof(first).sharding.mesh.explicit_axes:
-        return jnp.real(_products_of_divided(first, jnp.conj(second)))
-    num_tasks, dtype = first.shape[0], wide_dtype(first, second)
-    found = jnp.matmul(
-        first.reshape(num_tasks, -1),
-        jnp.conj(second).reshape(num_tasks, -1).T,
-        precision=jax.lax.Precision.HIGHEST,
-        preferred_element_type=dtype,
-    )
-    return jnp.real(found)
+        return _products_of_divided(first, second).real
+    flat = (leaf.reshape(leaf.shape[0], -1) for leaf in (first, second))
+    return _products(*flat).real
 
 
 def _products_of_divided(first: Array, second: Array) -> Array:
@@ -168,15 +167,15 @@ def _products_of_divided(first: Array, second: Array) -> Array:
 
 
 def _blockwise(rows: Array) -> Array:
-    """`_products`, a block of columns at a time."""
+    """`_products_of_itself`, a block of columns at a time."""
     num_blocks = rows.shape[1] // _BLOCK
 
-    products = _products if rows.shape[0] <= _MAX_BY_ROW else _products_of_columns
+    products = _products_of_itself if rows.shape[0] <= _MAX_BY_ROW else _products_of_columns
 
     def add(i: Array, total: Array) -> Array:
         return total + products(jax.lax.dynamic_slice_in_dim(rows, i * _BLOCK, _BLOCK, axis=1))
 
-    rest = _products(rows[:, num_blocks * _BLOCK :])
+    rest = _products_of_itself(rows[:, num_blocks * _BLOCK :])
     return jax.lax.fori_loop(0, num_blocks, add, rest)
 
 

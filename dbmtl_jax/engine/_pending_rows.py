@@ -1,5 +1,6 @@
 """The rows of pending gradients, computed one after the other."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -194,22 +195,29 @@ def _write_if(
     usable: Array, stacked: list[Array], row: list[Array], task: int | Array
 ) -> list[Array]:
     """`_write`, unless the row is not to be written."""
+    on_gpu = functools.partial(write_selected, usable, task=task)
+    elsewhere = functools.partial(write_in_loop, usable, task=task)
+    return jax.lax.platform_dependent(stacked, row, cuda=on_gpu, rocm=on_gpu, default=elsewhere)
 
-    def in_loop(stacked: list[Array]) -> list[Array]:
-        # A loop of one or no iterations writes in place; a `where` reads the old row again.
-        return jax.lax.fori_loop(
-            0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, row, task), stacked
-        )
 
-    def selected(stacked: list[Array]) -> list[Array]:
-        # A GPU asks its host how often a loop runs whose length depends on data.
-        kept = [
-            jnp.where(usable, new, jax.lax.dynamic_index_in_dim(old, task, keepdims=False))
-            for old, new in zip(stacked, row, strict=True)
-        ]
-        return _write(stacked, kept, task)
+def write_in_loop(
+    usable: Array, stacked: list[Array], row: list[Array], task: int | Array
+) -> list[Array]:
+    """A loop of one or no iterations writes in place; a `where` would read the old row again."""
+    return jax.lax.fori_loop(
+        0, usable.astype(jnp.int32), lambda _, leaves: _write(leaves, row, task), stacked
+    )
 
-    return jax.lax.platform_dependent(stacked, cuda=selected, rocm=selected, default=in_loop)
+
+def write_selected(
+    usable: Array, stacked: list[Array], row: list[Array], task: int | Array
+) -> list[Array]:
+    """Without a loop whose length depends on data, about which a GPU asks its host."""
+    kept = [
+        jnp.where(usable, new, jax.lax.dynamic_index_in_dim(old, task, keepdims=False))
+        for old, new in zip(stacked, row, strict=True)
+    ]
+    return _write(stacked, kept, task)
 
 
 def _write(stacked: list[Array], row: list[Array], task: int | Array) -> list[Array]:

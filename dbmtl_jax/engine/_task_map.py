@@ -61,7 +61,7 @@ class Chosen(NamedTuple):
 # convolutions in a loop are slower, those in a `jax.checkpoint` very much.  Unrolled pullbacks
 # have neither fault; beyond this many tasks a loop's smaller program and memory win.
 _MAX_UNROLLED_ON_CPUS = 12
-# On TPUs a batch passes more through the memory, and takes more of it, than either of the others.
+# On TPUs a batch takes more memory, and passes more through it, than unrolled pullbacks.
 _MAX_UNROLLED_ON_TPUS = 8
 
 

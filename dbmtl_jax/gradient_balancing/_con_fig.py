@@ -6,7 +6,7 @@ from dbmtl_jax.core import _checks
 from dbmtl_jax.core._gradient_balancer import gradient_balancer
 from dbmtl_jax.core._gramian import Gramian, as_gramian
 from dbmtl_jax.core._precision import exact_products
-from dbmtl_jax.core._preference import Preference, priorities
+from dbmtl_jax.core._preference import Preference, priorities, relative
 from dbmtl_jax.core._tasks import Tasks
 from dbmtl_jax.core._transformation import TaskTransformation
 from dbmtl_jax.core._types import Array, Float, Labels, Measured, Memory, PerTask, TaskCount
@@ -85,7 +85,7 @@ def con_fig_weights(
     norms, cosines, _ = gramian
     size, eps = len(norms), jnp.finfo(norms.dtype).eps
     nonzero = norms > 0
-    target = jnp.where(nonzero, 1.0 if wanted is None else wanted, 0).astype(norms.dtype)
+    target = relative(wanted, nonzero).astype(norms.dtype)
     eigenvalues, vectors = jnp.linalg.eigh(cosines)
     kept = eigenvalues > jnp.max(eigenvalues) * size * eps
     parts = vectors.T @ target

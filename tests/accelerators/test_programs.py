@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 import dbmtl_jax as dbmtl
-from benchmarks.accelerators import figures
+from benchmarks.accelerators import figures, products
 
 T = 3
 
@@ -23,17 +23,17 @@ def test_the_update_of_every_method(compile_for, name):
     program = compile_for(update, grads, tx.init(params), jnp.ones(T), jnp.ones(T, bool), extra)
     assert figures.host_transfers(program) == []
     assert "f64" not in figures.dtypes(program)
-    rounded = [product for product in figures.products(program) if not product.is_exact]
+    rounded = [product for product in products.products(program) if not product.is_exact]
     assert rounded == []
 
 
 def test_a_product_that_is_not_exact_is_found(compile_for):
     program = compile_for(lambda x: x @ x.T, jnp.ones((256, 512)))
-    (product,) = figures.products(program)
+    (product,) = products.products(program)
     assert not product.is_exact
     assert product.flops == 2 * 256 * 256 * 512
     exact = compile_for(lambda x: jnp.matmul(x, x.T, precision="highest"), jnp.ones((256, 512)))
-    assert all(product.is_exact for product in figures.products(exact))
+    assert all(product.is_exact for product in products.products(exact))
 
 
 def test_a_call_of_the_host_is_found(compile_for):

@@ -9,7 +9,12 @@ from flax import nnx
 
 from benchmarks.models.functional import functional
 from benchmarks.models.molecule_features import featurize, pair_mask
-from benchmarks.models.qm9 import EdgeConditionedConvolution, QM9Network
+from benchmarks.models.qm9 import (
+    EdgeConditionedConvolution,
+    QM9Network,
+    matrices_first,
+    neighbours_first,
+)
 
 _TASKS = 3
 _WIDTH = 16
@@ -75,6 +80,17 @@ def test_initial_parameters_follow_torch(initial):
 def test_sizes_are_checked(option):
     with pytest.raises(ValueError, match=option):
         QM9Network(**{option: 0}, rngs=nnx.Rngs(0))
+
+
+def test_both_orders_of_the_products_give_the_same_sum():
+    rng = np.random.default_rng(0)
+    hidden, state, matrices = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((2, 4, 4, 3), (2, 4, 5), (3, 5, 5))
+    )
+    expected = np.einsum("bijk,bjd,kde->bie", hidden, state, matrices)
+    for order in (matrices_first, neighbours_first):
+        np.testing.assert_allclose(order(hidden, state, matrices), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_factored_convolution_equals_the_one_with_a_matrix_per_edge():

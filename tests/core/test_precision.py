@@ -47,6 +47,7 @@ def test_norms_and_products(method, kind):
     seen, state = seen_by(method, kind)
     matrix = ROWS @ ROWS.T
     norms = np.sqrt(np.diagonal(matrix))
+    # Sums of 1,200 numbers in float32 differ by that much between processors.
     np.testing.assert_allclose(seen["norms"], norms, rtol=1e-5)
     np.testing.assert_allclose(dbmtl.diagnostics(state).norms, norms, rtol=1e-5)
     if method == "gramian":
@@ -59,7 +60,7 @@ def test_losses_and_their_weights(kind):
     tx = optax.chain(dbmtl.scale_by_log_loss(2), dbmtl.sum_tasks(2))
     updates, state = tx.update(task_grads(kind), tx.init(PARAMS), losses=losses)
     expected = 1 / np.asarray(losses, np.float64)
-    np.testing.assert_allclose(optax.tree.get(state, "loss_weights"), expected, rtol=1e-5)
+    np.testing.assert_allclose(optax.tree.get(state, "loss_weights"), expected, rtol=1e-6)
     assert updates.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(updates, np.float64), expected @ ROWS, atol=2e-2)
 

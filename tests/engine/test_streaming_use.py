@@ -2,12 +2,14 @@
 
 import logging
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax.engine._pending_rows import write_in_loop, write_selected
 
 
 def pending_pair():
@@ -71,3 +73,17 @@ def test_auto_tells_what_it_chose(caplog):
         'mode="auto" is "loop" on CPUs, "loop" on TPUs and "loop" elsewhere',
         'mode="auto" is "unroll" on CPUs, "loop" on TPUs and "loop" elsewhere',
     ]
+
+
+@pytest.mark.parametrize("usable", [True, False])
+def test_a_row_is_written_in_the_same_way_on_every_platform(usable):
+    stacked = [jnp.arange(6.0).reshape(3, 2), jnp.ones((3, 4))]
+    row = [jnp.full(2, 7.0), jnp.full(4, 9.0 if usable else jnp.nan)]
+    for task in (1, jnp.array(2)):
+        looped, selected = (
+            write(jnp.array(usable), stacked, row, task)
+            for write in (write_in_loop, write_selected)
+        )
+        chex.assert_trees_all_equal(looped, selected)
+        changed = [leaf.at[task].set(new) for leaf, new in zip(stacked, row, strict=True)]
+        chex.assert_trees_all_equal(looped, changed if usable else stacked)

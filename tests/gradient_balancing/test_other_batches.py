@@ -93,6 +93,14 @@ def test_pending_gradients_are_named(name):
         updated(METHODS[name](2), FIRST, [fun(PARAMS)[1]])
 
 
+def test_a_method_within_a_wrapper_gets_them():
+    build = optax.inject_hyperparams(dbmtl.modo, static_args=("num_tasks",))
+    tx = dbmtl.chain(build(2, gamma=0.5), optax.sgd(1.0))
+    found, _ = updated(tx, FIRST, [SECOND])
+    expected, _ = updated(dbmtl.modo(2, gamma=0.5), FIRST, [SECOND])
+    np.testing.assert_allclose(found, -expected, rtol=1e-6)
+
+
 def test_optimizers_without_task_arguments_do_not_see_them():
     tx = dbmtl.chain(dbmtl.modo(2), dbmtl.without_task_args(optax.lbfgs()))
     w = jnp.ones(2)

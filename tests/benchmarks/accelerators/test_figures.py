@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
-from benchmarks.accelerators import figures, hlo, measure, picture, targets
+from benchmarks.accelerators import figures, hlo, products, targets
 from benchmarks.errors import UserError
 
 
@@ -41,7 +40,7 @@ def test_a_convolution_is_counted_where_its_taps_meet_the_image(stride, padding)
     meetings = float(convolved(image, kernel).sum())
     assert flops(convolved, image, kernel) == 2 * meetings
     grads = jax.grad(lambda k: convolved(image, k).sum() ** 2)
-    found = figures.products(read(grads, kernel))
+    found = products.products(read(grads, kernel))
     assert {2 * meetings} == {product.flops for product in found}
 
 
@@ -95,6 +94,25 @@ def test_bytes_are_padded_and_only_those_of_main_memory_count():
     assert figures.dtypes(program) == {"f32", "s32", "token"}
 
 
+COLLECTIVES = """\
+ENTRY %main (a: f32[4], b: bf16[2,2]) -> f32[3,8] {
+  %a = f32[4]{0} parameter(0)
+  %b = bf16[2,2]{1,0} parameter(1)
+  %both = (f32[4]{0}, bf16[2,2]{1,0}) all-reduce(%a, %b), to_apply=%add
+  %started = (f32[4]{0}, f32[16]{0}) all-gather-start(%a), dimensions={0}
+  %gathered = f32[16]{0} all-gather-done(%started)
+  %moved = pred[5]{0} collective-permute(%c)
+  ROOT %sum = f32[3,8]{1,0} all-reduce(%x), channel_id=1, to_apply=%add
+}
+"""
+
+
+def test_collectives_count_with_what_they_result_in():
+    program = hlo.parse(COLLECTIVES.replace("(%c)", "(%a)").replace("(%x)", "(%b)"))
+    expected = {"all-reduce": 16 + 8 + 96, "all-gather": 64, "collective-permute": 5}
+    assert figures.figures(program).collectives == expected
+
+
 def test_what_is_no_program_is_refused():
     with pytest.raises(ValueError, match="expected the text of a compiled program, found no ENTRY"):
         hlo.parse("HloModule empty")
@@ -104,16 +122,3 @@ def test_what_is_no_program_is_refused():
 def test_a_missing_compiler_is_named():
     with pytest.raises(UserError, match=r"v5e: expected the package libtpu .*compile-for"):
         targets.devices("v5e")
-
-
-def test_a_page_says_that_nothing_was_run(tmp_path):
-    numbers = (30_000_000, 10_000_000, 5_000_000, 7_000_000_000, 12, 1, 2_000_000)
-    row = measure.Row("v5e", "mlp", 3, "db_mtl", "vmap", 4.2, *numbers, fits=True)
-    large = row._replace(mode="stream", needed=0, fits=False)
-    page = measure.page([row, large])
-    assert "**TPU v5e, mlp (compiled, not run)**" in page
-    assert "| DB-MTL | 3 | vmap | 10 | 30 | 5 | 7.0 | 12 | 1 | 2.00 | 4 |" in page
-    assert "does not fit" in page
-    picture.draw([row, row._replace(target="h100")], tmp_path / "compiled.png")
-    assert (tmp_path / "compiled.png").stat().st_size > 1000
-    assert np.isfinite(row.compile_seconds)

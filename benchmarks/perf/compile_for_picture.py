@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from benchmarks.accelerators.measure import Row
+    from benchmarks.perf.compile_for import Row
 
 _QUANTITIES = (("temporary", "temporary memory, MB"), ("traffic", "memory traffic of a step, MB"))
 

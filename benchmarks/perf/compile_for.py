@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from benchmarks import methods, run_log
-from benchmarks.accelerators import figures, hlo, picture, targets
+from benchmarks.accelerators import figures, hlo, targets
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
 from benchmarks.methods import display_name
-from benchmarks.perf import steps
+from benchmarks.perf import compile_for_picture, steps
 from benchmarks.perf.network import Network
 from benchmarks.report import table_formats
 from benchmarks.report.table import plain
@@ -129,7 +129,7 @@ def _write(config: Perf, rows: Sequence[Row]) -> None:
     }
     run_log.write_file(config.out / "compiled.json", json.dumps(record, indent=2) + "\n")
     run_log.write_file(config.out / "compiled.md", page(rows))
-    picture.draw(rows, config.out / "compiled.png")
+    compile_for_picture.draw(rows, config.out / "compiled.png")
 
 
 _HEADINGS = ("step", "T", "mode", "temporary MB", "needed MB", "traffic MB", "GFLOP", "kernels")
