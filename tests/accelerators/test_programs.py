@@ -34,11 +34,3 @@ def test_a_product_that_is_not_exact_is_found(compile_for):
     assert product.flops == 2 * 256 * 256 * 512
     exact = compile_for(lambda x: jnp.matmul(x, x.T, precision="highest"), jnp.ones((256, 512)))
     assert all(product.is_exact for product in products.products(exact))
-
-
-def test_a_call_of_the_host_is_found(compile_for):
-    def update(x):
-        jax.debug.callback(lambda x: None, x)
-        return 2 * x
-
-    assert figures.host_transfers(compile_for(update, jnp.ones(3)))
