@@ -3,8 +3,8 @@
 XLA's CPU backend is quick for one layout of a convolution's arrays.  It brings every convolution
 of a program into that layout, but not those in the bodies of loops and in branches, where the
 gradient of a filter, for which the axes of batch and features change places, takes tens of times as
-long.  So what is going to be transposed lays out its arrays such that its transpose has them in
-that layout from the start.
+long.  So what is going to be transposed there lays out its arrays such that its transpose has them
+in that layout from the start.  Elsewhere the backend does this better.
 """
 
 from collections.abc import Sequence
@@ -22,10 +22,16 @@ PRIMITIVE = "conv_general_dilated"
 
 
 def run_transposable(
-    jaxpr: Jaxpr, equations: Sequence[JaxprEqn], values: Values, known: Values
+    jaxpr: Jaxpr, equations: Sequence[JaxprEqn], values: Values, known: Values, *, unrolled: bool
 ) -> None:
-    """`run` for equations that are going to be transposed; `known` holds their constants."""
-    if jax.default_backend() != "cpu":
+    """`run` for equations that are going to be transposed.
+
+    Args:
+      jaxpr, equations, values: see `run`.
+      known: the values that are constants.
+      unrolled: whether the transpose is neither within a loop nor within a branch.
+    """
+    if unrolled or jax.default_backend() != "cpu":
         run(jaxpr, equations, values)
         return
     for is_convolution, group in groupby(equations, _can_be_laid_out):

@@ -10,7 +10,7 @@ task, in a loop or as a batch, or once for a weighted sum.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,14 @@ def derivative_of(
     return losses, Derivative(jaxpr, readers, certain), aux
 
 
+@runtime_checkable
+class Pull(Protocol):
+    """A linear function of cotangents."""
+
+    def __call__(self, cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
+        """Pulls back; `unrolled` says that this is neither within a loop nor within a branch."""
+
+
 class Cut(NamedTuple):
     """A derivative in two pieces."""
 
@@ -72,7 +80,7 @@ class Cut(NamedTuple):
     push_all: Callable[
         [Sequence[Array]], list[Array]
     ]  # tangents of the parameters -> of the losses
-    pull: Callable[[Sequence[Array]], list[Array]]  # cotangents of the cut -> of the parameters
+    pull: Pull  # cotangents of the cut -> of the parameters
     at_parameters: bool  # whether losses part at parameters, before anything is computed of them
 
 
@@ -100,10 +108,10 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         run(jaxpr, shared, values)
         return [values[v] for v in at_cut]
 
-    def pull(cotangents: Sequence[Array]) -> list[Array]:
+    def pull(cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
         def pushed(*tangents: Array) -> list[Array]:
             values = known | dict(zip(jaxpr.invars, tangents, strict=True))
-            run_transposable(jaxpr, shared, values, known)
+            run_transposable(jaxpr, shared, values, known, unrolled=unrolled)
             return [values[v] for v in at_cut]
 
         transposed = jax.linear_transpose(pushed, *map(struct_of, jaxpr.invars))
@@ -115,7 +123,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
         zero = jnp.zeros(())
         return [values[v] if isinstance(v, Var) and v not in known else zero for v in jaxpr.outvars]
 
-    def piece_of(task: int, seed: Array) -> list[Array]:
+    def piece_of(task: int, seed: Array, *, unrolled: bool = False) -> list[Array]:
         """The cotangents of one loss for the values at the cut and beyond."""
         output = jaxpr.outvars[task]
         inputs = [struct_of(v) for v in (*at_cut, *beyond)]
@@ -125,7 +133,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
 
         def loss(*tangents: Array) -> Array:
             values = known | dict(zip([*at_cut, *beyond], tangents, strict=True))
-            run_transposable(jaxpr, needed, values, known)
+            run_transposable(jaxpr, needed, values, known, unrolled=unrolled)
             return values[output]
 
         seed = varying_over(varying_axes(output.aval), seed.astype(struct_of(output).dtype))
@@ -133,7 +141,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
 
     @functools.cache
     def whole(task: int) -> list[Array]:
-        return piece_of(task, jnp.ones(()))
+        return piece_of(task, jnp.ones(()), unrolled=True)
 
     def own(task: int) -> dict[int, Array]:
         positions = [i for i, here in enumerate(is_shared) if not here]

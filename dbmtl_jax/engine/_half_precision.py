@@ -25,11 +25,12 @@ def without_overflow(jacobian: Jacobian) -> Jacobian:
     stored = jacobian.stored
     usual = jnp.ones(()) if stored is None else jnp.max(jnp.stack([*map(_largest, stored)]))
 
-    def pull(cotangents: Sequence[Array]) -> list[Array]:
+    def pull(cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
         factor = jnp.exp2(jnp.floor(jnp.log2(_largest(cotangents) / usual)))
         factor = jnp.where(jnp.isfinite(factor) & (factor > 0), factor, 1)
         sized = [(c / factor).astype(d) for c, d in zip(cotangents, dtypes, strict=True)]
-        return [factor * leaf.astype(wide_dtype(leaf)) for leaf in jacobian.pull(sized)]
+        pulled = jacobian.pull(sized, unrolled=unrolled)
+        return [factor * leaf.astype(wide_dtype(leaf)) for leaf in pulled]
 
     return dataclasses.replace(
         jacobian,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from dbmtl_jax.core import _labels
 from dbmtl_jax.core._task_linalg import accumulation_dtype, squared_norm, weighted_sum
 from dbmtl_jax.core._types import Array, Mask, PerTask, PyTree
+from dbmtl_jax.engine._derivative import Pull
 from dbmtl_jax.engine._shard_map import over_devices
 from dbmtl_jax.engine._task_map import Chosen, Way, map_tasks
 
@@ -26,7 +27,7 @@ class Jacobian:
     num_tasks: int
     # (task, 1) -> cotangents; row t of the Jacobian is pull(piece(t, 1))
     piece: Callable[[int, Array], Sequence[Array]]
-    pull: Callable[[Sequence[Array]], list[Array]]  # a cotangent to the shared leaves
+    pull: Pull  # a cotangent to the shared leaves
     push: Callable[[Sequence[Array]], Sequence[Array]]  # tangents of the shared leaves, forward
     chosen: Chosen  # how rows are computed
     # The cotangents of every task; None where they are as large as rows, and are not stored.
@@ -99,7 +100,9 @@ class Jacobian:
 
         return dataclasses.replace(
             self,
-            pull=lambda cotangents: kept(self.pull(cotangents)),
+            pull=lambda cotangents, *, unrolled=False: kept(
+                self.pull(cotangents, unrolled=unrolled)
+            ),
             leaves=kept(self.leaves),
             can_push=False,
         )
@@ -120,7 +123,7 @@ class Jacobian:
         def rows(way: Way) -> list[Array]:
             if way.mode != "unroll":
                 return map_tasks(self.pull, self.cotangents, way)
-            computed = [self.pull(row) for row in self.rows]
+            computed = [self.pull(row, unrolled=True) for row in self.rows]
             return [jnp.stack(column) for column in zip(*computed, strict=True)]
 
         return self.chosen.run(rows)

@@ -76,7 +76,7 @@ def of_representation(
     pullback = jax.linear_transpose(push, shared)
     structure = jax.tree.structure(shared)
 
-    def pull(cotangent):
+    def pull(cotangent, *, unrolled=False):
         whole = jax.tree.unflatten(jax.tree.structure(z), cotangent)
         return jax.tree.leaves(pullback(whole)[0])
 

@@ -18,8 +18,8 @@ def jacobian_of(pieces: Cut, labels: PyTree, params: PyTree, chosen: Chosen) -> 
     is_shared = _labels.is_shared(labels)
     leaves = list(map(jnp.asarray, jax.tree.leaves(params)))
 
-    def pull(cotangents: Sequence[Array]) -> list[Array]:
-        pulled = zip(pieces.pull(cotangents), is_shared, strict=True)
+    def pull(cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
+        pulled = zip(pieces.pull(cotangents, unrolled=unrolled), is_shared, strict=True)
         return [leaf for leaf, here in pulled if here]
 
     def whole(tangents: Sequence[Array]) -> list[Array]:
@@ -63,6 +63,6 @@ def own_grads(derivative: Derivative, pieces: Cut, labels: PyTree) -> list[Array
         gradient = pieces.own(label)[i]
         if derivative.readers[i] - {label}:
             # An array of losses hides what is whose.  The compiler drops all but this leaf.
-            gradient += pieces.pull(pieces.of_task(label))[i]
+            gradient += pieces.pull(pieces.of_task(label), unrolled=True)[i]
         found.append(gradient)
     return found

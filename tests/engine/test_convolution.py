@@ -86,3 +86,21 @@ def test_convolutions_in_loops_and_branches_have_the_quick_layout(case, form):
         return lax.map(lambda one: jax.vjp(losses, params)[1]([one, -one])[0], jnp.ones(T))
 
     assert layouts_of(as_jax_does, params) != {"b01f_01io->b01f"}
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA's CPU backend")
+def test_unrolled_convolutions_are_as_jax_transposes_them():
+    """Outside of loops the backend lays them out, and does it better."""
+    losses, params = problem(*CASES["NCHW"])
+
+    def layouts_in(fun):
+        text = str(jax.make_jaxpr(fun)(params))
+        return sorted(re.findall(r"dimension_numbers=ConvDimensionNumbers\(.*?\)\)", text))
+
+    def rows(mode):
+        return lambda p: dbmtl.value_and_task_grads(losses, mode=mode)(p)[1]
+
+    of_jax = set(layouts_in(jax.jacrev(losses)))
+    assert of_jax
+    assert set(layouts_in(rows("unroll"))) == of_jax
+    assert set(layouts_in(rows("loop"))) != of_jax
