@@ -23,16 +23,16 @@ class Figures(NamedTuple):
     kernels: int
     collectives: dict[str, int]  # kind -> bytes of what it results in
     estimated_cycles: int  # by XLA, on TPUs; without waiting for memory
-    dependent_loops: int  # runs of loops whose length depends on data; each counts as one trip
+    waits: int  # runs of branches and of loops whose length depends on data, counted as one trip
 
 
 def figures(program: Program) -> Figures:
     """Counts what a program does, loops times their lengths."""
-    traffic = kernels = cycles = dependent = 0
+    traffic = kernels = cycles = waits = 0
     collectives: collections.Counter[str] = collections.Counter()
     for computation, instruction, runs in executed(program):
-        if instruction.opcode == "while":
-            dependent += runs
+        if instruction.opcode in ("while", "conditional"):
+            waits += runs
             continue
         kernels += runs
         traffic += runs * _traffic(program, computation, instruction)
@@ -44,7 +44,7 @@ def figures(program: Program) -> Figures:
                 sent = sent[len(sent) // 2 :]  # operands, then results
             collectives[kind] += runs * sum(a.bytes for a in sent)
     flops = sum(product.flops * product.runs for product in products(program))
-    return Figures(traffic, flops, kernels, dict(collectives), cycles, dependent)
+    return Figures(traffic, flops, kernels, dict(collectives), cycles, waits)
 
 
 def dtypes(program: Program) -> set[str]:
