@@ -201,8 +201,7 @@ def weighted_sum(weights: PerTask, present: Mask, leaf: Array) -> Array:
     if num_tasks <= (_MAX_OF_SMALL if is_small else _MAX_WRITTEN_OUT):
         total = _written_out(weights, present, leaf)
     elif is_small:
-        rows = jnp.where(per_task(present, leaf), leaf, 0)
-        total = jnp.sum(per_task(weights, leaf) * rows, axis=0)
+        total = _reduced(weights, present, leaf)
     else:
         total = _sum_of_blocks(weights, present, leaf)
     return total.astype(leaf.dtype)
@@ -215,8 +214,35 @@ _MAX_OF_SMALL, _MAX_WRITTEN_OUT = 16, 32
 _TASKS_OF_BLOCK = 8
 
 
+def _reduced(weights: PerTask, present: Mask, leaf: Array) -> Array:
+    """A reduction over the tasks."""
+    rows = jnp.where(per_task(present, leaf), leaf, 0)
+    return jnp.sum(per_task(weights, leaf) * rows, axis=0)
+
+
 def _written_out(weights: PerTask, present: Mask, leaf: Array) -> Array:
-    """w_0 g_0 + w_1 g_1 + …"""
+    """w_0 g_0 + w_1 g_1 + …
+
+    On several accelerators a reduction: where the sum is to be divided in another way than the
+    stacked leaf, XLA would send every row that is sliced out of it, and not the sum alone.
+    """
+    if _is_divided(leaf):
+        return jax.lax.platform_dependent(
+            weights, present, leaf, cpu=_sum_of_rows, default=_reduced
+        )
+    return _sum_of_rows(weights, present, leaf)
+
+
+def _is_divided(leaf: Array) -> bool:
+    """Whether XLA may divide an array among devices: not without a mesh, nor in a `shard_map`."""
+    mesh = jax.typeof(leaf).sharding.mesh
+    return any(
+        size > 1 and kind != jax.sharding.AxisType.Manual
+        for size, kind in zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    )
+
+
+def _sum_of_rows(weights: PerTask, present: Mask, leaf: Array) -> Array:
     rows = (weights[t] * jnp.where(present[t], leaf[t], 0) for t in range(weights.shape[0]))
     return functools.reduce(operator.add, rows)
 

@@ -1,11 +1,13 @@
 """The weighted sum of many tasks' gradients, whose program must not grow with their number."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax.core import _task_linalg
 from dbmtl_jax.core._task_linalg import weighted_sum
 
 
@@ -43,3 +45,20 @@ def lines(num_tasks, shape):
 def test_the_program_of_many_tasks_is_short(shape):
     assert lines(40, shape) < 2 * lines(8, shape)
     assert lines(400, shape) < 1.5 * lines(40, shape)
+
+
+def test_on_a_mesh_accelerators_reduce_over_the_tasks():
+    """A slice of each row would be sent to where the sum lies; the figures are the same."""
+    leaf = jax.random.normal(jax.random.key(0), (3, 4, 5)).at[1].set(jnp.nan)
+    weights, present = jnp.array([0.5, 1.0, 2.0]), jnp.array([True, False, True])
+
+    def total(*arrays):
+        return weighted_sum(*arrays)
+
+    traced = jax.jit(total).trace(weights, present, leaf)
+    assert "platform_index" not in str(traced.jaxpr)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((2,), ("data",))):
+        divided = jax.jit(total).trace(weights, present, leaf)
+    assert "platform_index" in str(divided.jaxpr)
+    expected = _task_linalg._sum_of_rows(weights, present, leaf)
+    chex.assert_trees_all_close(_task_linalg._reduced(weights, present, leaf), expected, rtol=1e-6)
