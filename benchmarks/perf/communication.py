@@ -80,8 +80,7 @@ def measure(method: str, num_tasks: int, mode: str, width: int, devices: Mesh) -
         jax.ShapeDtypeStruct((_BATCH, n), jnp.float32, sharding=place) for n in (width, num_tasks)
     ]
     places = _places(layout, state)
-    with jax.set_mesh(devices):
-        compiled = jax.jit(step, donate_argnums=0).lower(places, *batch).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(places, *batch).compile()
     # Any, as some backends do not support these calls; those of CPUs and GPUs do.
     memory: Any = compiled.memory_analysis()
     return Row(

@@ -52,8 +52,8 @@ def test_on_a_mesh_accelerators_reduce_over_the_tasks():
     leaf = jax.random.normal(jax.random.key(0), (3, 4, 5)).at[1].set(jnp.nan)
     weights, present = jnp.array([0.5, 1.0, 2.0]), jnp.array([True, False, True])
 
-    def total(*arrays):
-        return weighted_sum(*arrays)
+    def total(weights, present, leaf):
+        return weighted_sum(weights, present, 1 * leaf)
 
     traced = jax.jit(total).trace(weights, present, leaf)
     assert "platform_index" not in str(traced.jaxpr)
