@@ -13,11 +13,11 @@ import numpy as np
 from flax import nnx
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import QM9Config
 from benchmarks.data import batching, qm9
 from benchmarks.models.functional import functional
 from benchmarks.models.qm9 import QM9Network
 from benchmarks.problems.problem import Metrics, Model, Problem, stateless
+from benchmarks.settings import QM9Config
 
 
 class DeviceData(NamedTuple):
