@@ -1,5 +1,6 @@
 """What long work tells while it runs, as lines; `benchmarks.progress_bar` has a bar, too."""
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -21,12 +22,12 @@ class Progress:
     """
 
     def __init__(self, say: Say, name: str, lines: int = 10) -> None:
-        self._say, self._name, self._lines = say, name, lines
+        self._say, self.name, self._lines = say, name, lines
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
         self._done = self._total = 0
-        self._first: float | None = None
+        self._before: int | None = None
         return self
 
     def __exit__(
@@ -48,12 +49,11 @@ class Progress:
         """
         self._epoch, self._epochs = epoch, epochs
         self._done, self._total = epoch * steps + step, epochs * steps
-        if self._first is None:  # steps before a resumption do not count for the remaining time
-            self._first = self._done / steps
+        if self._before is None:  # steps before a resumption do not count for the remaining time
+            self._before = self._done
         every = max(1, epochs // self._lines) if self._lines else epochs
-        if epoch > self._first and epoch % every == 0:
-            elapsed = time.perf_counter() - self._start
-            left = elapsed / (epoch - self._first) * (epochs - epoch)
+        if self._done > self._before and epoch % every == 0:
+            elapsed, left = time.perf_counter() - self._start, self.seconds_left
             self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
 
     def step(self, losses: list[jax.Array]) -> None:
@@ -64,9 +64,21 @@ class Progress:
         """
         self._done += 1
 
+    @property
+    def seconds_left(self) -> float:
+        """The time that the rest of the run takes, if it goes on as so far; infinite at first."""
+        done = self._done - (self._before or 0)
+        elapsed = time.perf_counter() - self._start
+        return elapsed / done * (self._total - self._done) if done else math.inf
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self._done / self._total if self._total else 0.0
+
     def note(self, text: str) -> None:
         """Prints a line."""
-        self._say(f"{self._name}: {text}")
+        self._say(f"{self.name}: {text}")
 
 
 class Display(NamedTuple):

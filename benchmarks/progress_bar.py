@@ -48,7 +48,7 @@ class ProgressBar(Progress):
 
     def __enter__(self) -> Self:
         super().__enter__()
-        self._task = self._bar.add_task(self._name, total=None, details="compiling")
+        self._task = self._bar.add_task(self.name, total=None, details="compiling")
         self._bar.start()
         self._shown, self._done_when_shown = self._start, 0
         return self
@@ -63,7 +63,7 @@ class ProgressBar(Progress):
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:
         """Starts an epoch, see `Progress`."""
-        first = self._first is None
+        first = self._before is None
         super().begin_epoch(epoch, epochs, steps, step)
         if first:
             self._done_when_shown = self._done
