@@ -46,7 +46,7 @@ def read(path: pathlib.Path) -> qm9.Molecules:
     if not path.is_file():
         raise UserError(f"--data: {path} is not a file; `make kit` writes one")
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # the kind of error depends on where the file is damaged
         raise UserError(f"--data: {path}: expected an .npz file ({error})") from error

@@ -180,7 +180,7 @@ def _open(out: pathlib.Path) -> dict[str, Any]:
     for name, theirs, ours in pairs:
         if theirs != ours:
             raise UserError(
-                f"--out: {out} has results of another {name}: {theirs} there, {ours} here; choose "
+                f"--out: {out} has results of other {name}: {theirs} there, {ours} here; choose "
                 "another folder"
             )
     return found
