@@ -33,6 +33,9 @@ def parser() -> argparse.ArgumentParser:
     qm9.add_argument("--minutes", type=float, default=9.0, help="time the command may take")
     qm9.add_argument("--methods", nargs="+", default=["stl", "ew", "db_mtl"])
     qm9.add_argument("--seeds", type=int, default=1)
+    qm9.add_argument(
+        "--at-once", type=int, default=11, help="single-task networks that are trained together"
+    )
     qm9.add_argument("--preset", choices=("quick", "small", "paper"), default="paper")
 
     unpack = commands.add_parser("unpack", help="write the runs of a folder of pieces")
@@ -77,7 +80,8 @@ def run(arguments: list[str]) -> None:
             options.seeds,
             checkpoint_seconds=150.0,
         )
-        training.train(config, qm9_npz.read(options.data), deadline)
+        molecules = qm9_npz.read(options.data)
+        training.train(config, molecules, deadline, at_once=options.at_once)
     elif options.command == "unpack":
         from benchmarks.kit import pieces
 

@@ -11,13 +11,14 @@ import json
 import math
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
 from benchmarks import methods, run_log
-from benchmarks.data.qm9 import Molecules
-from benchmarks.kit import pieces
+from benchmarks.data.qm9 import TASKS, Molecules
+from benchmarks.errors import UserError
+from benchmarks.kit import pieces, single_task
 from benchmarks.kit.deadline import Deadline, OutOfTime
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress import Display, Progress, Say
@@ -91,7 +92,12 @@ class PackedCheckpoints(Checkpoints):
 
 
 def train(
-    config: Comparison, molecules: Molecules, deadline: Deadline, say: Say = print
+    config: Comparison,
+    molecules: Molecules,
+    deadline: Deadline,
+    say: Say = print,
+    *,
+    at_once: int = len(TASKS),
 ) -> list[str]:
     """Trains for as long as there is time.
 
@@ -100,13 +106,17 @@ def train(
       molecules: the molecules of QM9.
       deadline: when the command must have ended.
       say: prints a line.
+      at_once: number of single-task networks that are trained together.
 
     Returns:
       The names of the runs that are left.
 
     Raises:
-      UserError: if a piece is missing or damaged, or the folder is of other settings.
+      UserError: for a wrong option, if a piece is missing or damaged, or if the folder is of other
+        settings.
     """
+    if not 1 <= at_once <= len(TASKS):
+        raise UserError(f"--at-once: expected 1 to {len(TASKS)}, found {at_once}")
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "runs"
         folder.mkdir()
@@ -118,33 +128,43 @@ def train(
             begun.append(Progress(say, name, _LINES_PER_RUN))
             return begun[-1]
 
-        def problem() -> QM9Problem:
-            assert isinstance(config.data, QM9Config)
-            return QM9Problem(
-                config.data,
-                config.train.batch_size,
-                molecules,
-                compute_dtype=config.train.compute_dtype,
-            )
-
         def pack() -> None:
             _limit(folder / "programs", pieces.PIECE_BYTES)
             pieces.pack(folder, config.out)
 
         saved = functools.partial(PackedCheckpoints, deadline=deadline, pack=pack)
-        here = dataclasses.replace(config, out=folder)
+        here = runs.spelt_out(dataclasses.replace(config, out=folder))
+
+        def work(config: Comparison, tasks: Sequence[int] | None = None) -> runs.Work:
+            display = Display(say, lambda name: progress(_name(name, tasks)))
+            return runs.Work(config, lambda: _problem(config, molecules, tasks), display, saved)
+
         say(f"piece {1 + _log(folder, deadline)} on {jax.devices()[0].device_kind}")
         _keep_programs(folder / "programs")
         with contextlib.suppress(OutOfTime):
-            runs.train_missing(runs.Work(here, problem, Display(say, progress), saved))
+            if at_once < len(TASKS) and methods.BASELINE in here.methods:
+                single_task.train(here, at_once, work)
+            runs.train_missing(work(here))
         pack()
         left = _left(here)
         say(_outlook(left, begun[-1] if begun else None, deadline))
         return left
 
 
+def _problem(config: Comparison, molecules: Molecules, tasks: Sequence[int] | None) -> QM9Problem:
+    assert isinstance(config.data, QM9Config)
+    dtype = config.train.compute_dtype
+    return QM9Problem(
+        config.data, config.train.batch_size, molecules, compute_dtype=dtype, tasks=tasks
+    )
+
+
+def _name(run: str, tasks: Sequence[int] | None) -> str:
+    return run if tasks is None else f"{run} ({', '.join(TASKS[task] for task in tasks)})"
+
+
 def _left(config: Comparison) -> list[str]:
-    schedule = runs.schedule_of(runs.spelt_out(config))
+    schedule = runs.schedule_of(config)
     return [
         f"{methods.display_name(group.method)}, seed {'+'.join(map(str, group.seeds))}"
         for group in schedule.left()

@@ -45,13 +45,11 @@ class QM9Problem(Problem):
       batch_size: number of molecules in a batch.
       molecules: molecules to use; None: reads those of `config`.
       compute_dtype: dtype of the messages in training, see `models`.
+      tasks: indices of the targets to learn; None: all.
     """
 
     name = "qm9"
     network = "nnconv"
-    tasks = qm9.TASKS
-    metric_names = (("MAE",),) * len(qm9.TASKS)
-    higher_is_better = ((False,),) * len(qm9.TASKS)
 
     def __init__(
         self,
@@ -60,8 +58,13 @@ class QM9Problem(Problem):
         molecules: qm9.Molecules | None = None,
         *,
         compute_dtype: str = "float32",
+        tasks: Sequence[int] | None = None,
     ) -> None:
         self._config, self._batch_size = config, batch_size
+        chosen = list(range(len(qm9.TASKS)) if tasks is None else tasks)
+        self.tasks = tuple(qm9.TASKS[task] for task in chosen)
+        self.metric_names = (("MAE",),) * len(chosen)
+        self.higher_is_better = ((False,),) * len(chosen)
         if molecules is None:
             molecules = qm9.load(config.source, config.data_dir)
         split = qm9.split(
@@ -78,13 +81,14 @@ class QM9Problem(Problem):
             zip(split._fields, np.split(np.arange(ends[-1]), ends[:-1]), strict=True)
         )
         self._num_atoms = used.num_atoms
-        self._normalizer = qm9.Normalizer.fit(used.targets[self._indices["train"]])
+        of_all = qm9.Normalizer.fit(used.targets[self._indices["train"]])
+        self._normalizer = qm9.Normalizer(of_all.mean[chosen], of_all.std[chosen])
         self.data = DeviceData(
             jnp.asarray(used.charges),
             jnp.asarray(used.positions),
-            jnp.asarray(self._normalizer.normalize(used.targets), jnp.float32),
+            jnp.asarray(self._normalizer.normalize(used.targets[:, chosen]), jnp.float32),
         )
-        self.multi_task, self.single_task = models(config, compute_dtype=compute_dtype)
+        self.multi_task, self.single_task = models(config, len(chosen), compute_dtype=compute_dtype)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
         """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""

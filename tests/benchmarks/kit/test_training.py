@@ -3,10 +3,11 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.kit import pieces, training
+from benchmarks.kit import pieces, single_task, training
 from benchmarks.kit.deadline import Deadline, OutOfTime
 from benchmarks.report.study import load
 from tests.benchmarks.conftest import make_molecules
@@ -73,6 +74,54 @@ def test_pieces_of_other_settings_are_refused(tiny):
     (config.out / "state-1-0.part").unlink(missing_ok=True)
     with pytest.raises(UserError, match=r"\.part: cannot read"):
         train(config, Clock())
+
+
+def test_the_baseline_in_groups_has_the_records_of_one(tiny, tmp_path):
+    config = dataclasses.replace(tiny, methods=("stl", "ew"))
+    whole = dataclasses.replace(config, methods=("stl",), out=tmp_path / "whole")
+    train(whole, Clock())
+    said = []
+    for _ in range(9):
+        deadline = Deadline(5, clock=Clock(tick=22))
+        if not training.train(config, make_molecules(), deadline, said.append, at_once=6):
+            break
+    text = "\n".join(said)
+    assert "STL, seed 0 (mu, alpha, eps_HOMO, eps_LUMO, R2, ZPVE): done" in text
+    assert "STL, seed 0 (U0, U, H, G, c_v): resumed at" in text
+    pieces.unpack(whole.out, tmp_path / "one")
+    pieces.unpack(config.out, tmp_path / "groups")
+    ours, theirs = (figures(tmp_path / x / "stl-seed0.jsonl") for x in ("groups", "one"))
+    assert [record.keys() for record in ours] == [record.keys() for record in theirs]
+    for mine, other in zip(ours, theirs, strict=True):
+        for key, value in other.items():
+            if isinstance(value, list):
+                assert len(mine[key]) == len(value) == 11
+            else:
+                assert mine[key] == value
+    step = ours[1]["losses"], theirs[1]["losses"]
+    # The networks of the first group begin as those of the whole do.
+    np.testing.assert_allclose(*(losses[:6] for losses in step), rtol=1e-5)
+    assert {row.method for row in load(tmp_path / "groups").outcomes} == {"stl", "ew"}
+
+
+def test_a_group_that_failed_fails_the_run():
+    start = {"kind": "start", "tasks": ["a"], "num_parameters": 2, "seed": 0}
+    failed = {"kind": "failed", "step": 3, "losses": [None]}
+    done = {"kind": "result", "test": [[1.0]], "seconds": 2.0, "steps_per_second": 4.0}
+    assert single_task.joined([[start, done], [start, failed]]) == [
+        {"kind": "start", "tasks": ["a", "a"], "num_parameters": 4, "seed": 0},
+        failed,
+    ]
+    assert single_task.joined([[start, done], [start, done]])[1] == {
+        "kind": "result", "test": [[1.0], [1.0]], "seconds": 4.0, "steps_per_second": 2.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("at_once", [0, 12])
+def test_a_wrong_group_is_refused(tiny, clock, at_once):
+    deadline = Deadline(5, clock=clock)
+    with pytest.raises(UserError, match=f"--at-once: expected 1 to 11, found {at_once}"):
+        training.train(tiny, make_molecules(), deadline, at_once=at_once)
 
 
 class Checkpoint(training.PackedCheckpoints):
