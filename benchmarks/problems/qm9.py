@@ -88,7 +88,9 @@ class QM9Problem(Problem):
             jnp.asarray(used.positions),
             jnp.asarray(self._normalizer.normalize(used.targets[:, chosen]), jnp.float32),
         )
-        self.multi_task, self.single_task = models(config, len(chosen), compute_dtype=compute_dtype)
+        self.multi_task, self.single_task = models(
+            config, len(chosen), compute_dtype=compute_dtype, keys=chosen
+        )
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
         """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""
@@ -133,6 +135,7 @@ def models(
     num_tasks: int = len(qm9.TASKS),
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
     compute_dtype: str = "float32",
+    keys: Sequence[int] | None = None,
 ) -> tuple[Model, Model]:
     """The multi-task network, and T single-task networks, for the first T targets.
 
@@ -145,7 +148,10 @@ def models(
       mode: mode in which the engine computes stacked task gradients.
       compute_dtype: dtype of the messages between atoms in training, forward and backward; the
         rest, and evaluation, uses float32.
+      keys: which of the eleven tasks' random keys each single-task network begins with; None: those
+        of the first T.
     """
+    own_keys = np.asarray(range(num_tasks) if keys is None else keys)
 
     def network(num_heads: int, rngs: nnx.Rngs, dtype: Any = None) -> QM9Network:
         return QM9Network(
@@ -219,7 +225,9 @@ def models(
     )
     single_task = stateless(
         init=jax.jit(
-            lambda key: jax.vmap(functools.partial(initial, 1))(jax.random.split(key, num_tasks))
+            lambda key: jax.vmap(functools.partial(initial, 1))(
+                jax.random.split(key, len(qm9.TASKS))[own_keys]
+            )
         ),
         losses=single_losses,
         task_grads=single_task_grads,

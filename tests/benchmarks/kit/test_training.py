@@ -95,9 +95,9 @@ def test_the_baseline_in_groups_has_the_records_of_one(tiny, tmp_path):
                 assert len(mine[key]) == len(value) == 11
             else:
                 assert mine[key] == value
-    step = ours[1]["losses"], theirs[1]["losses"]
-    # The networks of the first group begin as those of the whole do.
-    np.testing.assert_allclose(*(losses[:6] for losses in step), rtol=1e-5)
+    # They are trained as among all, but sums have another order.
+    np.testing.assert_allclose(ours[1]["losses"], theirs[1]["losses"], rtol=1e-5)
+    np.testing.assert_allclose(ours[-1]["test"], theirs[-1]["test"], rtol=1e-3)
     assert {row.method for row in load(tmp_path / "groups").outcomes} == {"stl", "ew"}
 
 
