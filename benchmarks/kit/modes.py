@@ -91,7 +91,7 @@ def measure(
     results: list[dict[str, Any]] = record["results"]
     known = {Case(*(r[name] for name in Case._fields)) for r in results}
     left = [case for case in wanted if case not in known]
-    say(f"{len(known)} programs are measured, {len(left)} are left")
+    say(f"programs measured: {len(known)}, left: {len(left)}")
     while left and deadline.left > _expected(results, left[0].network):
         case = left.pop(0)
         record["running"] = case._asdict()
@@ -109,7 +109,7 @@ def measure(
         _write(out, record)
     _write(out, record)
     if left:
-        say(f"time is over: {len(left)} programs are left; the same command goes on")
+        say(f"time is over, programs left: {len(left)}; the same command goes on")
     say(f"written to {out}: {FILE}, {TABLE}")
     return left
 

@@ -179,8 +179,8 @@ def _outlook(left: list[str], last: Progress | None, deadline: Deadline) -> str:
     if last is None or not 0 < last.share < 1:
         return text
     more = math.ceil(last.seconds_left / (deadline.seconds - RESERVE))
-    others = f", and the other {len(left) - 1} runs" if len(left) > 1 else ""
-    return f"{text}\n{last.name} is {last.share:.1%} done: about {more} more pieces{others}"
+    rest = ", without the other runs" if len(left) > 1 else ""
+    return f"{text}\n{last.name} is {last.share:.1%} done; pieces that it still takes: {more}{rest}"
 
 
 def _log(folder: pathlib.Path, deadline: Deadline) -> int:

@@ -85,7 +85,7 @@ def test_nothing_is_begun_when_time_is_nearly_over(tmp_path, clock):
     clock.now = 61
     left, said, record = measure(tmp_path, deadline)
     assert (left, record["results"]) == (CASES, [])
-    assert "time is over: 8 programs are left; the same command goes on" in said
+    assert "time is over, programs left: 8; the same command goes on" in said
 
 
 def test_the_next_command_goes_on(tmp_path, clock, monkeypatch):
@@ -102,7 +102,7 @@ def test_the_next_command_goes_on(tmp_path, clock, monkeypatch):
     left, _, record = measure(tmp_path, Deadline(3, clock=clock))
     assert (len(record["results"]), len(left)) == (4, 4)
     left, said, record = measure(tmp_path, Deadline(8, clock=clock))
-    assert said[0] == "4 programs are measured, 4 are left"
+    assert said[0] == "programs measured: 4, left: 4"
     assert (measured, left) == (CASES, [])
     assert names(record) == [case[2:] for case in CASES]
 

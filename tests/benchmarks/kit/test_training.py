@@ -42,7 +42,7 @@ def test_pieces_have_the_figures_of_a_whole_training(tiny, tmp_path):
     assert "piece 2 on cpu" in text
     assert "resumed at epoch" in text
     assert "left: STL, seed 0; DB-MTL, seed 0" in text
-    assert "% done: about" in text
+    assert "% done; pieces that it still takes: " in text
     assert outlooks[-1] == "all runs are complete: unpack them"
     assert max(path.stat().st_size for path in config.out.iterdir()) <= pieces.PIECE_BYTES
     folders = [tmp_path / "whole runs", tmp_path / "runs"]
