@@ -90,8 +90,9 @@ class Perf:
     The result is the median of the ratios.
     """
 
-    networks: tuple[Literal["mlp", "qm9", "resnet"], ...] = ("mlp", "qm9", "resnet")
-    """networks whose training steps are timed; give no name to skip these"""
+    networks: tuple[Literal["mlp", "qm9", "resnet", "deeplab"], ...] = ("mlp", "qm9", "resnet")
+    """networks whose training steps are timed; give no name to skip these; deeplab goes with
+    --compile-for only"""
     num_tasks: tuple[int, ...] = (2, 3, 11)
     """numbers of tasks to measure"""
     modes: tuple[Mode, ...] = get_args(Mode)
@@ -121,6 +122,10 @@ class Perf:
     methods: tuple[str, ...] = ()
     """with --compile-for: further methods, each as it is made by default and with gradients that
     stream"""
+    batch_size: int | None = None
+    """with --compile-for: examples in a batch; None: the network's own"""
+    largest_batch: bool = False
+    """with --compile-for: look for the largest batch that fits, too, with more programs"""
     keep_memory: bool = True
     """keep freed memory for the next step, as training does; see `benchmarks/allocator.py`"""
     out: pathlib.Path = pathlib.Path("runs/perf")

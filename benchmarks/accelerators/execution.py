@@ -15,9 +15,11 @@ _FREE = {
 def executed(
     program: Program, computation: Computation | None = None, runs: int = 1
 ) -> Iterable[tuple[Computation, Instruction, int]]:
-    """What starts on the device, with how often: of branches the one with the most.
+    """What starts on the device, with how often.
 
-    A loop whose length depends on data is itself among it.
+    A loop whose length depends on data is itself among it, and so is a choice of branches.  Of
+    branches the one with the fewest instructions runs, the others 0 times: what is rarely needed,
+    such as the case of a task whose gradient is not finite, is the longer one.
     """
     computation = computation or program.entry
     for instruction in computation.instructions.values():
@@ -35,8 +37,12 @@ def executed(
             names = instruction.called(
                 "branch_computations", "true_computation", "false_computation"
             )
+            yield computation, instruction, runs
             branches = [list(executed(program, program.computations[n], runs)) for n in names]
-            yield from max(branches, key=len)
+            usual = min(range(len(branches)), key=lambda i: sum(bool(r) for *_, r in branches[i]))
+            for number, branch in enumerate(branches):
+                for inner, one, times in branch:
+                    yield inner, one, times if number == usual else 0
         elif opcode in ("call", "async-start"):
             for name in instruction.called("to_apply", "calls"):
                 yield from executed(program, program.computations[name], runs)

@@ -6,9 +6,10 @@ the bytes that pass between the chip and its main memory. How long they take can
 
 import collections
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks.accelerators.execution import executed, target
+from benchmarks.accelerators.execution import executed, target, within
 from benchmarks.accelerators.hlo import Array, Computation, Instruction, Program
 from benchmarks.accelerators.products import products
 
@@ -23,28 +24,25 @@ class Figures(NamedTuple):
     kernels: int
     collectives: dict[str, int]  # kind -> bytes of what it results in
     estimated_cycles: int  # by XLA, on TPUs; without waiting for memory
-    dependent_loops: int  # runs of loops whose length depends on data; each counts as one trip
+    waits: int  # runs of branches and of loops whose length depends on data, counted as one trip
 
 
 def figures(program: Program) -> Figures:
     """Counts what a program does, loops times their lengths."""
-    traffic = kernels = cycles = dependent = 0
+    traffic = kernels = cycles = waits = 0
     collectives: collections.Counter[str] = collections.Counter()
+    channels: set[str] = set()
     for computation, instruction, runs in executed(program):
-        if instruction.opcode == "while":
-            dependent += runs
+        if instruction.opcode in ("while", "conditional"):
+            waits += runs
             continue
         kernels += runs
         traffic += runs * _traffic(program, computation, instruction)
         cycles += runs * _cycles(instruction)
-        kind = _collective(program, instruction)
-        if kind is not None:
-            sent = instruction.results
-            if instruction.opcode.endswith("-start") and len(sent) > 1:
-                sent = sent[len(sent) // 2 :]  # operands, then results
-            collectives[kind] += runs * sum(a.bytes for a in sent)
+        for kind, sent in _collectives(program, computation, instruction, channels):
+            collectives[kind] += runs * sent
     flops = sum(product.flops * product.runs for product in products(program))
-    return Figures(traffic, flops, kernels, dict(collectives), cycles, dependent)
+    return Figures(traffic, flops, kernels, dict(collectives), cycles, waits)
 
 
 def dtypes(program: Program) -> set[str]:
@@ -135,14 +133,30 @@ def _written(fused: Computation, results: tuple[Array, ...]) -> int:
     return total
 
 
-def _collective(program: Program, instruction: Instruction) -> str | None:
-    opcode = instruction.opcode.removesuffix("-start")
-    if opcode in COLLECTIVES:
-        return opcode
+def _collectives(
+    program: Program, computation: Computation, instruction: Instruction, channels: set[str]
+) -> Iterable[tuple[str, int]]:
+    """Kind and bytes of the results of the collectives in an instruction.
+
+    Args:
+      program, computation, instruction: where to look.
+      channels: those of the collectives that were found before, to which new ones are added.  On
+        TPUs a collective that runs beside other work stands in each of the fusions that it passes.
+    """
     # On TPUs a reduce-scatter is a fusion that calls a computation of that name.
     if any(name.startswith("all-reduce-scatter") for name in instruction.called("calls")):
-        return "reduce-scatter"
-    return None
+        yield "reduce-scatter", sum(array.bytes for array in instruction.results)
+        return
+    for _, one in within(program, computation, instruction):
+        kind = one.opcode.removesuffix("-start")
+        channel = re.search(r"channel_id=(\d+)", one.attributes)
+        if kind not in COLLECTIVES or (channel and channel[1] in channels):
+            continue
+        channels |= {channel[1]} if channel else set()
+        sent = one.results
+        if one.opcode.endswith("-start") and len(sent) > 1:
+            sent = sent[len(sent) // 2 :]  # operands, then results
+        yield kind, sum(array.bytes for array in sent)
 
 
 def _cycles(instruction: Instruction) -> int:

@@ -16,7 +16,7 @@ class Product(NamedTuple):
     result: tuple[int, ...]
     dtypes: tuple[str, ...]  # of the result and the operands
     flops: int  # of one run
-    runs: int  # how often it runs
+    runs: int  # how often it runs; 0 in a branch that rarely does
     is_exact: bool  # whether its operands are not rounded
 
 

@@ -31,8 +31,8 @@ def perf(config: Perf, console: Console) -> None:
     With `config.against`, what is measured is this checkout next to another, and nothing else; with
     `config.compile_for`, programs are compiled and read, and not run.
     """
-    if config.methods and not config.compile_for:
-        raise UserError("--methods goes with --compile-for")
+    if not config.compile_for:
+        _refuse_for_compiling_alone(config)
     if config.compile_for:
         if config.against is not None or config.peers:
             raise UserError(
@@ -96,6 +96,19 @@ def perf(config: Perf, console: Console) -> None:
         console.print(f"not timed: {line}")
     console.print(reached_goals(), soft_wrap=True, markup=False)
     console.print(f"written to {config.out / 'perf.json'} and goals.md")
+
+
+def _refuse_for_compiling_alone(config: Perf) -> None:
+    """Raises UserError for an option that goes with `--compile-for`."""
+    given = {
+        "--methods": bool(config.methods),
+        "--batch-size": config.batch_size is not None,
+        "--largest-batch": config.largest_batch,
+        "--networks deeplab": "deeplab" in config.networks,
+    }
+    for option, here in given.items():
+        if here:
+            raise UserError(f"{option} goes with --compile-for")
 
 
 def _steps(config: Perf, console: Console) -> Iterator[list[steps.Row]]:

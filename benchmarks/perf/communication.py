@@ -1,21 +1,23 @@
 """Communication and memory of a training step on several devices, from the compiled program.
 
 `python -m benchmarks.perf.communication` compiles the steps of DB-MTL and of equal weighting for up
-to eight virtual devices without running them.
+to eight virtual devices without running them; with the name of a TPU for eight of these.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
 import dbmtl_jax as dbmtl
-from benchmarks.accelerators import figures, hlo
+from benchmarks.accelerators import figures, hlo, targets
+from benchmarks.perf.network import engine_options
 from benchmarks.training.mesh import AXES, Layout
 
 _BATCH = 64
@@ -29,6 +31,7 @@ class Row(NamedTuple):
 
     method: str
     num_tasks: int
+    mode: str
     num_parameters: int
     mesh: str
     collectives: dict[str, int]  # kind of collective -> bytes
@@ -36,17 +39,16 @@ class Row(NamedTuple):
     temporary: int  # bytes of temporary memory
 
 
-def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Row:
+def measure(method: str, num_tasks: int, mode: str, width: int, devices: Mesh) -> Row:
     """Compiles a training step of Adam for a network of four square layers.
 
     Args:
-      method: "ew" (one backward pass) or "db_mtl".
+      method: "ew" (one backward pass), or a name of `dbmtl_jax.METHODS`.
       num_tasks: number of tasks T.
+      mode: mode of the engine, or "stream".
       width: width of the layers.
-      data: number of devices along the mesh axis that copies the parameters.
-      fsdp: number of devices along the mesh axis that divides the parameters.
+      devices: a mesh whose axis "data" copies the parameters, and "fsdp" divides them.
     """
-    devices = jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
     layout = Layout(devices, num_tasks)
     tx = optax.adam(1e-3)
     if method != "ew":
@@ -67,19 +69,24 @@ def measure(method: str, num_tasks: int, width: int, data: int, fsdp: int) -> Ro
             grads = jax.grad(lambda p: losses(p, x, y).sum())(params)
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
-            values, grads = dbmtl.value_and_task_grads(losses, mode="vmap")(params, x, y)
+            task_grads = dbmtl.value_and_task_grads(losses, **engine_options(mode))
+            values, grads = task_grads(params, x, y)
             updates, opt_state = tx.update(grads, opt_state, params, losses=values)
         return layout.divide((optax.apply_updates(params, updates), opt_state), params)
 
     state = jax.eval_shape(init)
-    x, y = jnp.zeros((_BATCH, width)), jnp.zeros((_BATCH, num_tasks))
+    place = NamedSharding(devices, PartitionSpec(AXES))
+    batch = [
+        jax.ShapeDtypeStruct((_BATCH, n), jnp.float32, sharding=place) for n in (width, num_tasks)
+    ]
     places = _places(layout, state)
-    compiled = jax.jit(step, donate_argnums=0).lower(places, *layout.put_batch((x, y), 0)).compile()
+    compiled = jax.jit(step, donate_argnums=0).lower(places, *batch).compile()
     # Any, as some backends do not support these calls; those of CPUs and GPUs do.
     memory: Any = compiled.memory_analysis()
     return Row(
         method,
         num_tasks,
+        mode,
         _LAYERS * width**2,
         _name(devices),
         figures.figures(hlo.parse(compiled.as_text())).collectives,
@@ -104,17 +111,16 @@ def _name(mesh: Mesh) -> str:
 def table(rows: Sequence[Row]) -> Table:
     """A table of the bytes in units of 4 P, the size of a float32 gradient of all P parameters."""
     drawn = Table(title="a step, in units of 4 P bytes, per device", title_justify="left")
-    kinds = figures.COLLECTIVES[:3]
-    for heading in ("method", "T", "P", "mesh", *kinds, "other", "kept", "temporary"):
+    for heading in ("method", "T", "mode", "mesh", *figures.COLLECTIVES, "kept", "temporary"):
         drawn.add_column(heading, justify="right")
     for row in rows:
         unit = 4 * row.num_parameters
         known = [row.collectives.get(kind, 0) for kind in figures.COLLECTIVES]
-        shown = [*known[:3], sum(known[3:]), row.kept, row.temporary]
+        shown = [*known, row.kept, row.temporary]
         drawn.add_row(
             row.method,
             str(row.num_tasks),
-            f"{row.num_parameters:,}",
+            row.mode,
             row.mesh,
             *(f"{figure / unit:.2f}" for figure in shown),
         )
@@ -130,7 +136,7 @@ def largest(rows: Sequence[Row]) -> Table:
     for heading in ("mesh", *(f"{memory} GB" for memory in MEMORIES)):
         drawn.add_column(heading, justify="right")
     for name in dict.fromkeys(row.mesh for row in rows):
-        few, many = (r for r in rows if r.mesh == name and r.method != "ew")
+        few, many = (r for r in rows if (r.mesh, r.method, r.mode) == (name, "db_mtl", "vmap"))
         sizes = [(row.kept + row.temporary) / row.num_parameters for row in (few, many)]
         slope = (sizes[1] - sizes[0]) / (many.num_tasks - few.num_tasks)
         per_parameter = sizes[0] + slope * (10 - few.num_tasks)
@@ -138,18 +144,36 @@ def largest(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def main() -> None:
-    """Prints both tables."""
-    jax.config.update("jax_num_cpu_devices", 8)
+PROGRAMS = (
+    ("ew", 4, "vmap"),
+    ("db_mtl", 4, "vmap"),
+    ("db_mtl", 8, "vmap"),
+    ("db_mtl", 4, "stream"),
+    ("nash_mtl", 4, "vmap"),
+    ("aligned_mtl", 4, "vmap"),
+)
+"""Method, number of tasks and mode of the programs in the table."""
+
+
+def main(target: str | None = None) -> None:
+    """Prints both tables, for a mesh of CPUs or of an accelerator."""
     console = Console(width=160)
-    rows = [
-        measure(method, num_tasks, 1024, *sizes)
-        for sizes in ((1, 1), (2, 1), (8, 1), (1, 2), (1, 8), (4, 2))
-        for method, num_tasks in (("ew", 4), ("db_mtl", 4), ("db_mtl", 8))
-    ]
+    if target is None:
+        jax.config.update("jax_num_cpu_devices", 8)
+    else:
+        targets.prepare()
+        console.print(f"{targets.TARGETS[target].kind}: compiled, not run")
+
+    def mesh(data: int, fsdp: int) -> Mesh:
+        if target is not None:
+            return targets.mesh(target, (data, fsdp), AXES)
+        return jax.make_mesh((data, fsdp), AXES, axis_types=(AxisType.Auto,) * 2)
+
+    shapes = ((1, 1), (2, 1), (8, 1), (1, 2), (1, 8), (4, 2))
+    rows = [measure(*program, 1024, mesh(*sizes)) for sizes in shapes for program in PROGRAMS]
     console.print(table(rows))
     console.print(largest(rows))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

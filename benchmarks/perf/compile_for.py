@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,12 +15,16 @@ from benchmarks.config import Perf
 from benchmarks.errors import UserError
 from benchmarks.methods import display_name
 from benchmarks.perf import compile_for_picture, steps
+from benchmarks.perf.deeplab import deeplab
 from benchmarks.perf.network import Network
 from benchmarks.report import table_formats
 from benchmarks.report.table import plain
 
 NOTE = "compiled, not run"
 """What is said of every figure."""
+
+NETWORKS: dict[str, Callable[[int], Network]] = steps.NETWORKS | {"deeplab": deeplab}
+"""Those that are timed elsewhere, and one that would take too long."""
 
 
 class Row(NamedTuple):
@@ -29,6 +33,7 @@ class Row(NamedTuple):
     target: str
     network: str
     num_tasks: int
+    batch_size: int
     method: str
     mode: str
     compile_seconds: float
@@ -37,13 +42,16 @@ class Row(NamedTuple):
     traffic: int  # between the chip and its main memory, in one step
     flops: int  # of products of matrices and convolutions
     kernels: int
-    dependent_loops: int  # for which a GPU waits for its host
+    waits: int  # for branches and loops about which a GPU asks its host
     estimated_cycles: int  # by XLA for TPUs, without waiting for memory: ratios only
     fits: bool
+    largest_batch: int | None = None  # that fits; None: not looked for
 
 
 def measure(config: Perf, console: Console) -> list[Row]:
     """Compiles, prints, and writes `compiled.json`, `compiled.md` and `compiled.png` as it goes.
+
+    Programs that are in `compiled.json` already are not compiled again, if it is of the same code.
 
     Raises:
       UserError: for a target without its compiler, or an unknown method.
@@ -52,18 +60,26 @@ def measure(config: Perf, console: Console) -> list[Row]:
     for name in config.methods:
         methods.check(name)
     run_log.make_folder(config.out)
+    known = {_key(row): row for row in _known(config)}
     rows: list[Row] = []
-    for target in config.compile_for:
-        device = targets.devices(target)[0]
-        for name in config.networks:
-            for num_tasks in config.num_tasks:
-                network = steps.NETWORKS[name](num_tasks)
+    for name in config.networks:
+        for num_tasks in config.num_tasks:
+            network = NETWORKS[name](num_tasks)
+            size = config.batch_size or _batch_size(network)
+            for target in config.compile_for:
+                device = targets.devices(target)[0]
                 for method, mode in _programs(config):
-                    console.print(
-                        f"{target}, {name}, T = {num_tasks}, {method}, {mode} ...", style="dim"
-                    )
-                    rows.append(_row(target, device, name, network, method, mode))
-                    _write(config, rows)
+                    program = Program(target, device, name, network, method, mode)
+                    row = known.get((target, name, num_tasks, size, method, mode))
+                    what = f"{target}, {name}, T = {num_tasks}, {method}, {mode}"
+                    if row is None:
+                        console.print(f"{what} ...", style="dim")
+                        row = program.row(size)
+                    if config.largest_batch and row.fits and row.largest_batch is None:
+                        console.print(f"{what}: the largest batch ...", style="dim")
+                        row = row._replace(largest_batch=program.largest_batch(row))
+                    rows.append(row)
+                    _write(config, [*rows, *_others(known, rows)])
     console.print(page(rows), soft_wrap=True, markup=False)
     console.print(f"written to {config.out}: compiled.json, compiled.md, compiled.png")
     return rows
@@ -81,44 +97,111 @@ def _programs(config: Perf) -> Iterator[tuple[str, str]]:
         yield name, "stream"
 
 
-def _row(target: str, device: Any, name: str, network: Network, method: str, mode: str) -> Row:
-    made = None
-    if method not in ("ew", "db_mtl"):
-        made = methods.build(method, network.num_tasks, labels=network.labels)
-    step, state = steps.step_of(network, mode, made)
-    place = jax.sharding.SingleDeviceSharding(device)
-    shapes = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x), sharding=place),
-        (state, network.batch),
-    )
-    begin = time.perf_counter()
-    lowered = step.lower(*shapes)
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
+class Program(NamedTuple):
+    """A training step that may be compiled for batches of any size."""
+
+    target: str
+    device: Any
+    network_name: str
+    network: Network
+    method: str
+    mode: str
+
+    def row(self, batch_size: int) -> Row:
+        """What the step takes."""
+        made = None
+        if self.method not in ("ew", "db_mtl"):
+            made = methods.build(self.method, self.network.num_tasks, labels=self.network.labels)
+        step, state = steps.step_of(self.network, self.mode, made)
+        place = jax.sharding.SingleDeviceSharding(self.device)
+
+        def struct(x: Any, *leading: int) -> jax.ShapeDtypeStruct:
+            shape = (*leading, *jnp.shape(x)[len(leading) :])
+            return jax.ShapeDtypeStruct(shape, jnp.result_type(x), sharding=place)
+
+        batch = jax.tree.map(lambda x: struct(x, batch_size), self.network.batch)
+        begin = time.perf_counter()
+        lowered = step.lower(jax.tree.map(struct, state), batch)
+        what = (self.target, self.network_name, self.network.num_tasks, batch_size)
+        try:
+            compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            seconds = time.perf_counter() - begin
+            return Row(*what, self.method, self.mode, seconds, *(0,) * 7, fits=False)
         seconds = time.perf_counter() - begin
-        return Row(target, name, network.num_tasks, method, mode, seconds, *(0,) * 7, fits=False)
-    seconds = time.perf_counter() - begin
-    found = figures.figures(hlo.parse(compiled.as_text()))
-    needed = steps.needed_bytes(compiled)
-    return Row(
-        target,
-        name,
-        network.num_tasks,
-        method,
-        mode,
-        seconds,
-        needed,
-        compiled.memory_analysis().temp_size_in_bytes,
-        found.traffic,
-        found.flops,
-        found.kernels,
-        found.dependent_loops,
-        found.estimated_cycles,
-        needed <= targets.TARGETS[target].memory,
-    )
+        found = figures.figures(hlo.parse(compiled.as_text()))
+        needed = steps.needed_bytes(compiled)
+        return Row(
+            *what,
+            self.method,
+            self.mode,
+            seconds,
+            needed,
+            compiled.memory_analysis().temp_size_in_bytes,
+            found.traffic,
+            found.flops,
+            found.kernels,
+            found.waits,
+            found.estimated_cycles,
+            needed <= targets.TARGETS[self.target].memory,
+        )
+
+    def largest_batch(self, fitting: Row) -> int:
+        """The largest batch that fits, to two digits.
+
+        What a step needs grows in proportion to its batch, but for what does not depend on it.  So
+        it is extrapolated from two sizes until the larger one nearly fills the memory.
+        """
+        memory = targets.TARGETS[self.target].memory
+        below, above = fitting, self.row(2 * fitting.batch_size)
+        while above.fits and above.batch_size > below.batch_size:
+            slope = (above.needed - below.needed) / (above.batch_size - below.batch_size)
+            if slope <= 0:
+                break
+            guess = _two_digits(above.batch_size + (memory - above.needed) / slope)
+            below, above = above, self.row(max(guess, above.batch_size))
+        if above.fits:
+            return above.batch_size
+        size, too_large = below.batch_size, above.batch_size
+        while (middle := _two_digits((size + too_large) / 2)) not in (size, too_large):
+            if self.row(middle).fits:
+                size = middle
+            else:
+                too_large = middle
+        return size
+
+
+def _two_digits(size: float) -> int:
+    """Rounded down to two digits."""
+    unit = 10 ** max(len(str(int(size))) - 2, 0)
+    return int(size) // unit * unit
+
+
+def _batch_size(network: Network) -> int:
+    return len(jax.tree.leaves(network.batch)[0])
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row[: Row._fields.index("compile_seconds")]
+
+
+def _others(known: dict[Any, Row], rows: Sequence[Row]) -> list[Row]:
+    """The known rows that are not among `rows`."""
+    here = set(map(_key, rows))
+    return [row for key, row in known.items() if key not in here]
+
+
+def _known(config: Perf) -> list[Row]:
+    """The rows that a former call has written, if it was of the same code and packages."""
+    try:
+        record = json.loads((config.out / "compiled.json").read_text())
+        if record["environment"] != run_log.environment():
+            return []
+        return [Row(**row) for row in record["compiled"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def _write(config: Perf, rows: Sequence[Row]) -> None:
@@ -133,22 +216,32 @@ def _write(config: Perf, rows: Sequence[Row]) -> None:
 
 
 _HEADINGS = ("step", "T", "mode", "temporary MB", "needed MB", "traffic MB", "GFLOP", "kernels")
+_MORE_HEADINGS = ("waits", "Mcycles", "compiled in s")
 
 
 def page(rows: Sequence[Row]) -> str:
-    """A table in Markdown for each target and network."""
+    """A table in Markdown for each target, network and size of batches."""
     text = ""
-    for target, name in dict.fromkeys((row.target, row.network) for row in rows):
-        here = [row for row in rows if (row.target, row.network) == (target, name)]
+    for what in dict.fromkeys((row.target, row.network, row.batch_size) for row in rows):
+        here = [row for row in rows if (row.target, row.network, row.batch_size) == what]
+        target, name, size = what
+        searched = any(row.largest_batch for row in here)
         table = plain(
-            (*_HEADINGS, "waits", "Mcycles", "compiled in s"),
+            (*_HEADINGS, *_MORE_HEADINGS, *(("largest batch",) if searched else ())),
             [
-                (display_name(row.method), str(row.num_tasks), row.mode, *_cells(row))
+                (
+                    display_name(row.method),
+                    str(row.num_tasks),
+                    row.mode,
+                    *_cells(row),
+                    *((str(row.largest_batch or "–"),) if searched else ()),
+                )
                 for row in here
             ],
         )
         kind = targets.TARGETS[target].kind
-        text += f"**{kind}, {name} ({NOTE})**\n\n{table_formats.markdown(table)}\n"
+        text += f"**{kind}, {name}, batches of {size} ({NOTE})**\n\n"
+        text += table_formats.markdown(table) + "\n"
     return text
 
 
@@ -162,7 +255,7 @@ def _cells(row: Row) -> list[str]:
         f"{row.traffic / 1e6:.0f}",
         f"{row.flops / 1e9:.1f}",
         str(row.kernels),
-        str(row.dependent_loops) if row.dependent_loops else "–",
+        str(row.waits) if row.waits else "–",
         f"{row.estimated_cycles / 1e6:.2f}" if row.estimated_cycles else "–",
         seconds,
     ]

@@ -53,7 +53,6 @@ _QM9_BATCH = 32
 _QM9_ATOMS = 18
 _LEARNING_RATE = 1e-4
 
-
 EW = "EW"
 """In place of a mode: equal weighting, the gradient of the sum of the losses."""
 

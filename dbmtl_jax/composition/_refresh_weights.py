@@ -134,7 +134,8 @@ def _refreshing(
 
         def refresh() -> RefreshState:
             # What parts make of the gradients is read alone: these are summed as they are.
-            seen, part_states = reading(tasks, reads), []
+            inside = tasks._replace(rows=tasks.rows.in_branch())
+            seen, part_states = reading(inside, reads), []
             seen = seen._replace(summed=seen.summed or Summed(tasks.rows, tasks.scales))
             for part, part_state in zip(parts, state.parts, strict=True):
                 seen, part_state = part.update(seen, part_state)

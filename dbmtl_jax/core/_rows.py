@@ -95,8 +95,14 @@ class Rows(Protocol):
     def measured(self, which: PyTree) -> "Rows":
         """The rows with those leaves alone for which the tree `which` says True."""
 
+    def in_branch(self) -> "Rows":
+        """The same rows, to be read within a branch of the program."""
+
     def computed_anew(self) -> "Rows":
-        """The rows as gradients of the shared parameters, by a program that keeps no cotangents."""
+        """The rows as gradients of the shared parameters, by a program that keeps no cotangents.
+
+        They are read within a branch, for the case of need.
+        """
 
     def averaged(
         self, averages: PyTree, scales: PerTask, present: Mask, blend: Blend
@@ -221,6 +227,9 @@ class StackedRows(NamedTuple):
 
     def measured(self, which: PyTree) -> "StackedRows":
         return self._replace(stacked=measured_leaves(which, self.stacked))
+
+    def in_branch(self) -> "StackedRows":
+        return self
 
     def computed_anew(self) -> "StackedRows":
         return self

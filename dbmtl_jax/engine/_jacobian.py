@@ -107,9 +107,15 @@ class Jacobian:
             can_push=False,
         )
 
+    def in_branch(self) -> "Jacobian":
+        """The same rows, computed within a branch of the program."""
+        return dataclasses.replace(
+            self, pull=lambda cotangents, *, unrolled=False: self.pull(cotangents)
+        )
+
     def computed_anew(self) -> "Jacobian":
         """The same rows, by a small program that keeps no cotangents, for the case of need."""
-        return dataclasses.replace(self, chosen=Chosen.everywhere("loop"), stored=None)
+        return dataclasses.replace(self.in_branch(), chosen=Chosen.everywhere("loop"), stored=None)
 
     def scaled(self, scales: PerTask) -> "Jacobian":
         """Row t times a scale."""

@@ -83,7 +83,7 @@ class PendingRows(NamedTuple):
 
     def pulled(self, cotangents: Sequence[Array]) -> PyTree:
         """A cotangent as a gradient of the parameters."""
-        return self._unflatten(self.jacobian.pull(cotangents))
+        return self._unflatten(self.jacobian.pull(cotangents, unrolled=True))
 
     def measured(self, which: PyTree) -> "PendingRows":
         shapes = measured_leaves(which, self.shapes)
@@ -93,6 +93,9 @@ class PendingRows(NamedTuple):
             if not isinstance(leaf, optax.MaskedNode)
         ]
         return self._replace(jacobian=self.jacobian.restricted(here), shapes=shapes)
+
+    def in_branch(self) -> "PendingRows":
+        return self._replace(jacobian=self.jacobian.in_branch())
 
     def computed_anew(self) -> "PendingRows":
         return self._replace(jacobian=self.jacobian.computed_anew())
@@ -155,7 +158,7 @@ class PendingRows(NamedTuple):
                 return jax.lax.fori_loop(0, self._num_tasks, loop, carry)
             now, wait = carry, nothing
             for task in range(self._num_tasks):
-                now, square = body(task, pull(read(task, wait)), now)
+                now, square = body(task, pull(read(task, wait), unrolled=True), now)
                 # Always 0.  The next row cannot be computed before this one is used up; the
                 # compiler would otherwise start them all, and keep them all.
                 wait = (square < -1).astype(jnp.int32)

@@ -56,6 +56,9 @@ class RepresentationRows(NamedTuple):
     def measured(self, which: PyTree) -> NoReturn:
         raise TypeError(f"measured: {_NO_PARAMETERS}")
 
+    def in_branch(self) -> "RepresentationRows":
+        return self._replace(whole=self.whole.in_branch())
+
     def computed_anew(self) -> PendingRows:
         return self.whole.computed_anew()
 

@@ -102,10 +102,13 @@ def nash_mtl(
             solved = jnp.where(gramian.norms > 0, found, alpha)
             return solved.astype(alpha.dtype)
 
-        is_due = memory.step % update_every == 0
-        # α of another set of tasks is no solution for these.
-        is_due |= jnp.any(tasks.present != memory.solved)
-        alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
+        if update_every == 1:
+            alpha = solve(memory.alpha)
+        else:
+            is_due = memory.step % update_every == 0
+            # α of another set of tasks is no solution for these.
+            is_due |= jnp.any(tasks.present != memory.solved)
+            alpha = jax.lax.cond(is_due, solve, lambda alpha: alpha, memory.alpha)
         step = optax.safe_increment(memory.step)
         return clipped(alpha, gramian, max_norm), NashMTLState(step, alpha, tasks.present)
 

@@ -13,7 +13,9 @@ def measured():
     program = (
         "import jax, json; jax.config.update('jax_num_cpu_devices', 2);"
         "import tests.conftest; from benchmarks.perf.communication import measure;"
-        "rows = [measure(m, 4, 16, 2, 1) for m in ('ew', 'db_mtl')];"
+        "from benchmarks.training.mesh import AXES;"
+        "mesh = jax.make_mesh((2, 1), AXES, axis_types=(jax.sharding.AxisType.Auto,) * 2);"
+        "rows = [measure(m, 4, 'vmap', 16, mesh) for m in ('ew', 'db_mtl')];"
         "print(json.dumps([r._asdict() for r in rows]))"
     )
     return json.loads(printed_by("-c", program))

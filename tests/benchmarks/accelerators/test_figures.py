@@ -48,7 +48,18 @@ def test_a_loop_whose_length_depends_on_data_is_told():
     def waits(n):
         return jax.lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, 2 * c[1]), (0, 1.0))
 
-    assert figures.figures(read(waits, 3)).dependent_loops == 1
+    assert figures.figures(read(waits, 3)).waits == 1
+
+
+def test_of_branches_the_usual_one_counts_and_the_products_of_all_are_found():
+    def rarely(x):
+        return jax.lax.cond(x[0, 0] > 0, lambda x: x, lambda x: jnp.tanh(x @ x) + x.sum(), x)
+
+    program = read(rarely, jnp.ones((8, 8)))
+    assert figures.figures(program).flops == 0
+    assert figures.figures(program).waits == 1
+    (product,) = products.products(program)
+    assert (product.flops, product.runs) == (2 * 8**3, 0)
 
 
 TEXT = """\
