@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-accelerators mutants lint types format perf clean
+.PHONY: demo test test-slow test-accelerators mutants lint types format perf kit clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -41,6 +41,11 @@ mutants: $(VENV)/installed  ## single faults in the library: which ones does no 
 
 perf: $(VENV)/installed  ## step times next to equal weighting
 	$(BIN)/python -m benchmarks perf
+
+# What `python -m benchmarks.kit qm9` reads on a machine that has none of QM9's packages.
+kit: data/qm9.npz  ## QM9 as one file, for a bare machine with an accelerator (docs/gpu_kit.md)
+data/qm9.npz: $(VENV)/installed
+	$(BIN)/python -m benchmarks.kit data --out $@
 
 format: $(VENV)/installed
 	$(BIN)/ruff check --fix .

@@ -13,11 +13,11 @@ from benchmarks.config import (
     MakeSample,
     Perf,
     Prepare,
-    Preset,
     Report,
     Reproduce,
 )
 from benchmarks.errors import UserError
+from benchmarks.settings import Preset
 
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
@@ -67,7 +67,7 @@ def _run(config: Command, console: Console) -> None:
 
         command.report(config.folder, console)
     elif isinstance(config, Perf):
-        from benchmarks.perf import perf
+        from benchmarks.perf.command import perf
 
         perf(config, console)
     else:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-from benchmarks.config import DenseNetwork
 from benchmarks.methods import BASELINE, PAPER
+from benchmarks.settings import DenseNetwork
 
 
 class Study(NamedTuple):

@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from benchmarks.config import (
-    Compare,
+from benchmarks.data.vision.specs import DENSE, OFFICE
+from benchmarks.errors import UserError
+from benchmarks.settings import (
     DataConfig,
     DenseConfig,
     DenseNetwork,
@@ -13,8 +14,9 @@ from benchmarks.config import (
     QM9Config,
     TrainConfig,
 )
-from benchmarks.data.vision.specs import DENSE, OFFICE
-from benchmarks.errors import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.config import Compare
 
 _DENSE_TRAIN = TrainConfig(
     epochs=200, batch_size=8, learning_rate=1e-4, weight_decay=1e-5, schedule="halve", log_every=10
@@ -75,8 +77,10 @@ def preset(name: str, dataset: str, network: str = "") -> tuple[DataConfig, Trai
     return data, train
 
 
-def comparison(name: str, dataset: str, network: str = "") -> Compare:
+def comparison(name: str, dataset: str, network: str = "") -> "Compare":
     """The command `compare` with all defaults of a preset."""
+    from benchmarks.config import Compare  # late, as training needs no command line
+
     data, train = preset(name, dataset, network)
     folder = f"{dataset}-{data.network}" if isinstance(data, DenseConfig) else dataset
     settings: Any = {"dataset": dataset, "out": pathlib.Path("runs") / folder}

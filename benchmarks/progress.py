@@ -1,51 +1,33 @@
-"""The progress of long runs: a bar in a terminal, otherwise a line from time to time."""
+"""What long work tells while it runs, as lines; `benchmarks.progress_bar` has a bar, too."""
 
-import contextlib
-import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import jax
-import numpy as np
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
 
-_LINES_PER_RUN = 10
-_REFRESH_SECONDS = 0.5
+Say = Callable[[str], None]
+"""Shows a line of text."""
 
 
 class Progress:
-    """Shows the remaining time, the epoch, the steps per second and the losses of a run."""
+    """Prints from time to time the epoch of a run and the time that is left.
 
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name = console, name
-        self._bar = RichProgress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=12),
-            TaskProgressColumn(),
-            TimeRemainingColumn(compact=True),
-            # The last column, as a narrow terminal cuts it off.
-            TextColumn("{task.fields[details]}", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+    Args:
+      say: prints a line.
+      name: name of the run, with which every line begins.
+      lines: number of lines in a whole run, about; 0: none but notes.
+    """
+
+    def __init__(self, say: Say, name: str, lines: int = 10) -> None:
+        self._say, self.name, self._lines = say, name, lines
 
     def __enter__(self) -> Self:
-        self._task = self._bar.add_task(self._name, total=None, details="compiling")
-        self._bar.start()
-        self._start = self._shown = time.perf_counter()
-        self._done = self._done_when_shown = 0
-        self._first: float | None = None
+        self._start = time.perf_counter()
+        self._done = self._total = 0
+        self._before: int | None = None
         return self
 
     def __exit__(
@@ -54,7 +36,7 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        pass
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:
         """Starts an epoch.
@@ -66,62 +48,42 @@ class Progress:
           step: number of steps of this epoch that are already done.
         """
         self._epoch, self._epochs = epoch, epochs
-        self._done = epoch * steps + step
-        if self._first is None:  # steps before a resumption do not count for the remaining time
-            self._first, self._done_when_shown = self._done / steps, self._done
-            self._bar.reset(self._task, total=steps * epochs, completed=self._done)
-        every = max(1, epochs // _LINES_PER_RUN)
-        if not self._console.is_terminal and epoch > self._first and epoch % every == 0:
-            elapsed = time.perf_counter() - self._start
-            left = elapsed / (epoch - self._first) * (epochs - epoch)
+        self._done, self._total = epoch * steps + step, epochs * steps
+        if self._before is None:  # steps before a resumption do not count for the remaining time
+            self._before = self._done
+        every = max(1, epochs // self._lines) if self._lines else epochs
+        if self._done > self._before and epoch % every == 0:
+            elapsed, left = time.perf_counter() - self._start, self.seconds_left
             self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
 
     def step(self, losses: list[jax.Array]) -> None:
-        """Counts a step; from time to time shows the losses, which waits for the device.
+        """Counts a step.
 
         Args:
-          losses: losses of all steps of the epoch so far, each [T] or [seeds, T]; those of several
-            seeds are averaged.
+          losses: losses of all steps of the epoch so far, each [T] or [seeds, T].
         """
         self._done += 1
-        now = time.perf_counter()
-        if self._console.is_terminal and now - self._shown > _REFRESH_SECONDS:
-            last = np.atleast_2d(losses[-1]).mean(axis=0)
-            shown = " ".join(f"{loss:.2g}".removeprefix("0") for loss in last)
-            now = time.perf_counter()
-            rate = (self._done - self._done_when_shown) / (now - self._shown)
-            self._shown, self._done_when_shown = now, self._done
-            self._bar.update(
-                self._task,
-                completed=self._done,
-                details=f"epoch {self._epoch + 1}/{self._epochs} {rate:.3g} steps/s losses {shown}",
-            )
+
+    @property
+    def seconds_left(self) -> float:
+        """The time that the rest of the run takes, if it goes on as so far; infinite at first."""
+        done = self._done - (self._before or 0)
+        elapsed = time.perf_counter() - self._start
+        return elapsed / done * (self._total - self._done) if done else math.inf
+
+    @property
+    def share(self) -> float:
+        """How much of the run is done, from 0 to 1."""
+        return self._done / self._total if self._total else 0.0
 
     def note(self, text: str) -> None:
-        """Prints a line above the progress bar."""
-        self._console.print(f"{self._name}: {text}")
+        """Prints a line."""
+        self._say(f"{self.name}: {text}")
 
 
-@contextlib.contextmanager
-def counting(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows how many of `total` things are done; call the yielded function after each of them."""
-    bar = RichProgress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(name, total=total)
-    every = max(1, total // _LINES_PER_RUN)
-    done = itertools.count(1)
+class Display(NamedTuple):
+    """How a command tells what it does."""
 
-    def tick() -> None:
-        bar.advance(task)
-        if (count := next(done)) % every == 0 and not console.is_terminal:
-            console.print(f"{name}: {count:,} of {total:,}")
-
-    with bar:
-        yield tick
+    say: Say
+    progress: Callable[[str], Progress]
+    """the name of a run -> its progress, a context manager"""

@@ -12,12 +12,13 @@ from rich.table import Table
 
 from benchmarks import compare, presets, run_log, step_times
 from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
-from benchmarks.config import Compare, MakeSample, Prepare, QM9Config, Reproduce
+from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.report import exhibit, exhibits
 from benchmarks.report.command import print_written
+from benchmarks.settings import QM9Config
 
 SAMPLE_SIZES = {
     "nyuv2": (64, 16, 96, 128),

@@ -15,8 +15,11 @@ _SIDE = 128
 _BATCH = 8
 
 
-def resnet(num_tasks: int) -> Network:
-    """ResNet-18 in training mode with linear regression heads and 8 images of 128 × 128 pixels."""
+def resnet(num_tasks: int, compute_dtype: str = "float32") -> Network:
+    """ResNet-18 in training mode with linear regression heads and 8 images of 128 × 128 pixels.
+
+    Its convolutions are computed in `compute_dtype`, statistics of the batch and heads in float32.
+    """
     init = jax.jit(lambda: functional(resnet18(rngs=nnx.Rngs(0)))[1:])
     params, batch_stats = init()
     apply = functional(nnx.eval_shape(lambda: resnet18(rngs=nnx.Rngs(0)))).apply
@@ -29,9 +32,14 @@ def resnet(num_tasks: int) -> Network:
         jax.random.normal(k, (512, 1)) / 512**0.5 for k in jax.random.split(head_key, num_tasks)
     ]
 
+    def rounded(params):
+        # Kernels alone: batch normalisation has vectors, and float32.
+        return jax.tree.map(lambda x: x.astype(compute_dtype) if x.ndim > 1 else x, params)
+
     def encode(params, batch):
-        features, _ = apply(params, batch_stats, batch[0], train=True)
-        return jnp.mean(features, axis=(1, 2))
+        images = batch[0].astype(compute_dtype)
+        features, _ = apply(rounded(params), batch_stats, images, train=True)
+        return jnp.mean(features.astype(jnp.float32), axis=(1, 2))
 
     def head(task, params, z, batch):
         return jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)

@@ -5,16 +5,14 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rich.table import Table
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import QM9Config
 from benchmarks.data import qm9
 from benchmarks.perf.network import (
     FORMS,
@@ -28,6 +26,7 @@ from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.problems.qm9 import MoleculeBatch, models
+from benchmarks.settings import QM9Config
 
 GOALS = {
     ("mlp", 2): Goal(1.75, 2.0),
@@ -53,7 +52,6 @@ _MLP_BATCH = 256
 _QM9_BATCH = 32
 _QM9_ATOMS = 18
 _LEARNING_RATE = 1e-4
-
 
 EW = "EW"
 """In place of a mode: equal weighting, the gradient of the sum of the losses."""
@@ -81,8 +79,11 @@ class Row(NamedTuple):
     memory_verdict: Verdict
 
 
-def mlp(num_tasks: int) -> Network:
-    """An MLP with tanh, 5 million parameters, linear regression heads and batch size 256."""
+def mlp(num_tasks: int, compute_dtype: str = "float32") -> Network:
+    """An MLP with tanh, 5 million parameters, linear regression heads and batch size 256.
+
+    Its encoder computes in `compute_dtype`, its heads in float32.
+    """
     keys = iter(jax.random.split(jax.random.key(0), 3 + len(_MLP_WIDTHS) + num_tasks))
 
     def matrix(rows: int, columns: int) -> jax.Array:
@@ -97,10 +98,11 @@ def mlp(num_tasks: int) -> Network:
     y = jax.random.normal(next(keys), (_MLP_BATCH, num_tasks))
 
     def encode(params, batch):
-        z = batch[0]
+        z = batch[0].astype(compute_dtype)
         for layer in params:
-            z = jnp.tanh(z @ layer["w"] + layer["b"][None])
-        return z
+            w, b = (layer[name].astype(compute_dtype) for name in ("w", "b"))
+            z = jnp.tanh(z @ w + b[None])
+        return z.astype(jnp.float32)
 
     def head(task):
         return lambda params, z, batch: jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
@@ -120,8 +122,11 @@ def mlp(num_tasks: int) -> Network:
     )
 
 
-def qm9_network(num_tasks: int) -> Network:
-    """The QM9 network of the paper on random molecules of 18 atoms with batch size 32."""
+def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
+    """The QM9 network of the paper on random molecules of 18 atoms with batch size 32.
+
+    The messages between atoms are computed in `compute_dtype`, all else in float32.
+    """
     rng = np.random.default_rng(0)
     batch = MoleculeBatch(
         charges=jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
@@ -131,7 +136,7 @@ def qm9_network(num_tasks: int) -> Network:
     )
 
     def model(mode="auto"):
-        return models(QM9Config(), num_tasks=num_tasks, mode=mode)[0]
+        return models(QM9Config(), num_tasks, mode, compute_dtype)[0]
 
     key = jax.random.key(0)  # for the parameters; training draws no random numbers
 
@@ -234,30 +239,38 @@ def needed_bytes(compiled: Any) -> int:
     )
 
 
+class Program:
+    """The compiled step of a mode, with the state that its steps change."""
+
+    def __init__(self, network: Network, mode: str) -> None:
+        step, self._state = step_of(network, mode)
+        self._batch = network.batch
+        begin = time.perf_counter()
+        self.compiled = step.lower(self._state, self._batch).compile()
+        self.compile_seconds = time.perf_counter() - begin
+
+    def run(self, steps: int) -> Any:
+        """Takes steps, and returns the arrays to wait for."""
+        for _ in range(steps):
+            self._state = self.compiled(self._state, self._batch)
+        return self._state
+
+
 def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
     """Times a step of every mode, of equal weighting, and of the gradients alone."""
-    programs, states, compile_seconds = {}, {}, {}
-    for mode in (EW, ROWS, *modes):
-        step, state = step_of(network, mode)
-        begin = time.perf_counter()
-        programs[mode] = step.lower(state, network.batch).compile()
-        compile_seconds[mode] = time.perf_counter() - begin
-        states[mode] = state
-
-    def turn(mode: str) -> Any:
-        for _ in range(refresh_of(mode)):
-            states[mode] = programs[mode](states[mode], network.batch)
-        return states[mode]
-
-    turns = in_turns({mode: functools.partial(turn, mode) for mode in programs}, rounds)
+    programs = {mode: Program(network, mode) for mode in (EW, ROWS, *modes)}
+    turns = in_turns(
+        {mode: functools.partial(p.run, refresh_of(mode)) for mode, p in programs.items()}, rounds
+    )
     times = {mode: [t / refresh_of(mode) for t in taken] for mode, taken in turns.items()}
     shared_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(network.params[0]))
     full = [a / b for a, b in zip(times.get("stream", times[EW]), times[EW], strict=True)]
+    needed = {mode: needed_bytes(program.compiled) for mode, program in programs.items()}
     rows = []
-    for mode in programs:
+    for mode, program in programs.items():
         ratios = [a / b for a, b in zip(times[mode], times[EW], strict=True)]
         ratio = statistics.median(ratios)
-        memory = (needed_bytes(programs[mode]) - needed_bytes(programs[EW])) / shared_bytes
+        memory = (needed[mode] - needed[EW]) / shared_bytes
         goal, memory_goal = _goals(name, network.num_tasks, mode, statistics.median(full))
         rows.append(
             Row(
@@ -267,7 +280,7 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
                 ratio,
                 (min(ratios), max(ratios)),
                 1e3 * statistics.median(times[mode]),
-                compile_seconds[mode],
+                program.compile_seconds,
                 *judged(goal, ratio),
                 memory,
                 *judged(memory_goal, memory),
@@ -285,51 +298,3 @@ def _goals(name: str, num_tasks: int, mode: str, full: float) -> tuple[Goal | No
     of_mode = README_GOALS if mode == README else GOALS if mode in MODES else {}
     memory = MEMORY_GOALS if mode in MODES else {}
     return of_mode.get((name, num_tasks)), memory.get((name, num_tasks))
-
-
-def tables(rows: Sequence[Row]) -> list[Table]:
-    """Tables for the terminal, one of times and one of memory and compilation, with their goals."""
-    device = jax.devices()[0].device_kind
-    return [
-        _table(
-            f"DB-MTL's step over equal weighting's, {device} (rows: the gradients alone)",
-            ("ratio", "range", "goal", "ms"),
-            rows,
-            lambda row: (
-                f"{row.ratio:.2f}",
-                f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
-                _goal(row.target, row.fail, row.verdict),
-                f"{row.milliseconds:.1f}",
-            ),
-        ),
-        _table(
-            "memory beyond equal weighting's step, over that of the shared parameters",
-            ("memory", "goal", "compile"),
-            rows,
-            lambda row: (
-                f"{row.memory:.1f}",
-                _goal(row.memory_target, row.memory_fail, row.memory_verdict),
-                f"{row.compile_seconds:.1f} s",
-            ),
-        ),
-    ]
-
-
-def _table(
-    title: str,
-    headings: Sequence[str],
-    rows: Sequence[Row],
-    cells: Callable[[Row], tuple[str, ...]],
-) -> Table:
-    drawn = Table(title=title, title_justify="left")
-    for heading in ("network", "T", "mode", *headings):
-        justify: Literal["left", "right"] = "left" if heading in ("network", "mode") else "right"
-        drawn.add_column(heading, no_wrap=True, justify=justify)
-    for index, row in enumerate(rows):
-        last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
-        drawn.add_row(row.network, str(row.num_tasks), row.mode, *cells(row), end_section=last)
-    return drawn
-
-
-def _goal(target: float | None, fail: float | None, verdict: Verdict) -> str:
-    return "" if target is None else f"{target:.3g} / {fail:.3g} {verdict}"

@@ -10,7 +10,6 @@ import numpy as np
 from flax import nnx
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import DenseConfig
 from benchmarks.data.vision import augment, source, specs
 from benchmarks.data.vision.specs import DenseName
 from benchmarks.errors import UserError
@@ -25,6 +24,7 @@ from benchmarks.problems.vision import (
     network,
     side_by_side,
 )
+from benchmarks.settings import DenseConfig
 from benchmarks.tasks import DEPTH, NORMALS, SEGMENTATION, Task
 
 FIELDS = {"segmentation": "label", "depth": "depth", "normals": "normal"}

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import OfficeConfig
 from benchmarks.data.vision import source
 from benchmarks.data.vision.specs import OfficeName
 from benchmarks.examples_file import Examples
@@ -22,6 +21,7 @@ from benchmarks.problems.vision import (
     network,
     side_by_side,
 )
+from benchmarks.settings import OfficeConfig
 from benchmarks.tasks import CLASSIFICATION
 
 

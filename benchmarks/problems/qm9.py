@@ -13,11 +13,11 @@ import numpy as np
 from flax import nnx
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import QM9Config
 from benchmarks.data import batching, qm9
 from benchmarks.models.functional import functional
 from benchmarks.models.qm9 import QM9Network
 from benchmarks.problems.problem import Metrics, Model, Problem, stateless
+from benchmarks.settings import QM9Config
 
 
 class DeviceData(NamedTuple):
@@ -45,13 +45,11 @@ class QM9Problem(Problem):
       batch_size: number of molecules in a batch.
       molecules: molecules to use; None: reads those of `config`.
       compute_dtype: dtype of the messages in training, see `models`.
+      tasks: indices of the targets to learn; None: all.
     """
 
     name = "qm9"
     network = "nnconv"
-    tasks = qm9.TASKS
-    metric_names = (("MAE",),) * len(qm9.TASKS)
-    higher_is_better = ((False,),) * len(qm9.TASKS)
 
     def __init__(
         self,
@@ -60,8 +58,13 @@ class QM9Problem(Problem):
         molecules: qm9.Molecules | None = None,
         *,
         compute_dtype: str = "float32",
+        tasks: Sequence[int] | None = None,
     ) -> None:
         self._config, self._batch_size = config, batch_size
+        chosen = list(range(len(qm9.TASKS)) if tasks is None else tasks)
+        self.tasks = tuple(qm9.TASKS[task] for task in chosen)
+        self.metric_names = (("MAE",),) * len(chosen)
+        self.higher_is_better = ((False,),) * len(chosen)
         if molecules is None:
             molecules = qm9.load(config.source, config.data_dir)
         split = qm9.split(
@@ -78,13 +81,16 @@ class QM9Problem(Problem):
             zip(split._fields, np.split(np.arange(ends[-1]), ends[:-1]), strict=True)
         )
         self._num_atoms = used.num_atoms
-        self._normalizer = qm9.Normalizer.fit(used.targets[self._indices["train"]])
+        of_all = qm9.Normalizer.fit(used.targets[self._indices["train"]])
+        self._normalizer = qm9.Normalizer(of_all.mean[chosen], of_all.std[chosen])
         self.data = DeviceData(
             jnp.asarray(used.charges),
             jnp.asarray(used.positions),
-            jnp.asarray(self._normalizer.normalize(used.targets), jnp.float32),
+            jnp.asarray(self._normalizer.normalize(used.targets[:, chosen]), jnp.float32),
         )
-        self.multi_task, self.single_task = models(config, compute_dtype=compute_dtype)
+        self.multi_task, self.single_task = models(
+            config, len(chosen), compute_dtype=compute_dtype, keys=chosen
+        )
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
         """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""
@@ -129,6 +135,7 @@ def models(
     num_tasks: int = len(qm9.TASKS),
     mode: Literal["auto", "unroll", "loop", "vmap"] = "auto",
     compute_dtype: str = "float32",
+    keys: Sequence[int] | None = None,
 ) -> tuple[Model, Model]:
     """The multi-task network, and T single-task networks, for the first T targets.
 
@@ -141,7 +148,10 @@ def models(
       mode: mode in which the engine computes stacked task gradients.
       compute_dtype: dtype of the messages between atoms in training, forward and backward; the
         rest, and evaluation, uses float32.
+      keys: which of the eleven tasks' random keys each single-task network begins with; None: those
+        of the first T.
     """
+    own_keys = np.asarray(range(num_tasks) if keys is None else keys)
 
     def network(num_heads: int, rngs: nnx.Rngs, dtype: Any = None) -> QM9Network:
         return QM9Network(
@@ -215,7 +225,9 @@ def models(
     )
     single_task = stateless(
         init=jax.jit(
-            lambda key: jax.vmap(functools.partial(initial, 1))(jax.random.split(key, num_tasks))
+            lambda key: jax.vmap(functools.partial(initial, 1))(
+                jax.random.split(key, len(qm9.TASKS))[own_keys]
+            )
         ),
         losses=single_losses,
         task_grads=single_task_grads,

@@ -11,13 +11,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from benchmarks.config import Compare
 from benchmarks.errors import UserError
+from benchmarks.settings import Comparison
 
 _MESSAGE_BYTES = 2**14
 
 
-def initialize(config: Compare) -> None:
+def initialize(config: Comparison) -> None:
     """Connects to the other processes, if there are any; it must be called before other JAX code.
 
     Raises:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from benchmarks.config import TrainConfig
+from benchmarks.settings import TrainConfig
 
 
 class LearningRate:

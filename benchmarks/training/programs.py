@@ -11,9 +11,9 @@ import optax
 from jax.sharding import Mesh
 
 import dbmtl_jax as dbmtl
-from benchmarks.config import TrainConfig
 from benchmarks.methods import Gradients
 from benchmarks.problems.problem import Metrics, Model, Problem, Variables
+from benchmarks.settings import TrainConfig
 from benchmarks.training.mesh import Layout
 from benchmarks.training.prefetch import Prefetch
 from benchmarks.training.update import TrainState, adam, halves, make_update, per_model

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from benchmarks.config import TrainConfig
 from benchmarks.methods import Gradients
 from benchmarks.problems.problem import Model, Variables
+from benchmarks.settings import TrainConfig
 
 
 class TrainState(NamedTuple):

@@ -10,9 +10,10 @@ pytest.importorskip("flax")
 pytest.importorskip("rich")
 pytest.importorskip("tyro")
 
-from benchmarks.config import Compare, QM9Config, TrainConfig
+from benchmarks.config import Compare
 from benchmarks.data import qm9
 from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.settings import QM9Config, TrainConfig
 
 NUM_MOLECULES = 40
 QM9 = QM9Config(

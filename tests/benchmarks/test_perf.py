@@ -15,7 +15,8 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, compilation, peers, perf, resnet, steps, transformation
+from benchmarks.perf import aggregation, compilation, peers, resnet, steps, transformation
+from benchmarks.perf.command import perf
 from benchmarks.perf.verdict import Goal, judged
 
 

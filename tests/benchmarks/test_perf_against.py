@@ -12,8 +12,9 @@ from rich.console import Console
 
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import against, aggregation, checkout_worker, perf, steps
+from benchmarks.perf import against, aggregation, checkout_worker, steps
 from benchmarks.perf.against import HERE, Program, in_pairs, measure, open_worker, programs
+from benchmarks.perf.command import perf
 from benchmarks.perf.worker import Worker
 
 CONFIG = Perf(networks=("mlp",), num_tasks=(2,), modes=("stream",), rounds=2, aggregation=False)

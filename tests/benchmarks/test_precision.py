@@ -58,7 +58,7 @@ def test_the_type_is_a_setting_of_the_results(tiny):
 
 def test_networks_of_images_are_refused(tiny):
     from benchmarks.compare import open_problem
-    from benchmarks.config import DenseConfig
+    from benchmarks.settings import DenseConfig
 
     config = dataclasses.replace(
         changed(tiny, compute_dtype="bfloat16"), dataset="nyuv2", data=DenseConfig()

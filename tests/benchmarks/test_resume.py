@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 
 from benchmarks import run_log
-from benchmarks.compare import make_method
 from benchmarks.methods import BEYOND, PAPER, REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
-from benchmarks.progress import Progress
+from benchmarks.progress_bar import ProgressBar
 from benchmarks.run_log import RunLog
 from benchmarks.training import checkpoints
 from benchmarks.training.programs import Programs
+from benchmarks.training.runs import make_method
 from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN, make_molecules
@@ -59,7 +59,7 @@ def train(trainer, method, folder, seeds=(0,), n=1):
             Run(seed, baseline_of(trainer, method), log)
             for seed, log in zip(seeds, logs, strict=True)
         ]
-        with Progress(Console(file=output, width=200), method) as progress:
+        with ProgressBar(Console(file=output, width=200), method) as progress:
             trainer.run(runs, progress, saved)
     finally:
         for log in logs:
@@ -200,7 +200,7 @@ def test_a_resumed_run_compiles_nothing_again(tiny, tmp_path, monkeypatch):
 def test_progress_goes_on_where_the_run_does():
     """The bar counts the steps of all processes, the time left follows from this one's."""
     output = io.StringIO()
-    with Progress(Console(file=output, width=200), "EW") as progress:
+    with ProgressBar(Console(file=output, width=200), "EW") as progress:
         progress._start -= 1000  # seconds, for one and a half epochs
         progress.begin_epoch(10, 20, steps=4, step=2)
         task = progress._bar.tasks[0]

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks.progress import Progress
+from benchmarks.progress_bar import ProgressBar
 from benchmarks.training.skipped import SkippedTasks
 
 
@@ -19,7 +19,7 @@ def shown():
 
 @pytest.fixture
 def progress(shown):
-    return Progress(Console(file=shown, width=200), "DB-MTL")
+    return ProgressBar(Console(file=shown, width=200), "DB-MTL")
 
 
 def test_a_task_that_is_skipped_is_named_once_an_epoch(progress, shown):

@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 import dbmtl_jax as dbmtl
-from benchmarks.compare import make_method
 from benchmarks.methods import REPLACES_ADAM, gradients_of
 from benchmarks.problems.problem import Problem, stateless
 from benchmarks.problems.qm9 import MoleculeBatch
-from benchmarks.progress import Progress
+from benchmarks.progress_bar import ProgressBar
 from benchmarks.run_log import RunLog, read_run
 from benchmarks.training.programs import Programs
+from benchmarks.training.runs import make_method
 from benchmarks.training.trainer import Trainer
 from benchmarks.training.update import halves, make_update
 from benchmarks.training.validation import Result, Run
@@ -135,7 +135,7 @@ def run(problem, method, config, path, stream=None):
     ones = [[1.0]] * len(problem.tasks)
     baseline = None if method == "stl" else Result(ones, ones)
     console = Console(file=io.StringIO())
-    with RunLog(path) as log, Progress(console, method) as progress:
+    with RunLog(path) as log, ProgressBar(console, method) as progress:
         (result,) = trainer.run([Run(0, baseline, log)], progress)
     return result, read_run(path)
 
@@ -267,7 +267,7 @@ def test_one_program_per_bucket(problem, tmp_path):
     console = Console(file=io.StringIO())
     ones = [[1.0]] * 11
     for seed in range(2):
-        with RunLog(tmp_path / f"{seed}.jsonl") as log, Progress(console, "ew") as progress:
+        with RunLog(tmp_path / f"{seed}.jsonl") as log, ProgressBar(console, "ew") as progress:
             trainer.run([Run(seed, Result(ones, ones), log)], progress)
     assert trainer.programs._train_step._cache_size() == 1
 
@@ -282,7 +282,7 @@ def test_a_run_with_broken_losses_is_recorded_as_failed(problem, tmp_path):
     trainer = Trainer(Programs(Broken(), problem.multi_task, None, TRAIN))
     path = tmp_path / "run.jsonl"
     output = io.StringIO()
-    with RunLog(path) as log, Progress(Console(file=output), "EW") as progress:
+    with RunLog(path) as log, ProgressBar(Console(file=output), "EW") as progress:
         run = Run(0, Result([[1.0]] * 11, [[1.0]] * 11), log)
         assert trainer.run([run], progress) == [None]
     last = json.loads(path.read_text().splitlines()[-1])

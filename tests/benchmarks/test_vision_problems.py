@@ -21,7 +21,7 @@ pytest.importorskip("array_record")
 
 from benchmarks import __main__ as command_line
 from benchmarks import compare, examples_file, presets
-from benchmarks.config import Compare, DenseConfig, MakeSample, OfficeConfig, Prepare, TrainConfig
+from benchmarks.config import Compare, MakeSample, Prepare
 from benchmarks.data.vision import commands, specs
 from benchmarks.errors import UserError
 from benchmarks.methods import PAPER
@@ -31,6 +31,8 @@ from benchmarks.models.layers import KAIMING_FAN_OUT, conv
 from benchmarks.problems import dense
 from benchmarks.problems.office import OfficeProblem
 from benchmarks.run_log import read_run
+from benchmarks.settings import DenseConfig, OfficeConfig, TrainConfig
+from benchmarks.training import runs
 from benchmarks.training.programs import Programs
 
 FAST = {"xla_backend_optimization_level": 0}  # to compile, not to run
@@ -220,7 +222,7 @@ def test_every_network_trains_a_step(name, networks):
     programs = Programs(
         problem,
         problem.multi_task,
-        compare.make_method("db_mtl", problem, config),
+        runs.make_method("db_mtl", problem, config),
         config.train,
         compiler_options=FAST,
     )

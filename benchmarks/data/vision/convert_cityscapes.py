@@ -17,7 +17,7 @@ from benchmarks.config import ConvertCityscapes
 from benchmarks.data.vision import specs
 from benchmarks.data.vision.new_folder import new_folder
 from benchmarks.errors import UserError
-from benchmarks.progress import counting
+from benchmarks.progress_bar import counting
 
 _FIRST_IDS = (7, 11, 17, 21, 23, 24, 26)  # flat, construction, object, nature, sky, human, vehicle
 _NUM_IDS = 34

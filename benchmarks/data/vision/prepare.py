@@ -12,7 +12,7 @@ from benchmarks.config import Prepare
 from benchmarks.data.vision import builders, image_folder, npy_folder, specs
 from benchmarks.data.vision.new_folder import new_folder
 from benchmarks.errors import UserError
-from benchmarks.progress import counting
+from benchmarks.progress_bar import counting
 
 
 def prepare(config: Prepare, console: Console) -> None:

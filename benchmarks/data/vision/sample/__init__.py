@@ -20,7 +20,7 @@ from benchmarks.data.vision.sample import domains, objects
 from benchmarks.data.vision.sample.rooms import room
 from benchmarks.data.vision.sample.streets import street
 from benchmarks.errors import UserError
-from benchmarks.progress import counting
+from benchmarks.progress_bar import counting
 
 Scene = Callable[[np.random.Generator, int, int], dict[str, NDArray[Any]]]
 _SCENES: dict[str, Scene] = {"nyuv2": room, "cityscapes": street}

@@ -1,0 +1,178 @@
+"""The settings of experiments as dataclasses, which training reads.
+
+The docstrings and the texts below the fields are also the help texts of the command line, see
+`benchmarks.config`; nothing here needs the packages that make one.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any, Literal
+
+from benchmarks.data.batching import BUCKET_SIZES
+from benchmarks.data.vision.specs import Name
+
+Preset = Literal["quick", "small", "paper"]
+DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class QM9Config:
+    """QM9: eleven properties of small molecules, as in Table 3 of the paper.
+
+    The defaults are the settings of the paper (`--preset paper`).
+    """
+
+    source: Literal["qm9pack", "tfds"] = "qm9pack"
+    """where to read the molecules: the PyPI package qm9pack, or TensorFlow Datasets (downloads)"""
+    data_dir: pathlib.Path | None = None
+    """folder of the data; None: the default folder of the source"""
+    train_size: int | None = None
+    """number of training molecules; None: all that are not held out (110,831 by default)"""
+    validation_size: int = 10_000
+    """number of molecules held out for validation"""
+    test_size: int = 10_000
+    """number of molecules held out for the test"""
+    split_seed: int = 0
+    """random seed of the split into training, validation and test set"""
+    bucket_sizes: tuple[int, ...] = BUCKET_SIZES
+    """numbers of atoms that batches are padded to; a batch uses the smallest one that fits"""
+    width: int = 64
+    """size of the state vector of an atom"""
+    edge_width: int = 128
+    """hidden units of the edge network"""
+    message_steps: int = 3
+    """number of message-passing steps"""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Options of training. The defaults are those of the paper for QM9."""
+
+    epochs: int = 300
+    """number of training epochs"""
+    batch_size: int = 128
+    """batch size; with Office-31 and Office-Home, the number of images of each task"""
+    learning_rate: float = 1e-3
+    """initial learning rate of Adam"""
+    weight_decay: float = 0.0
+    """L2 penalty as in PyTorch's Adam: this factor times the parameters is added to the gradient"""
+    schedule: Literal["plateau", "halve", "constant"] = "plateau"
+    """learning rate schedule: reduce it when validation stops improving, halve it once after half
+    of the epochs, or keep it constant"""
+    plateau_factor: float = 0.7
+    """factor by which the plateau schedule reduces the learning rate"""
+    plateau_patience: int = 5
+    """number of epochs without improvement that the plateau schedule tolerates"""
+    min_learning_rate: float = 1e-5
+    """lowest learning rate of the plateau schedule"""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """precision of the messages between atoms in training (QM9 only); all else uses float32"""
+    log_every: int = 100
+    """number of steps between two records of the training losses"""
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseConfig:
+    """NYUv2 or Cityscapes with a network for dense prediction. The defaults are the paper's."""
+
+    data_dir: pathlib.Path = pathlib.Path("data")
+    """folder of the prepared data sets, the `--out` of the command `prepare`"""
+    network: DenseNetwork = "deeplab"
+    """architecture of the network"""
+    weights: pathlib.Path | None = None
+    """file with ImageNet weights of the ResNet-50, .safetensors or .npz, named as in torchvision;
+    None: random initial weights"""
+    augment: bool = False
+    """crop and flip the training images at random"""
+    validation_size: int | None = None
+    """number of training images held out for validation, which chooses the best epoch; None: a
+    tenth; 0: none, the last epoch counts"""
+    split_seed: int = 0
+    """random seed that chooses the validation images"""
+    width: int = 64
+    """number of channels of the first layer; all other layers scale with it"""
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    """number of blocks in each of the four layers of the ResNet"""
+
+
+@dataclasses.dataclass(frozen=True)
+class OfficeConfig:
+    """Office-31 or Office-Home with a ResNet-18. The defaults are the paper's."""
+
+    data_dir: pathlib.Path = pathlib.Path("data")
+    """folder of the prepared data sets, the `--out` of the command `prepare`"""
+    network: Literal["resnet18"] = "resnet18"
+    """architecture of the network"""
+    weights: pathlib.Path | None = None
+    """file with ImageNet weights of the ResNet-18, .safetensors or .npz, named as in torchvision;
+    None: random initial weights"""
+    lists: pathlib.Path | None = None
+    """folder of the files {domain}_{train,val,test}.txt, which list the images of each split; None:
+    a random split of 60/20/20 percent"""
+    split_seed: int = 0
+    """random seed of the 60/20/20 split"""
+    width: int = 64
+    """number of channels of the first layer; all other layers scale with it"""
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    """number of blocks in each of the four layers of the ResNet"""
+
+
+DataConfig = QM9Config | DenseConfig | OfficeConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `compare` trains, and where; `benchmarks.config.Compare` is its command line."""
+
+    dataset: Literal["qm9", Name]
+    """data set to train on"""
+    data: DataConfig
+    train: TrainConfig
+    methods: tuple[str, ...] = ("stl", "ew", "db_mtl")
+    """methods to train: stl (the baseline of Δp), names of `dbmtl_jax.METHODS`, also after a loss
+    balancer (log+pcgrad) or with options (db_mtl@beta=0.1,scale=min); all: those that the paper
+    compares; beyond: those that it does not"""
+    preset: Preset = "quick"
+    """defaults of the other options. quick: minutes per method on a laptop; small (QM9 only): an
+    hour or two for all methods; paper: the settings of the paper"""
+    out: pathlib.Path = pathlib.Path("runs")
+    """folder of the results; complete runs in this folder are not repeated"""
+    seeds: int = 1
+    """number of runs per method, with different initial parameters and orders of the batches"""
+    vmap_seeds: bool = False
+    """train all missing seeds of a method at once (vmap), which needs more device memory"""
+    mesh: str = ""
+    """device mesh such as data=4,fsdp=2: both axes split the batch, fsdp also splits the parameters
+    and optimizer state; empty: one device, or with --distributed all devices as data"""
+    distributed: bool = False
+    """this process is one of several that train together; JAX detects the cluster unless the next
+    three options describe it"""
+    coordinator: str | None = None
+    """host:port of process 0 (with --distributed)"""
+    process_id: int | None = None
+    """number of this process, counted from 0 (with --distributed)"""
+    num_processes: int | None = None
+    """total number of processes (with --distributed)"""
+    checkpoint_seconds: float = 60.0
+    """minimum seconds between two checkpoints, from which an interrupted run resumes"""
+    time_steps: int = 0
+    """number of times to measure the training step of every method, with the methods in turns;
+    0: report the speed measured during training"""
+
+    def settings(self) -> dict[str, Any]:
+        """All settings that the results depend on, as JSON; they are the same in a whole folder."""
+        data = _jsonable(self.data)
+        del data["data_dir"]  # the location of the data does not change the results
+        train = _jsonable(self.train)
+        if train["compute_dtype"] == "float32":
+            del train["compute_dtype"]  # folders older than this option do not have it
+        return {"dataset": self.dataset, "preset": self.preset, "data": data, "train": train}
+
+
+def _jsonable(config: Any) -> dict[str, Any]:
+    def value(x: Any) -> Any:
+        if isinstance(x, pathlib.Path):
+            return str(x)
+        return list(x) if isinstance(x, tuple) else x
+
+    return {field.name: value(getattr(config, field.name)) for field in dataclasses.fields(config)}

@@ -1,0 +1,197 @@
+"""Trains the missing runs of a folder of results, whatever shows the progress."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from benchmarks import methods, run_log
+from benchmarks.errors import UserError
+from benchmarks.methods import BASELINE
+from benchmarks.problems.problem import Metrics, Problem
+from benchmarks.progress import Display
+from benchmarks.schedule import Schedule
+from benchmarks.scores import delta_p_per_task
+from benchmarks.settings import Comparison
+from benchmarks.training import distributed, mesh
+from benchmarks.training.checkpoints import Checkpoints
+from benchmarks.training.checkpoints import path as checkpoint_path
+from benchmarks.training.programs import MethodFactory, Programs
+from benchmarks.training.trainer import Trainer
+from benchmarks.training.validation import Result, Run
+
+_NO_MORE = "no more"
+"""The message with which process 0 ends the work of the other processes."""
+
+
+class Work(NamedTuple):
+    """What trains the runs of a folder, and how they are kept and shown."""
+
+    config: Comparison
+    problem: Callable[[], Problem]
+    display: Display
+    checkpoints: Callable[[pathlib.Path, float], Checkpoints] = Checkpoints
+
+    def kept(self) -> "Work":
+        """The same, where the data and the programs of the last method are made only once."""
+        return self._replace(problem=functools.cache(self.problem))
+
+
+def train_missing(work: Work) -> None:
+    """Trains the runs that a folder of results does not have yet.
+
+    Raises:
+      UserError: for options that do not go together, or a folder of other settings.
+    """
+    work = work._replace(config=spelt_out(work.config)).kept()
+    schedule = schedule_of(work.config)
+    run_log.open_folder(work.config.out, work.config.settings())
+    if schedule.left():
+        work.problem()  # so that its errors come before there is any file of a run
+    else:
+        work.display.say(f"all runs are complete in {work.config.out}")
+    trainer = _trainers(work)
+    schedule.run(lambda method, logs: _train(method, logs, work, trainer), work.display.say)
+    distributed.agree(_NO_MORE)
+
+
+def follow(work: Work) -> None:
+    """Trains the runs that process 0 announces; only process 0 prints and writes results."""
+    work = work.kept()
+    trainer = _trainers(work)
+    while (announced := distributed.agree(None)) != _NO_MORE:
+        method, seeds = announced
+        runs = [
+            Run(seed, None if baseline is None else Result(*baseline), run_log.MutedLog())
+            for seed, baseline in seeds
+        ]
+        _train_runs(method, runs, work, trainer)
+
+
+def spelt_out(config: Comparison) -> Comparison:
+    """The comparison with the names of methods in place of those of lists."""
+    return dataclasses.replace(config, methods=methods.spelt_out(config.methods))
+
+
+def schedule_of(config: Comparison) -> Schedule:
+    """Checks the options and returns the schedule of the runs."""
+    for method in config.methods:
+        methods.check(method)
+    if config.seeds < 1:
+        raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
+    if not config.checkpoint_seconds >= 0:
+        raise UserError(
+            f"--checkpoint-seconds: expected 0 or more, found {config.checkpoint_seconds}"
+        )
+    _mesh(config)
+    schedule = Schedule(config.out, config.methods, range(config.seeds), config.vmap_seeds)
+    schedule.check_baselines()
+    return schedule
+
+
+def programs_of(method: str, problem: Problem, config: Comparison) -> Programs:
+    """The programs that train a method."""
+    devices = _mesh(config)
+    if method == BASELINE:
+        return Programs(problem, problem.single_task, None, config.train, mesh=devices)
+    last = methods.parse(method).method
+    return Programs(
+        problem,
+        problem.multi_task,
+        make_method(method, problem, config),
+        config.train,
+        optax.identity() if last in methods.REPLACES_ADAM else None,
+        gradients=methods.gradients_of(method),
+        mesh=devices,
+    )
+
+
+def make_method(name: str, problem: Problem, config: Comparison) -> MethodFactory | None:
+    """A function from the seed to the method; None for equal weighting, which needs no method."""
+    if name == "ew":
+        return None
+    model, train = problem.multi_task, config.train
+    form = methods.parse(name).form
+    if form.wrt == "representation" and model.representation_task_grads is None:
+        raise UserError(
+            f"--methods: {name!r}: the heads of {problem.network} share no representation"
+        )
+    if form.measured and model.last_shared is None:
+        raise UserError(f"--methods: {name!r}: {problem.network} has no last shared layer")
+    options: dict[str, Any] = {
+        "labels": model.labels,
+        "last_shared": model.last_shared,
+        "steps_per_epoch": len(problem.batches("train")),
+        "weight_optimizer": optax.adam(train.learning_rate),
+    }
+    return lambda seed: methods.build(name, model.num_tasks, seed=seed, **options)
+
+
+def _trainers(work: Work) -> Callable[[str], Trainer]:
+    """A method's trainer, whose programs are compiled once for all seeds."""
+    return functools.lru_cache(maxsize=1)(
+        lambda method: Trainer(programs_of(method, work.problem(), work.config))
+    )
+
+
+def _train(
+    method: str,
+    logs: dict[int, run_log.RunLog],
+    work: Work,
+    trainer: Callable[[str], Trainer],
+) -> None:
+    """Trains several seeds of a method together."""
+    runs = []
+    for seed, log in logs.items():
+        baseline = None if method == BASELINE else _baseline(work.config, seed)
+        if method != BASELINE and baseline is None:
+            work.display.say(f"{method}, seed {seed}: left out, as its baseline failed")
+        else:
+            runs.append(Run(seed, baseline, log))
+    if runs:
+        distributed.agree([method, [(run.seed, run.baseline) for run in runs]])
+        _train_runs(method, runs, work, trainer)
+
+
+def _train_runs(
+    method: str, runs: list[Run], work: Work, make_trainer: Callable[[str], Trainer]
+) -> None:
+    config = work.config
+    seeds = [run.seed for run in runs]
+    several = len(seeds) > 1
+    numbers = ", ".join(map(str, seeds))
+    name = f"{methods.display_name(method)}, seed{'s' if several else ''} {numbers}"
+    saved = work.checkpoints(checkpoint_path(config.out, method, seeds), config.checkpoint_seconds)
+    trainer = make_trainer(method)
+    better = trainer.programs.problem.higher_is_better
+    with work.display.progress(name) as progress:
+        results = trainer.run(runs, progress, saved)
+        for run, result in zip(runs, results, strict=True):
+            which = f"seed {run.seed} " if several else ""
+            if result is not None and run.baseline is not None:
+                deltas = delta_p_per_task(result.test, run.baseline.test, better)
+                progress.note(f"{which}done, test Δp {deltas.mean():+.1f} %")
+            elif result is not None:
+                progress.note(f"{which}done")
+
+
+def _mesh(config: Comparison) -> Mesh | None:
+    axes = config.mesh or (f"data={jax.device_count()}" if config.distributed else "")
+    return mesh.make(axes, config.train.batch_size) if axes else None
+
+
+def _baseline(config: Comparison, seed: int) -> Result | None:
+    records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
+    if not run_log.has_result(records):
+        return None
+    return Result(_figures(records[-1]["validation"]), _figures(records[-1]["test"]))
+
+
+def _figures(metrics: list[list[float | None]]) -> Metrics:
+    """Converts metrics from JSON, where null stands for NaN."""
+    return [[float("nan") if x is None else x for x in task] for task in metrics]
