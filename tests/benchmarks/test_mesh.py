@@ -101,6 +101,7 @@ def test_the_axis_of_tasks_is_never_divided():
     assert spec((2,)) == jax.sharding.PartitionSpec()  # no parameter's shape
 
 
+@pytest.mark.slow
 def test_two_processes_end_with_the_figures_of_one(tmp_path, monkeypatch):
     """The parameters are divided between them; the second process prints nothing of its own.
 

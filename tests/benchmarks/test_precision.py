@@ -16,6 +16,7 @@ from tests.benchmarks.conftest import QM9, changed
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_db_mtl_has_the_direction_of_float32(problem):
     full, half = (models(QM9, compute_dtype=dtype)[0] for dtype in ("float32", "bfloat16"))
     params, _ = full.init(KEY)

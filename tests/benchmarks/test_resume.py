@@ -126,7 +126,7 @@ def close(got, expected):
                 np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("method", ["stl", "db_mtl", slow("pcgrad")])
+@pytest.mark.parametrize("method", ["stl", slow("db_mtl"), slow("pcgrad")])
 def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     tiny, method, tmp_path, monkeypatch
 ):

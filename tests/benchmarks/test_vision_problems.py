@@ -118,7 +118,14 @@ def small_encoder(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_encoder")
-@pytest.mark.parametrize("name", specs.NAMES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The other two have the same networks.
+        pytest.param(n, marks=() if n in ("nyuv2", "officehome") else pytest.mark.slow)
+        for n in specs.NAMES
+    ],
+)
 def test_from_sample_to_finished_runs(name, prepared, tmp_path, monkeypatch):
     config = comparison(name, prepared, tmp_path / "out")
     printed = run(config, monkeypatch)
@@ -172,8 +179,11 @@ def networks(prepared):
 
 @pytest.mark.parametrize(
     "name",
-    # SegNet with attention for each task takes as long as the others together.
-    [pytest.param(n, marks=pytest.mark.slow if n.endswith("mtan") else ()) for n in NETWORKS],
+    # Those that are not shared by all heads take longer than the others together.
+    [
+        pytest.param(n, marks=pytest.mark.slow if n.endswith(("mtan", "stitch")) else ())
+        for n in NETWORKS
+    ],
 )
 def test_task_grads_are_a_loop_of_grad_and_statistics_move_once(name, networks):
     problem, batch, (params, stats) = networks(name)
