@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from rich.console import Console
-from rich.table import Table
 
 import dbmtl_jax as dbmtl
 from benchmarks.accelerators import figures, hlo, targets
 from benchmarks.perf.network import engine_options
+from benchmarks.report import table_formats
+from benchmarks.report.table import Table, plain
 from benchmarks.training.mesh import AXES, Layout
 
 _BATCH = 64
@@ -110,38 +110,38 @@ def _name(mesh: Mesh) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """A table of the bytes in units of 4 P, the size of a float32 gradient of all P parameters."""
-    drawn = Table(title="a step, in units of 4 P bytes, per device", title_justify="left")
-    for heading in ("method", "T", "mode", "mesh", *figures.COLLECTIVES, "kept", "temporary"):
-        drawn.add_column(heading, justify="right")
+    headings = ("method", "T", "mode", "mesh", *figures.COLLECTIVES, "kept", "temporary")
+    cells = []
     for row in rows:
         unit = 4 * row.num_parameters
-        known = [row.collectives.get(kind, 0) for kind in figures.COLLECTIVES]
-        shown = [*known, row.kept, row.temporary]
-        drawn.add_row(
-            row.method,
-            str(row.num_tasks),
-            row.mode,
-            row.mesh,
-            *(f"{figure / unit:.2f}" for figure in shown),
+        sent = [row.collectives.get(kind, 0) for kind in figures.COLLECTIVES]
+        cells.append(
+            (
+                row.method,
+                str(row.num_tasks),
+                "–" if row.method == "ew" else row.mode,
+                row.mesh,
+                *(f"{size / unit:.2f}" if size else "–" for size in sent),
+                f"{row.kept / unit:.2f}",
+                f"{row.temporary / unit:.2f}",
+            )
         )
-    return drawn
+    return plain(headings, cells)
 
 
 def largest(rows: Sequence[Row]) -> Table:
-    """A table of the largest numbers of parameters that fit for ten tasks, without activations.
+    """A table of the largest P for T = 10 with DB-MTL, in billions, without activations.
 
     They are extrapolated linearly from two numbers of tasks.
     """
-    drawn = Table(title="largest P for T = 10, without activations", title_justify="left")
-    for heading in ("mesh", *(f"{memory} GB" for memory in MEMORIES)):
-        drawn.add_column(heading, justify="right")
+    cells = []
     for name in dict.fromkeys(row.mesh for row in rows):
         few, many = (r for r in rows if (r.mesh, r.method, r.mode) == (name, "db_mtl", "vmap"))
         sizes = [(row.kept + row.temporary) / row.num_parameters for row in (few, many)]
         slope = (sizes[1] - sizes[0]) / (many.num_tasks - few.num_tasks)
         per_parameter = sizes[0] + slope * (10 - few.num_tasks)
-        drawn.add_row(name, *(f"{memory / per_parameter:.2f} billion" for memory in MEMORIES))
-    return drawn
+        cells.append((name, *(f"{memory / per_parameter:.2f}" for memory in MEMORIES)))
+    return plain(("mesh", *(f"{memory} GB" for memory in MEMORIES)), cells)
 
 
 PROGRAMS = (
@@ -156,13 +156,12 @@ PROGRAMS = (
 
 
 def main(target: str | None = None) -> None:
-    """Prints both tables, for a mesh of CPUs or of an accelerator."""
-    console = Console(width=160)
+    """Prints both tables in Markdown, for a mesh of CPUs or of an accelerator."""
     if target is None:
         jax.config.update("jax_num_cpu_devices", 8)
     else:
         targets.prepare()
-        console.print(f"{targets.TARGETS[target].kind}: compiled, not run")
+        print(f"{targets.TARGETS[target].kind}: compiled, not run\n")
 
     def mesh(data: int, fsdp: int) -> Mesh:
         if target is not None:
@@ -171,8 +170,8 @@ def main(target: str | None = None) -> None:
 
     shapes = ((1, 1), (2, 1), (8, 1), (1, 2), (1, 8), (4, 2))
     rows = [measure(*program, 1024, mesh(*sizes)) for sizes in shapes for program in PROGRAMS]
-    console.print(table(rows))
-    console.print(largest(rows))
+    print(table_formats.markdown(table(rows)))
+    print(table_formats.markdown(largest(rows)))
 
 
 if __name__ == "__main__":

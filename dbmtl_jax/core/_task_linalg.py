@@ -97,7 +97,7 @@ def gramian(stack: Sequence[Array], num_tasks: int) -> Float[Array, "T T"]:
     """M = G Gᵀ summed over the leaves, [T, T]."""
     total = jnp.zeros((num_tasks, num_tasks), accumulation_dtype(*stack))
     for leaf in real_leaves(stack):
-        if jax.typeof(leaf).sharding.mesh.explicit_axes:
+        if _is_divided(leaf):
             total += _products_of_divided(leaf, leaf)
         elif leaf.size > _BLOCK * num_tasks:
             flat = leaf.reshape(num_tasks, -1)
@@ -143,17 +143,18 @@ def _products_of_columns(rows: Array) -> Array:
 def cross_products(first: Array, second: Array) -> Float[Array, "T T"]:
     """Re G₁ G₂ᴴ of two stacked leaves [T, *shape], [T, T]."""
     second = second.conj()
-    if jax.typeof(first).sharding.mesh.explicit_axes:
+    if _is_divided(first):
         return _products_of_divided(first, second).real
     flat = (leaf.reshape(leaf.shape[0], -1) for leaf in (first, second))
     return _products(*flat).real
 
 
 def _products_of_divided(first: Array, second: Array) -> Array:
-    """G₁ G₂ᵀ of [T, *shape] on a mesh with explicit axes, where shardings are part of types.
+    """G₁ G₂ᵀ of [T, *shape] on a mesh, where XLA would gather rows whose axes become one.
 
-    There axes that are divided cannot become one, and what is summed over them must say where the
-    sum is to be: on each device.  On one device CPUs would copy the rows for this form.
+    With explicit axes, where shardings are part of types, divided axes cannot become one, and what
+    is summed over them must say where the sum is to be: on each device.  On one device CPUs would
+    copy the rows for this form.
     """
     axes = tuple(range(1, first.ndim))
     return jax.lax.dot_general(
