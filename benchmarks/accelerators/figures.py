@@ -6,6 +6,7 @@ the bytes that pass between the chip and its main memory. How long they take can
 
 import collections
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.accelerators.execution import executed, target
@@ -37,11 +38,9 @@ def figures(program: Program) -> Figures:
         kernels += runs
         traffic += runs * _traffic(program, computation, instruction)
         cycles += runs * _cycles(instruction)
-        kind = _collective(program, instruction)
-        if kind is not None:
-            sent = instruction.results
-            if instruction.opcode.endswith("-start") and len(sent) > 1:
-                sent = sent[len(sent) // 2 :]  # operands, then results
+        found = _collective(program, instruction)
+        if found is not None:
+            kind, sent = found
             collectives[kind] += runs * sum(a.bytes for a in sent)
     flops = sum(product.flops * product.runs for product in products(program))
     return Figures(traffic, flops, kernels, dict(collectives), cycles, dependent)
@@ -135,13 +134,23 @@ def _written(fused: Computation, results: tuple[Array, ...]) -> int:
     return total
 
 
-def _collective(program: Program, instruction: Instruction) -> str | None:
-    opcode = instruction.opcode.removesuffix("-start")
-    if opcode in COLLECTIVES:
-        return opcode
-    # On TPUs a reduce-scatter is a fusion that calls a computation of that name.
-    if any(name.startswith("all-reduce-scatter") for name in instruction.called("calls")):
-        return "reduce-scatter"
+def _collective(program: Program, instruction: Instruction) -> tuple[str, Sequence[Array]] | None:
+    """The kind of a collective, and what it results in."""
+    kind, results = instruction.opcode.removesuffix("-start"), instruction.results
+    if kind in COLLECTIVES:
+        if instruction.opcode == "collective-permute-start":
+            results = results[1:2]  # operand, result, and counters
+        elif instruction.opcode.endswith("-start") and len(results) > 1:
+            results = results[len(results) // 2 :]  # operands, then results
+        return kind, results
+    for name in instruction.called("calls"):
+        # On TPUs a reduce-scatter is a fusion that calls a computation of that name, and a fusion
+        # starts a collective that goes on in the fusions behind it.
+        if name.startswith("all-reduce-scatter"):
+            return "reduce-scatter", results
+        fused = program.computations[name]
+        if target(fused.root) == "AsyncCollectiveStart":
+            return _collective(program, fused.instructions[fused.root.operands[0]])
     return None
 
 
