@@ -1,12 +1,15 @@
 """The examples and the README's code run and do what they say."""
 
 import importlib.util
+import json
 import pathlib
 import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from tests.helpers.processes import printed_by
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -40,13 +43,41 @@ def test_comparisons_learn_all_tasks(name):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in EXAMPLES if path.stem not in (*COMPARISONS, "pinn")],
+    [path for path in EXAMPLES if path.stem not in (*COMPARISONS, "pinn", "language_model")],
     ids=lambda path: path.stem,
 )
 def test_examples_learn(path):
     module = load(path)
     first, last = module.main(steps=1), module.main(steps=300)
     assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
+
+
+def test_the_language_model_learns_every_mixture():
+    """By both methods, most of the way to the entropy, the lowest loss that there is."""
+    module = load(ROOT / "examples" / "language_model.py")
+    lowest = module.Mixtures(module.TINY).entropies
+    for before, after in module.main().values():
+        assert np.all(after - lowest < 0.4 * (before - lowest)), (before, after, lowest)
+
+
+DIVIDED = """
+import json, jax, runpy, tests.conftest, dbmtl_jax as dbmtl
+jax.config.update("jax_num_cpu_devices", 4)
+example = runpy.run_path("examples/language_model.py")
+mesh = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+(model, optimizer), before, after = example["train"](dbmtl.db_mtl, 1, example["TINY"], mesh)
+average = optimizer["opt_state"][0]["parts"][1]["ema"]
+specs = [[list(x.sharding.spec) for x in jax.tree.leaves(tree)] for tree in (model, average)]
+print(json.dumps([*specs, float(abs(after - before).min())]))
+"""
+
+
+def test_the_language_models_averages_are_divided_as_its_parameters():
+    """On 2 x 2 devices, after a step."""
+    parameters, averages, moved = json.loads(printed_by("-W", "error", "-c", DIVIDED))
+    assert all("fsdp" in spec for spec in parameters), parameters
+    assert averages == [[None, *spec] for spec in parameters]
+    assert moved > 0
 
 
 def test_the_pinn_runs():
