@@ -65,9 +65,9 @@ import json, jax, runpy, tests.conftest, dbmtl_jax as dbmtl
 jax.config.update("jax_num_cpu_devices", 4)
 example = runpy.run_path("examples/language_model.py")
 mesh = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-(model, optimizer), before, after = example["train"](dbmtl.db_mtl, 1, example["TINY"], mesh)
-average = optimizer["opt_state"][0]["parts"][1]["ema"]
-specs = [[list(x.sharding.spec) for x in jax.tree.leaves(tree)] for tree in (model, average)]
+state, before, after = example["train"](dbmtl.db_mtl, 1, example["TINY"], mesh)
+average = state[1]["opt_state"][0]["parts"][1]["ema"]
+specs = [[list(x.sharding.spec) for x in jax.tree.leaves(tree)] for tree in (state[0], average)]
 print(json.dumps([*specs, float(abs(after - before).min())]))
 """
 
