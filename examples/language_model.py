@@ -215,7 +215,7 @@ def train(method, steps, config, mesh):
         return state, np.array(before), np.array(run.losses(state, test))
 
 
-def main(steps=300):
+def main(steps=200):
     """Trains with each method, all devices along "fsdp"; the losses [T] before and after."""
     axes = (1, jax.device_count()), ("data", "fsdp")
     mesh = jax.make_mesh(*axes, axis_types=(AxisType.Auto,) * 2)

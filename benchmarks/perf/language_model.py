@@ -25,13 +25,16 @@ from benchmarks.perf import steps
 from benchmarks.report import table_formats
 from benchmarks.report.table import plain
 
-METHODS: dict[str, Callable[[int], Any]] = {
-    "EW": dbmtl.ew,
-    "DB-MTL": dbmtl.db_mtl,
-    "DB-MTL, norms": functools.partial(dbmtl.db_mtl, average="norms"),
-    "MGDA": dbmtl.mgda,
+METHODS: dict[str, dict[str, Any]] = {
+    "EW": {"method": dbmtl.ew},
+    "DB-MTL": {"method": dbmtl.db_mtl},
+    "DB-MTL, norms": {"method": functools.partial(dbmtl.db_mtl, average="norms")},
+    "MGDA": {"method": dbmtl.mgda},
 }
 """The second averages T gradients, the third their norms alone; the fourth reads the Gramian."""
+
+IN_ORDER = {"DB-MTL, in order": {"method": dbmtl.db_mtl, "in_order": True}}
+"""Each gradient reads its mixture's sequences alone: eight decoders, which take long to compile."""
 
 MESHES = {"v5e": ((8, 1), (4, 2), (1, 8)), "h100": ((1, 1),)}
 """Sizes of the axes data and fsdp. On the last mesh of a target the largest model is looked for."""
@@ -82,7 +85,7 @@ def measure(target: str, mesh: tuple[int, int], method: str, width: int, layers:
         heads=max(small.heads, width // 128),
         batch=_PER_DEVICE * devices.size,
     )
-    training = example().training(config, METHODS[method], devices)
+    training = example().training(config, mesh=devices, **(METHODS | IN_ORDER)[method])
     model = jax.tree.leaves(training.state[0])
     begin = time.perf_counter()
     with jax.set_mesh(devices):
@@ -178,7 +181,7 @@ def main(names: Sequence[str]) -> None:
     for target in names or MESHES:
         memory = targets.TARGETS[target].memory
         *others, divided = MESHES[target]
-        for method in METHODS:
+        for method in (*METHODS, *IN_ORDER):
             base.append(record.measure(target, divided, method, small.width, small.layers))
         for method in METHODS:
             of_depth = functools.partial(record.measure, target, divided, method, _WIDTH)
