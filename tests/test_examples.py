@@ -5,10 +5,12 @@ import json
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dbmtl_jax as dbmtl
 from tests.helpers.processes import printed_by
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -58,6 +60,27 @@ def test_the_language_model_learns_every_mixture():
     lowest = module.Mixtures(module.TINY).entropies
     for before, after in module.main().values():
         assert np.all(after - lowest < 0.5 * (before - lowest)), (before, after, lowest)
+
+
+@pytest.mark.slow
+def test_the_language_models_batches_in_order_give_the_same_gradients():
+    """Each from its own sequences, or from all: the averages of DB-MTL after a step."""
+    module = load(ROOT / "examples" / "language_model.py")
+    axes = (1, 1), ("data", "fsdp")
+    mesh = jax.make_mesh(*axes, axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    config = module.TINY._replace(layers=1)
+    mixtures = np.repeat(np.arange(module.NUM_TASKS), config.batch // module.NUM_TASKS)
+    batch = module.Mixtures(config).draw(np.random.default_rng(0), mixtures)
+    averages = []
+    for in_order in (False, True):
+        run = module.training(config, dbmtl.db_mtl, mesh, in_order=in_order)
+        with jax.set_mesh(mesh):
+            state, _ = run.step(run.init(jax.random.key(0)), batch)
+        averages.append(state[1]["opt_state"][0]["parts"][1]["ema"])
+    for all_of_it, own in zip(*map(jax.tree.leaves, averages), strict=True):
+        # Sums of bfloat16 products in another order.
+        scale = np.max(np.abs(all_of_it))
+        np.testing.assert_allclose(own, all_of_it, rtol=0, atol=0.02 * scale)
 
 
 DIVIDED = """

@@ -137,7 +137,7 @@ def deepest(measure: Callable[[int], Row], memory: int) -> Row:
         layers = deepest.layers + int((memory - deepest.needed) / per_layer)
         if too_deep is not None:
             layers = min(layers, too_deep - max(1, too_deep // 32))
-        if layers - deepest.layers < max(1, deepest.layers // 32):
+        if layers - deepest.layers <= deepest.layers // 32:
             return deepest
         row = measure(layers)
         if row.fits:
