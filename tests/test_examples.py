@@ -1,12 +1,17 @@
 """The examples and the README's code run and do what they say."""
 
 import importlib.util
+import json
 import pathlib
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import dbmtl_jax as dbmtl
+from tests.helpers.processes import printed_by
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -40,13 +45,62 @@ def test_comparisons_learn_all_tasks(name):
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in EXAMPLES if path.stem not in (*COMPARISONS, "pinn")],
+    [path for path in EXAMPLES if path.stem not in (*COMPARISONS, "pinn", "language_model")],
     ids=lambda path: path.stem,
 )
 def test_examples_learn(path):
     module = load(path)
     first, last = module.main(steps=1), module.main(steps=300)
     assert np.all(np.asarray(last) < 0.6 * np.asarray(first)), (first, last)
+
+
+def test_the_language_model_learns_every_mixture():
+    """By both methods, most of the way to the entropy, the lowest loss that there is."""
+    module = load(ROOT / "examples" / "language_model.py")
+    lowest = module.Mixtures(module.TINY).entropies
+    for before, after in module.main().values():
+        assert np.all(after - lowest < 0.5 * (before - lowest)), (before, after, lowest)
+
+
+@pytest.mark.slow
+def test_the_language_models_batches_in_order_give_the_same_gradients():
+    """Each from its own sequences, or from all: the averages of DB-MTL after a step."""
+    module = load(ROOT / "examples" / "language_model.py")
+    axes = (1, 1), ("data", "fsdp")
+    mesh = jax.make_mesh(*axes, axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    config = module.TINY._replace(layers=1)
+    mixtures = np.repeat(np.arange(module.NUM_TASKS), config.batch // module.NUM_TASKS)
+    batch = module.Mixtures(config).draw(np.random.default_rng(0), mixtures)
+    averages = []
+    for in_order in (False, True):
+        run = module.training(config, dbmtl.db_mtl, mesh, in_order=in_order)
+        with jax.set_mesh(mesh):
+            state, _ = run.step(run.init(jax.random.key(0)), batch)
+        averages.append(state[1]["opt_state"][0]["parts"][1]["ema"])
+    for all_of_it, own in zip(*map(jax.tree.leaves, averages), strict=True):
+        # Sums of bfloat16 products in another order.
+        scale = np.max(np.abs(all_of_it))
+        np.testing.assert_allclose(own, all_of_it, rtol=0, atol=0.02 * scale)
+
+
+DIVIDED = """
+import json, jax, runpy, tests.conftest, dbmtl_jax as dbmtl
+jax.config.update("jax_num_cpu_devices", 4)
+example = runpy.run_path("examples/language_model.py")
+mesh = jax.make_mesh((2, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+state, before, after = example["train"](dbmtl.db_mtl, 1, example["TINY"], mesh)
+average = state[1]["opt_state"][0]["parts"][1]["ema"]
+specs = [[list(x.sharding.spec) for x in jax.tree.leaves(tree)] for tree in (state[0], average)]
+print(json.dumps([*specs, float(abs(after - before).min())]))
+"""
+
+
+def test_the_language_models_averages_are_divided_as_its_parameters():
+    """On 2 x 2 devices, after a step."""
+    parameters, averages, moved = json.loads(printed_by("-W", "error", "-c", DIVIDED))
+    assert all("fsdp" in spec for spec in parameters), parameters
+    assert averages == [[None, *spec] for spec in parameters]
+    assert moved > 0
 
 
 def test_the_pinn_runs():

@@ -6,10 +6,10 @@ the bytes that pass between the chip and its main memory. How long they take can
 
 import collections
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from benchmarks.accelerators.execution import executed, target, within
+from benchmarks.accelerators.execution import executed, target
 from benchmarks.accelerators.hlo import Array, Computation, Instruction, Program
 from benchmarks.accelerators.products import products
 
@@ -31,7 +31,6 @@ def figures(program: Program) -> Figures:
     """Counts what a program does, loops times their lengths."""
     traffic = kernels = cycles = waits = 0
     collectives: collections.Counter[str] = collections.Counter()
-    channels: set[str] = set()
     for computation, instruction, runs in executed(program):
         if instruction.opcode in ("while", "conditional"):
             waits += runs
@@ -39,8 +38,10 @@ def figures(program: Program) -> Figures:
         kernels += runs
         traffic += runs * _traffic(program, computation, instruction)
         cycles += runs * _cycles(instruction)
-        for kind, sent in _collectives(program, computation, instruction, channels):
-            collectives[kind] += runs * sent
+        found = _collective(program, instruction)
+        if found is not None:
+            kind, sent = found
+            collectives[kind] += runs * sum(a.bytes for a in sent)
     flops = sum(product.flops * product.runs for product in products(program))
     return Figures(traffic, flops, kernels, dict(collectives), cycles, waits)
 
@@ -133,30 +134,24 @@ def _written(fused: Computation, results: tuple[Array, ...]) -> int:
     return total
 
 
-def _collectives(
-    program: Program, computation: Computation, instruction: Instruction, channels: set[str]
-) -> Iterable[tuple[str, int]]:
-    """Kind and bytes of the results of the collectives in an instruction.
-
-    Args:
-      program, computation, instruction: where to look.
-      channels: those of the collectives that were found before, to which new ones are added.  On
-        TPUs a collective that runs beside other work stands in each of the fusions that it passes.
-    """
-    # On TPUs a reduce-scatter is a fusion that calls a computation of that name.
-    if any(name.startswith("all-reduce-scatter") for name in instruction.called("calls")):
-        yield "reduce-scatter", sum(array.bytes for array in instruction.results)
-        return
-    for _, one in within(program, computation, instruction):
-        kind = one.opcode.removesuffix("-start")
-        channel = re.search(r"channel_id=(\d+)", one.attributes)
-        if kind not in COLLECTIVES or (channel and channel[1] in channels):
-            continue
-        channels |= {channel[1]} if channel else set()
-        sent = one.results
-        if one.opcode.endswith("-start") and len(sent) > 1:
-            sent = sent[len(sent) // 2 :]  # operands, then results
-        yield kind, sum(array.bytes for array in sent)
+def _collective(program: Program, instruction: Instruction) -> tuple[str, Sequence[Array]] | None:
+    """The kind of a collective, and what it results in."""
+    kind, results = instruction.opcode.removesuffix("-start"), instruction.results
+    if kind in COLLECTIVES:
+        if instruction.opcode == "collective-permute-start":
+            results = results[1:2]  # operand, result, and counters
+        elif instruction.opcode.endswith("-start") and len(results) > 1:
+            results = results[len(results) // 2 :]  # operands, then results
+        return kind, results
+    for name in instruction.called("calls"):
+        # On TPUs a reduce-scatter is a fusion that calls a computation of that name, and a fusion
+        # starts a collective that goes on in the fusions behind it.
+        if name.startswith("all-reduce-scatter"):
+            return "reduce-scatter", results
+        fused = program.computations[name]
+        if target(fused.root) == "AsyncCollectiveStart":
+            return _collective(program, fused.instructions[fused.root.operands[0]])
+    return None
 
 
 def _cycles(instruction: Instruction) -> int:

@@ -124,6 +124,36 @@ def test_collectives_count_with_what_they_result_in():
     assert figures.figures(program).collectives == expected
 
 
+ON_TPUS = """\
+%begin (p: f32[4]) -> (f32[4], f32[32], u32[]) {
+  %p = f32[4]{0} parameter(0)
+  %gathered = f32[32]{0} all-gather(%p), dimensions={0}
+  ROOT %begun = (f32[4]{0}, f32[32]{0}, u32[]) custom-call(%gathered), custom_call_target="START"
+}
+
+%beside (p: f32[4], q: f32[32]) -> f32[32] {
+  %p = f32[4]{0} parameter(0)
+  %q = f32[32]{0} parameter(1)
+  ROOT %gathered = f32[32]{0} all-gather(%p), dimensions={0}
+}
+
+ENTRY %main (a: f32[4]) -> f32[32] {
+  %a = f32[4]{0} parameter(0)
+  %sent = (f32[4]{0}, f32[4]{0}, u32[], u32[]) collective-permute-start(%a)
+  %begun = (f32[4]{0}, f32[32]{0}, u32[]) fusion(%a), kind=kCustom, calls=%begin
+  %whole = f32[32]{0} get-tuple-element(%begun), index=1
+  ROOT %goes_on = f32[32]{0} fusion(%a, %whole), kind=kOutput, calls=%beside
+}
+"""
+
+
+def test_a_tpus_collective_counts_where_it_starts():
+    """And not in the products that it goes on beside, nor with the counters of its start."""
+    text = ON_TPUS.replace("START", "AsyncCollectiveStart")
+    found = figures.figures(hlo.parse(text)).collectives
+    assert found == {"collective-permute": 16, "all-gather": 128}
+
+
 def test_what_is_no_program_is_refused():
     with pytest.raises(ValueError, match="expected the text of a compiled program, found no ENTRY"):
         hlo.parse("HloModule empty")
