@@ -128,7 +128,7 @@ def training(config, method, mesh, learning_rate=3e-3, in_order=False):
     """
     tx = dbmtl.chain(method(NUM_TASKS), optax.adamw(learning_rate))
     of_all = mtl.value_and_task_grads(losses_of, stream=True)
-    of_each = mtl.per_task_value_and_grads(loss_of_one, stream=True)
+    of_each = mtl.per_task_value_and_grads(loss_of_one, stream=True, mode="loop")
 
     def build(key):
         model = Decoder(config, nnx.Rngs(key))

@@ -184,7 +184,8 @@ def summed(
 def _sum(tasks: Tasks, weights: PerTask) -> tuple[PyTree, Mask, bool]:
     """Σ_t w_t g_t, which tasks took part, and whether the sum was checked."""
     summed = tasks.rows if tasks.summed is None else tasks.summed.rows
-    if summed is tasks.rows and summed.of_parameters:
+    rows_were_read = tasks.squares is not None and summed.of_parameters
+    if summed is tasks.rows and (rows_were_read or summed.sources_tell):
         return tasks.sum(weights), tasks.present, False
     return *sum_of_usable(tasks, weights), True
 

@@ -71,6 +71,10 @@ class Rows(Protocol):
     def are_computed(self) -> bool:
         """Whether reading the rows costs no backward pass."""
 
+    @property
+    def sources_tell(self) -> bool:
+        """Whether `squared_sources` tells of most rows that are not finite."""
+
     def computed(self) -> "Rows":
         """The same rows as arrays."""
 
@@ -202,6 +206,10 @@ class StackedRows(NamedTuple):
 
     @property
     def of_parameters(self) -> bool:
+        return True
+
+    @property
+    def sources_tell(self) -> bool:
         return True
 
     def computed(self) -> "StackedRows":

@@ -36,6 +36,7 @@ class Jacobian:
     push_all: Callable[[Sequence[Array]], Sequence[Array]] | None = None  # `push` up to the losses
     scales: PerTask | None = None  # row t times scales[t]
     can_push: bool = True  # whether rows may be pushed forward
+    sources_tell: bool = True  # whether a cotangent that is finite mostly makes a finite row
 
     @property
     def rows(self) -> list[list[Array]]:

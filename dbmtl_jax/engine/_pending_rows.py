@@ -40,6 +40,10 @@ class PendingRows(NamedTuple):
     def are_computed(self) -> bool:
         return False
 
+    @property
+    def sources_tell(self) -> bool:
+        return self.jacobian.sources_tell
+
     def computed(self) -> StackedRows:
         return StackedRows(self.tree(), self._num_tasks)
 

@@ -12,7 +12,8 @@ from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
 from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
-from dbmtl_jax.engine._shard_map import axes_of_losses, varying_over
+from dbmtl_jax.engine._pending_slices import pending_of_slices
+from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_arguments import Axes, Slices, by_task
 from dbmtl_jax.engine._task_map import Mode, check_options, choose, map_tasks
 from dbmtl_jax.engine._value_and_task_grads import value_and_task_grads
@@ -49,7 +50,10 @@ def per_task_value_and_grads(
       has_aux: whether `fun` returns (loss, aux).
       chunk_size, mode: how the tasks run if there is one function and arrays are sliced, as in
         `value_and_task_grads`; otherwise they are unrolled.
-      stream: return pending gradients, as in `value_and_task_grads`.
+      stream: return pending gradients, as in `value_and_task_grads`.  The tasks are unrolled, but
+        with mode="loop", for one function of slices: then the program contains the function once
+        and keeps nothing of the forward passes, and what is asked for is computed from the start,
+        such as a sum of rows after their norms.  Under `jax.vmap` each row costs T passes then.
 
     Returns:
       `fun(params, *args, **kwargs) -> (losses [T], grads)`, with names the losses by name.  With
@@ -93,8 +97,8 @@ def per_task_value_and_grads(
         else:
             parts = by_task(args, in_axes, None if callable(fun) else len(functions))
         num_tasks = names or NumTasks(parts.num_tasks if isinstance(parts, Slices) else len(parts))
-        if isinstance(parts, Slices) and callable(fun) and not stream:
-            chosen = mode, chunk_size
+        if isinstance(parts, Slices) and callable(fun) and (not stream or mode == "loop"):
+            chosen = None if stream else (mode, chunk_size)
             return _mapped(functions[0], params, parts, kwargs, labels, has_aux, chosen)
         keys = num_tasks.names or range(num_tasks)
         each = functions * num_tasks if callable(fun) else functions
@@ -127,14 +131,22 @@ def _mapped(
     kwargs: dict[str, Any],
     labels: Labels,
     has_aux: bool,
-    options: tuple[Mode, int | None],
+    options: tuple[Mode, int | None] | None,
 ) -> tuple[PyTree, PyTree]:
-    """One function of every task's slices, in the chosen mode."""
+    """One function of every task's slices, in the chosen mode; without one, pending gradients."""
     moving = Moving(labels, params)
     check_differentiable(moving.params)
 
     def loss(p, *args):
         return scalar_loss(fun, "fun", has_aux)(moving.whole(p), *args, **kwargs)
+
+    all_labels = _labels.resolve(labels, params, slices.num_tasks)
+    if options is None:
+        axes = axes_of_losses(lambda p: loss(p, *slices.of_task(0))[0], moving.params)
+        check_stream(axes, True)
+        varying = varying_over(axes, moving.params)
+        values, pending = pending_of_slices(loss, varying, slices, all_labels, moving)
+        return (values if has_aux else values[0]), pending
 
     def rows_of(p):
         one = slices.of_task(0)
@@ -149,7 +161,7 @@ def _mapped(
 
     axes = axes_of_losses(lambda p: rows_of(p)[0][0], moving.params)
     (losses, aux), rows = rows_of(varying_over(axes, moving.params))
-    labels_ = moving.of(_labels.resolve(labels, params, slices.num_tasks))
+    labels_ = moving.of(all_labels)
     grads = jax.tree.map(
         lambda label, leaf: leaf if label == _labels.SHARED else leaf[label], labels_, rows
     )

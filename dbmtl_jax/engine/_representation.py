@@ -32,6 +32,10 @@ class RepresentationRows(NamedTuple):
     def are_computed(self) -> bool:
         return True
 
+    @property
+    def sources_tell(self) -> bool:
+        return False
+
     def computed(self) -> "RepresentationRows":
         return self
 

@@ -185,3 +185,32 @@ def test_frozen_parameters():
     _, grads = one(PARAMS, jnp.ones(T))
     assert not np.any(grads["w"])
     assert grads["heads"][0].shape == (T, 5)
+
+
+@pytest.mark.parametrize("num_tasks", [2, 5])
+def test_a_loop_that_streams_contains_the_function_once(num_tasks):
+    """Unlike an unrolled one, and has the same rows, losses, outputs and Gramian."""
+
+    def fun(w, x):
+        z = jnp.sin(x @ w)
+        return jnp.mean(z**2), z[0]
+
+    w = jax.random.normal(jax.random.key(0), (3, 4))
+    xs = jax.random.normal(jax.random.key(1), (num_tasks, 6, 3))
+
+    def engine(**options):
+        return dbmtl.per_task_value_and_grads(fun, has_aux=True, **options)
+
+    def once(w, xs):
+        (losses, aux), grads = engine(stream=True, mode="loop")(w, xs)
+        return losses, aux, grads.rows().gramian(), grads.stacked()
+
+    found = jax.jit(once)(w, xs)
+    (losses, aux), rows = engine()(w, xs)
+    assert_close(found, (losses, aux, jnp.einsum("tij,sij->ts", rows, rows), rows))
+
+    def sines(**options):
+        text = str(jax.make_jaxpr(lambda w: engine(stream=True, **options)(w, xs)[1].stacked())(w))
+        return text.count(" sin ")
+
+    assert sines(mode="loop") <= 2 < num_tasks + 1 <= sines() + 1

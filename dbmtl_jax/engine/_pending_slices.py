@@ -1,0 +1,117 @@
+"""Pending gradients of one function of every task's slices, each from a pass of its own.
+
+The program contains the function once, whatever the number of tasks, and keeps nothing of a task's
+forward pass: a row, and each part of a sum of rows, is computed from the start.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from dbmtl_jax.core import _labels
+from dbmtl_jax.core._frozen import Moving
+from dbmtl_jax.core._precision import products_as_now
+from dbmtl_jax.core._types import Array, PyTree
+from dbmtl_jax.engine._jacobian import Jacobian, assemble, row_structs
+from dbmtl_jax.engine._pending import PendingTaskGrads
+from dbmtl_jax.engine._task_arguments import Slices
+from dbmtl_jax.engine._task_map import Chosen, Way, map_tasks
+
+_LOOP = Way("loop")
+
+
+def pending_of_slices(
+    loss: Callable[..., tuple[Array, PyTree]],
+    params: PyTree,
+    slices: Slices,
+    labels: PyTree,
+    moving: Moving,
+) -> tuple[tuple[Array, PyTree], PendingTaskGrads]:
+    """The losses [T], auxiliary outputs [T, ...], and pending gradients.
+
+    Args:
+      loss: `(params, *args of a task) -> (loss, aux)`.
+      params: those that are differentiated.
+      slices: the arguments of all tasks.
+      labels: the tree of labels of all parameters.
+      moving: what of all parameters is differentiated.
+    """
+    num_tasks = slices.num_tasks
+    own_labels = moving.of(labels)
+    flat, structure = jax.tree.flatten(params)
+    is_shared = _labels.is_shared(own_labels)
+    leaves = [jnp.asarray(leaf) for leaf, here in zip(flat, is_shared, strict=True) if here]
+
+    def of_shared(mapped: Sequence[Array]) -> Callable[..., Array]:
+        """A task's loss as a function of the shared leaves."""
+
+        def value(*shared: Array) -> Array:
+            rest = iter(shared)
+            every = [
+                next(rest) if here else leaf for leaf, here in zip(flat, is_shared, strict=True)
+            ]
+            whole = jax.tree.unflatten(structure, every)
+            return loss(whole, *slices.arguments(mapped))[0]
+
+        return value
+
+    def with_own_grads(mapped: Sequence[Array]) -> tuple[tuple[Array, PyTree], list[Array]]:
+        """A task's loss, and its gradients of the leaves that belong to some task."""
+
+        def value(*own: Array) -> tuple[Array, PyTree]:
+            rest = iter(own)
+            every = [
+                leaf if here else next(rest) for leaf, here in zip(flat, is_shared, strict=True)
+            ]
+            return loss(jax.tree.unflatten(structure, every), *slices.arguments(mapped))
+
+        own = [leaf for leaf, here in zip(flat, is_shared, strict=True) if not here]
+        if not own:
+            return value(), []
+        places = tuple(range(len(own)))
+        values, grads = jax.value_and_grad(value, argnums=places, has_aux=True)(*own)
+        return values, list(grads)
+
+    (losses, aux), grads = map_tasks(with_own_grads, slices.mapped, _LOOP)
+    rest = iter(grads)
+    own_grads = [
+        None if label == _labels.SHARED else next(rest)[label]
+        for label in jax.tree.leaves(own_labels)
+    ]
+
+    def pull(cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
+        (seeds,) = cotangents
+
+        def add(task: Array, total: list[Array]) -> list[Array]:
+            mapped = [jax.lax.dynamic_index_in_dim(x, task, keepdims=False) for x in slices.mapped]
+
+            def added() -> list[Array]:
+                pullback = jax.vjp(of_shared(mapped), *leaves)[1]
+                return [a + b for a, b in zip(total, pullback(seeds[task]), strict=True)]
+
+            # A row has one seed that is not 0, and costs one pass.
+            return jax.lax.cond(seeds[task] != 0, added, lambda: total)
+
+        return jax.lax.fori_loop(0, num_tasks, add, [jnp.zeros_like(leaf) for leaf in leaves])
+
+    def push_all(tangents: Sequence[Array]) -> list[Array]:
+        def slope(mapped: Sequence[Array]) -> Array:
+            return jax.jvp(of_shared(mapped), tuple(leaves), tuple(tangents))[1]
+
+        return list(map_tasks(slope, slices.mapped, _LOOP))
+
+    seeds = jnp.eye(num_tasks, dtype=losses.dtype)
+    jacobian = Jacobian(
+        num_tasks,
+        lambda task, one: [(one * seeds[task]).astype(seeds.dtype)],
+        products_as_now(pull),
+        products_as_now(lambda tangents: [jnp.stack(push_all(tangents))]),
+        chosen=Chosen.everywhere("loop"),
+        stored=[[seeds[task]] for task in range(num_tasks)],
+        leaves=leaves,
+        push_all=products_as_now(push_all),
+        sources_tell=False,
+    )
+    template = assemble(own_labels, row_structs(own_labels, params, num_tasks), own_grads)
+    return (losses, aux), PendingTaskGrads(labels, moving.with_zeros(template), jacobian)
