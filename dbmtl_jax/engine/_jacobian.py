@@ -34,6 +34,8 @@ class Jacobian:
     stored: Sequence[Sequence[Array]] | None
     leaves: Sequence[Array]  # the shared leaves themselves
     push_all: Callable[[Sequence[Array]], Sequence[Array]] | None = None  # `push` up to the losses
+    # task -> its row, where that costs less than a pullback of its cotangents
+    alone: Callable[[int | Array], list[Array]] | None = None
     scales: PerTask | None = None  # row t times scales[t]
     can_push: bool = True  # whether rows may be pushed forward
     sources_tell: bool = True  # whether a cotangent that is finite mostly makes a finite row
@@ -62,6 +64,15 @@ class Jacobian:
             return pieces[task](one) if isinstance(task, int) else jax.lax.switch(task, pieces, one)
 
         return read
+
+    def row_reader(self) -> Callable[..., list[Array]]:
+        """(task, wait, unrolled) -> its row.  The task may be traced; `wait` as for `reader`."""
+        alone, scales, read = self.alone, self.scales, self.reader()
+        if alone is None:
+            return lambda task, wait, unrolled: self.pull(read(task, wait), unrolled=unrolled)
+        if scales is None:
+            return lambda task, wait, unrolled: alone(task + wait)
+        return lambda task, wait, unrolled: [scales[task] * g for g in alone(task + wait)]
 
     def weighted(self, weights: PerTask, present: Mask) -> list[Array]:
         """Σ_t w_t c_t over the present tasks."""
@@ -99,11 +110,13 @@ class Jacobian:
         def kept(leaves: Sequence[Array]) -> list[Array]:
             return [leaf for leaf, here in zip(leaves, which, strict=True) if here]
 
+        alone = self.alone
         return dataclasses.replace(
             self,
             pull=lambda cotangents, *, unrolled=False: kept(
                 self.pull(cotangents, unrolled=unrolled)
             ),
+            alone=None if alone is None else lambda task: kept(alone(task)),
             leaves=kept(self.leaves),
             can_push=False,
         )

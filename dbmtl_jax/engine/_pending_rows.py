@@ -151,18 +151,18 @@ class PendingRows(NamedTuple):
         self, body: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]], carry: PyTree
     ) -> PyTree:
         """`carry, square = body(t, row t, carry)` for one task after the other."""
-        read, pull = self.jacobian.reader(), self.jacobian.pull
+        row = self.jacobian.row_reader()
         nothing = jnp.zeros((), jnp.int32)
 
         def loop(t: Array, carry: PyTree) -> PyTree:
-            return body(t, pull(read(t, nothing)), carry)[0]
+            return body(t, row(t, nothing, False), carry)[0]
 
         def folded(way: Way) -> PyTree:
             if way.mode != "unroll":
                 return jax.lax.fori_loop(0, self._num_tasks, loop, carry)
             now, wait = carry, nothing
             for task in range(self._num_tasks):
-                now, square = body(task, pull(read(task, wait), unrolled=True), now)
+                now, square = body(task, row(task, wait, True), now)
                 # Always 0.  The next row cannot be computed before this one is used up; the
                 # compiler would otherwise start them all, and keep them all.
                 wait = (square < -1).astype(jnp.int32)

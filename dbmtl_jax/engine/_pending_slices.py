@@ -80,18 +80,17 @@ def pending_of_slices(
         for label in jax.tree.leaves(own_labels)
     ]
 
+    def of_task(task: int | Array, seed: Array) -> list[Array]:
+        mapped = [jax.lax.dynamic_index_in_dim(x, task, keepdims=False) for x in slices.mapped]
+        return list(jax.vjp(of_shared(mapped), *leaves)[1](seed))
+
     def pull(cotangents: Sequence[Array], *, unrolled: bool = False) -> list[Array]:
         (seeds,) = cotangents
 
         def add(task: Array, total: list[Array]) -> list[Array]:
-            mapped = [jax.lax.dynamic_index_in_dim(x, task, keepdims=False) for x in slices.mapped]
-
-            def added() -> list[Array]:
-                pullback = jax.vjp(of_shared(mapped), *leaves)[1]
-                return [a + b for a, b in zip(total, pullback(seeds[task]), strict=True)]
-
-            # A row has one seed that is not 0, and costs one pass.
-            return jax.lax.cond(seeds[task] != 0, added, lambda: total)
+            # 0 times an infinite derivative is NaN.
+            row = (jnp.where(seeds[task] != 0, g, 0) for g in of_task(task, seeds[task]))
+            return [a + b for a, b in zip(total, row, strict=True)]
 
         return jax.lax.fori_loop(0, num_tasks, add, [jnp.zeros_like(leaf) for leaf in leaves])
 
@@ -111,6 +110,7 @@ def pending_of_slices(
         stored=[[seeds[task]] for task in range(num_tasks)],
         leaves=leaves,
         push_all=products_as_now(push_all),
+        alone=products_as_now(lambda task: of_task(task, jnp.ones((), losses.dtype))),
         sources_tell=False,
     )
     template = assemble(own_labels, row_structs(own_labels, params, num_tasks), own_grads)

@@ -53,7 +53,7 @@ def per_task_value_and_grads(
       stream: return pending gradients, as in `value_and_task_grads`.  The tasks are unrolled, but
         with mode="loop", for one function of slices: then the program contains the function once
         and keeps nothing of the forward passes, and what is asked for is computed from the start,
-        such as a sum of rows after their norms.  Under `jax.vmap` each row costs T passes then.
+        such as a sum of rows after their norms.
 
     Returns:
       `fun(params, *args, **kwargs) -> (losses [T], grads)`, with names the losses by name.  With
