@@ -57,8 +57,7 @@ def measure(config: Perf, console: Console) -> list[Row]:
       UserError: for a target without its compiler, or an unknown method.
     """
     targets.prepare()
-    for name in config.methods:
-        methods.check(name)
+    others = _other_methods(config.methods)
     run_log.make_folder(config.out)
     known = {_key(row): row for row in _known(config)}
     rows: list[Row] = []
@@ -68,7 +67,7 @@ def measure(config: Perf, console: Console) -> list[Row]:
             size = config.batch_size or _batch_size(network)
             for target in config.compile_for:
                 device = targets.devices(target)[0]
-                for method, mode in _programs(config):
+                for method, mode in _programs(config.modes, others):
                     program = Program(target, device, name, network, method, mode)
                     row = known.get((target, name, num_tasks, size, method, mode))
                     what = f"{target}, {name}, T = {num_tasks}, {method}, {mode}"
@@ -85,14 +84,28 @@ def measure(config: Perf, console: Console) -> list[Row]:
     return rows
 
 
-def _programs(config: Perf) -> Iterator[tuple[str, str]]:
+def _other_methods(names: Sequence[str]) -> list[str]:
+    """The methods of these names, also of lists, without those whose steps are no such program.
+
+    Raises:
+      UserError: for an unknown name, and for a method that reads two batches, if it is named.
+    """
+    found = []
+    for name in methods.spelt_out(names):
+        methods.check(name)
+        if name in methods.OF_TWO_BATCHES and name in names:
+            raise UserError(f"--methods: {name} reads two batches, expected methods that read one")
+        if name not in methods.OF_TWO_BATCHES | {methods.BASELINE, "ew"}:
+            found.append(name)
+    return found
+
+
+def _programs(modes: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(method, mode): equal weighting, DB-MTL in every mode, and others as they are made."""
     yield "ew", steps.EW
-    for mode in config.modes:
+    for mode in modes:
         yield "db_mtl", mode
-    for name in methods.spelt_out(config.methods):
-        if name in methods.OF_TWO_BATCHES:
-            raise UserError(f"--methods: {name} reads two batches, expected methods that read one")
+    for name in others:
         yield name, "auto"
         yield name, "stream"
 

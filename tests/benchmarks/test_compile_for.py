@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks.accelerators import targets
 from benchmarks.config import Perf
+from benchmarks.errors import UserError
 from benchmarks.perf import compile_for, compile_for_picture
 
 
@@ -43,3 +44,12 @@ def test_what_was_compiled_by_the_same_code_is_not_compiled_again(tmp_path, monk
     assert compile_for._known(config) == [row]
     monkeypatch.setattr(compile_for.run_log, "environment", lambda: {"commit": "another"})
     assert compile_for._known(config) == []
+
+
+def test_lists_of_methods_are_spelt_out():
+    """Without single-task networks, and without a method that reads two batches."""
+    found = compile_for._other_methods(["all", "beyond", "mgda"])
+    assert {"mgda", "db_mtl", "upgrad"} <= set(found)
+    assert not {"stl", "ew", "modo"} & set(found)
+    with pytest.raises(UserError, match="modo reads two batches"):
+        compile_for._other_methods(["modo"])
