@@ -325,6 +325,6 @@ def _value(text: str) -> Any:
     """Converts a text to a number or a bool if possible."""
     try:
         value = json.loads(text.lower())
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or nothing that Python could hold
         return text
     return value if isinstance(value, bool | int | float) else text

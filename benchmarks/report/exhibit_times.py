@@ -91,7 +91,7 @@ def _measured(study: Study) -> tuple[dict[str, _Cost], list[str]]:
             for method, record in times.methods.items()
         }, []
     headline, _ = choice.headline(study.outcomes)
-    finished = [o for o in headline if len(o.test) and o.steps_per_second > 0]
+    finished = [o for o in headline if any(o.epochs)]
     failed = [f"{o.name} failed: {failure}" for o in headline for failure in o.failed]
     seconds = {o.method: _steps_per_epoch(o) / o.steps_per_second for o in finished}
     ew = seconds.get("ew", math.nan)

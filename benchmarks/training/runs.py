@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from benchmarks import methods, run_log
 from benchmarks.errors import UserError
+from benchmarks.files.expected import check_present
 from benchmarks.methods import BASELINE
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.progress import Display
@@ -50,11 +51,12 @@ def train_missing(work: Work) -> None:
     """
     work = work._replace(config=spelt_out(work.config)).kept()
     schedule = schedule_of(work.config)
-    run_log.open_folder(work.config.out, work.config.settings())
+    run_log.check_settings(work.config.out, work.config.settings())
     if schedule.left():
-        work.problem()  # so that its errors come before there is any file of a run
+        work.problem()  # so that its errors come before there is a folder
     else:
         work.display.say(f"all runs are complete in {work.config.out}")
+    run_log.open_folder(work.config.out, work.config.settings())
     trainer = _trainers(work)
     schedule.run(lambda method, logs: _train(method, logs, work, trainer), work.display.say)
     distributed.agree(_NO_MORE)
@@ -186,10 +188,12 @@ def _mesh(config: Comparison) -> Mesh | None:
 
 
 def _baseline(config: Comparison, seed: int) -> Result | None:
-    records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
+    path = run_log.run_path(config.out, BASELINE, seed)
+    records = run_log.read_run(path)
     if not run_log.has_result(records):
         return None
-    return Result(_figures(records[-1]["validation"]), _figures(records[-1]["test"]))
+    check_present(records[-1], Result._fields, f"{path}, line {len(records)}")
+    return Result(*(_figures(records[-1][name]) for name in Result._fields))
 
 
 def _figures(metrics: list[list[float | None]]) -> Metrics:

@@ -46,7 +46,10 @@ def files(folder: pathlib.Path) -> dict:
 
 def test_a_state_comes_back_with_its_kinds_of_leaves(tmp_path):
     checkpoint = saved(tmp_path / "run.checkpoint", state(1), state(2))
-    assert len(list((tmp_path / "run.checkpoint").iterdir())) == 1  # only the newest
+    assert sorted(path.name for path in (tmp_path / "run.checkpoint").iterdir()) == [
+        "2",
+        "version.json",
+    ]  # only the newest
     (found,), notes = restored(checkpoint)
     assert notes == []
     expected = state(2)
@@ -155,7 +158,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, capfd):
     assert notes == []
     chex.assert_trees_all_equal(found, list(big))
     checkpoint.save(list(big + 1))
-    assert [path.name for path in folder.iterdir()] == ["2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "version.json"]
     assert capfd.readouterr().err == ""
 
 

@@ -80,7 +80,7 @@ def test_any_numeric_dtype_is_cast(nyu, tmp_path):
         ("train/label/2.npy", lambda x: x * 0 + 0.5, "label 0.5, expected whole numbers"),
         ("val/image/0.npy", lambda x: 255 * x, r"expected 0 to 1"),
         ("val/image/0.npy", lambda x: x.astype(str), "<U.*expected a numeric array"),
-        ("val/image/0.npy", lambda x: x.astype(object), "damaged, or not a numeric array"),
+        ("val/image/0.npy", lambda x: x.astype(object), "damaged, or not an .npy file"),
         ("val/image/0.npy", lambda x: x + 1j, "complex.*expected a numeric array"),
         ("val/normal/1.npy", lambda x: x[..., :2], r"shape \(24, 32, 2\), expected \(24, 32, 3\)"),
         ("train/depth/1.npy", lambda x: x[..., 0], r"shape \(24, 32\), expected \(24, 32, 1\)"),
@@ -113,7 +113,7 @@ def test_bad_array_is_named(nyu, file, how, expected):
             ("train/image/3.npy", "damaged"),
         ),
         (lambda r: (r / "train/image/3.npy").write_bytes(b""), ("train/image/3.npy", "damaged")),
-        (lambda r: (r / mark.FILE).write_text("{}"), (mark.FILE, "damaged")),
+        (lambda r: (r / mark.FILE).write_text("{}"), (mark.FILE, "expected dataset")),
     ],
 )
 def test_bad_folder_is_named(nyu, ruin, expected):
