@@ -1,5 +1,6 @@
 """`python -m benchmarks`: the command line of the experiments."""
 
+import signal
 import sys
 from typing import Annotated, get_args
 
@@ -18,6 +19,8 @@ from benchmarks.config import (
 )
 from benchmarks.errors import UserError
 from benchmarks.settings import Preset
+
+_INTERRUPTED = 128 + signal.SIGINT
 
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
@@ -77,16 +80,26 @@ def _run(config: Command, console: Console) -> None:
 
 
 def main() -> None:
-    """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
+    """Runs a command; an error that the user can fix is printed as one line, with exit status 2.
+
+    So is an interruption (Ctrl-C), with the exit status that a shell gives it.
+    """
     console = Console(markup=False, highlight=False)
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    config: Command | None = None
     try:
         config = parse(sys.argv[1:])
         if not isinstance(config, Perf) or config.keep_memory:
             allocator.keep_memory()
         _run(config, console)
     except UserError as error:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")
+        errors.print(f"error: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        goes_on = isinstance(config, Compare | Reproduce)
+        how = ": the same command goes on from the last checkpoint" if goes_on else ""
+        errors.print(f"interrupted{how}")
+        sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -216,6 +216,13 @@ def check(name: str) -> None:
         raise UserError(
             f"--methods: {name!r}: {method} reads two batches, of which a loss balancer sees one"
         )
+    if len(set(balancers)) < len(balancers):
+        raise UserError(f"--methods: {name!r}: expected each loss balancer once")
+    if balancers and _balances_losses(method, options):
+        raise UserError(
+            f"--methods: {name!r}: {method} balances the losses itself, expected no loss balancer "
+            "in front of it"
+        )
     for balancer in balancers:
         if balancer not in LOSS_BALANCERS:
             raise UserError(
@@ -240,6 +247,12 @@ def check(name: str) -> None:
             build(name, 2)
         except (TypeError, ValueError) as error:
             raise UserError(f"--methods: {name!r}: {error}") from error
+
+
+def _balances_losses(method: str, options: Mapping[str, Any]) -> bool:
+    """Whether a method weighs tasks by their losses, which a balancer in front has not scaled."""
+    family = dbmtl.PROPERTIES[method].family
+    return family in ("loss", "hybrid") and options.get("log_losses") is not False
 
 
 def display_name(name: str) -> str:

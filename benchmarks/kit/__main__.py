@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import signal
 import sys
 
 from benchmarks.errors import UserError
@@ -102,6 +103,9 @@ def main() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

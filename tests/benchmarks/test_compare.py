@@ -17,7 +17,7 @@ from benchmarks.compare import compare, run_missing
 from benchmarks.config import Compare, Perf
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
-from benchmarks.presets import preset
+from benchmarks.presets import DATASETS, preset
 from benchmarks.report import results
 from benchmarks.report.printed import paper_table
 from tests.benchmarks.conftest import changed
@@ -124,6 +124,43 @@ def test_missing_data_ends_the_command_with_one_line(tiny, monkeypatch, capsys):
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert error == f"error: QM9 needs the package qm9pack: {qm9.INSTALL}\n"
+    assert not tiny.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["compare", "qm9"], "interrupted: the same command goes on from the last checkpoint\n"),
+        (["report", "."], "interrupted\n"),
+    ],
+)
+def test_an_interruption_is_one_line(monkeypatch, capsys, command, said):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *command])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_help_has_the_defaults_of_the_data_set(capsys, monkeypatch, dataset):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        command_line.parse(["compare", dataset, "--help"])
+    said = capsys.readouterr().out
+    data, train = preset("quick", dataset)
+    for option, value in (
+        ("--train.batch-size", train.batch_size),
+        ("--train.schedule", train.schedule),
+        ("--width", data.width),
+        ("--out", f"runs/{dataset}"),
+    ):
+        text = said.partition(f"{option} ")[2]
+        assert text.partition("(default: ")[2].startswith(str(value)), option
 
 
 def test_the_preset_sets_the_defaults_and_options_override_them():
