@@ -173,8 +173,9 @@ def _open(out: pathlib.Path) -> dict[str, Any]:
             ("versions", found["environment"]["versions"], environment["versions"]),
             ("source", found["source"], fresh["source"]),
         ]
-        list(found["results"])
-    except (TypeError, KeyError) as error:
+        modes_table.page(found)
+        list(map(_line, found["results"]))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: expected results of this command, found another text") from error
     if (killed := found.pop("running", None)) is not None:  # it would be killed again
         found["results"].append(killed | {"failed": "the command was killed", "seconds": 0.0})

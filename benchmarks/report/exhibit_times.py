@@ -44,7 +44,8 @@ def times(studies: Studies) -> Parts:
     texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
-    axis.set_yticks(range(len(ordered)), list(map(methods.display_name, ordered)))
+    names = list(map(methods.display_name, ordered))
+    axis.set_yticks(range(len(ordered)), names, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel(f"time of an epoch ({unit}), median")
     axis.grid(alpha=0.25, axis="x")

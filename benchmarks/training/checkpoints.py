@@ -49,9 +49,15 @@ def path(folder: pathlib.Path, method: str, seeds: Sequence[int]) -> pathlib.Pat
 
 def begun(folder: pathlib.Path, method: str) -> list[tuple[int, ...]]:
     """The seeds of every existing checkpoint of a method."""
-    found = (_NAME.fullmatch(p.name) for p in folder.glob(f"*{_SUFFIX}"))
-    named = [match["seeds"] for match in found if match and match["method"] == method]
-    return sorted(tuple(map(int, seeds.split("+"))) for seeds in named)
+    found = []
+    for there in folder.glob(f"*{_SUFFIX}"):
+        match = _NAME.fullmatch(there.name)
+        if match is None or match["method"] != method:
+            continue
+        seeds = tuple(sorted(set(map(int, match["seeds"].split("+")))))
+        if there == path(folder, method, seeds):  # others are copies that something else has made
+            found.append(seeds)
+    return sorted(found)
 
 
 class Checkpoints:

@@ -150,7 +150,7 @@ def _train(
     """Trains several seeds of a method together."""
     runs = []
     for seed, log in logs.items():
-        baseline = None if method == BASELINE else _baseline(work.config, seed)
+        baseline = None if method == BASELINE else _baseline(work, seed)
         if method != BASELINE and baseline is None:
             work.display.say(f"{method}, seed {seed}: left out, as its baseline failed")
         else:
@@ -187,13 +187,19 @@ def _mesh(config: Comparison) -> Mesh | None:
     return mesh.make(axes, config.train.batch_size) if axes else None
 
 
-def _baseline(config: Comparison, seed: int) -> Result | None:
-    path = run_log.run_path(config.out, BASELINE, seed)
+def _baseline(work: Work, seed: int) -> Result | None:
+    path = run_log.run_path(work.config.out, BASELINE, seed)
     records = run_log.read_run(path)
     if not run_log.has_result(records):
         return None
-    check_present(records[-1], Result._fields, f"{path}, line {len(records)}")
-    return Result(*(_figures(records[-1][name]) for name in Result._fields))
+    where = f"{path}, line {len(records)}"
+    check_present(records[-1], Result._fields, where)
+    baseline = Result(*(_figures(records[-1][name]) for name in Result._fields))
+    expected = list(map(len, work.problem().higher_is_better))
+    for figures in baseline:
+        if (found := list(map(len, figures))) != expected:
+            raise UserError(f"{where}: expected {expected} metrics of the tasks, found {found}")
+    return baseline
 
 
 def _figures(metrics: list[list[float | None]]) -> Metrics:

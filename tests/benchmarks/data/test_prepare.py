@@ -1,3 +1,4 @@
+import json
 import pathlib
 import re
 import shutil
@@ -255,3 +256,25 @@ def test_damaged_prepared_data(prepared, tmp_path):
     (tmp_path / "nyuv2" / specs.VERSION / "features.json").unlink()
     with pytest.raises(UserError, match=r"cannot be read .*delete that folder"):
         source.load("nyuv2", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pop("labels"),
+        lambda m: m.update(labels=[]),
+        lambda m: m["labels"].update(dslr=[0]),
+        lambda m: m["labels"]["dslr"].__setitem__(0, 31),
+        lambda m: m["labels"]["dslr"].__setitem__(0, 10**30),
+        lambda m: m["paths"]["dslr"].__setitem__(0, None),
+        lambda m: m.update(classes=None),
+    ],
+)
+def test_damaged_metadata(prepared, tmp_path, change):
+    shutil.copytree(prepared / "office31", tmp_path / "office31")
+    path = tmp_path / "office31" / specs.VERSION / "metadata.json"
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"cannot be read .*delete that folder"):
+        source.load("office31", tmp_path)
