@@ -92,7 +92,7 @@ def main() -> None:
         if not isinstance(config, Perf) or config.keep_memory:
             allocator.keep_memory()
         _run(config, console)
-    except UserError as error:
+    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
         errors.print(f"error: {error}")
         sys.exit(2)
     except KeyboardInterrupt:

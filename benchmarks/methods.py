@@ -20,6 +20,7 @@ import optax
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
+from benchmarks.files import expected
 
 BASELINE = "stl"
 PAPER: Mapping[str, str] = MappingProxyType(
@@ -206,6 +207,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
 
 def check(name: str) -> None:
     """Raises UserError unless `name` is a known method or a chain that ends with one."""
+    expected.check(name, expected.NAME, "--methods")
     balancers, method, options, form = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         names = ", ".join((BASELINE, *dbmtl.METHODS))

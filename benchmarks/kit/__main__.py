@@ -100,7 +100,7 @@ def main() -> None:
     """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
     try:
         run(sys.argv[1:])
-    except UserError as error:
+    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -125,6 +126,26 @@ def test_missing_data_ends_the_command_with_one_line(tiny, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error == f"error: QM9 needs the package qm9pack: {qm9.INSTALL}\n"
     assert not tiny.out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["compare", "qm9", "--out", "x" * 300],
+        ["compare", "qm9", "--methods", "stl", f"db_mtl@beta=0.{'1' * 300}"],
+        ["compare", "nyuv2", "--data-dir", "x" * 300],
+        ["prepare", "nyuv2", "--source", "x" * 300],
+        ["report", "x" * 300],
+    ],
+)
+def test_a_name_that_is_too_long_is_one_line(tmp_path, monkeypatch, capsys, options):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *options])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 2
+    assert re.fullmatch(r"error: .*\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
