@@ -1,7 +1,9 @@
 """Damaged files of runs: reports leave them out with a line, and readers say what is wrong."""
 
+import io
 import json
 import re
+import types
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +13,8 @@ from rich.console import Console
 from benchmarks import run_log
 from benchmarks.errors import UserError
 from benchmarks.report import command, exhibit, page, study, study_exhibit, terminal
+from benchmarks.schedule import Schedule
+from benchmarks.training import runs
 from tests.benchmarks.runs import SETS, metrics, write_folder, write_run, write_settings
 
 START = {"dataset": "cityscapes", **SETS["cityscapes"]}
@@ -108,7 +112,7 @@ def pages(folder):
     """Everything that a report says, without figures."""
     found = study.load(folder)
     shown = study_exhibit.make(found, figures=False)
-    console = Console(quiet=True, width=200)
+    console = Console(file=io.StringIO(), markup=False, width=200)
     console.print(terminal.table(found.outcomes, study_exhibit.title(found)))
     section = page.Section(shown, folder, "study")
     page.write(folder / "report.html", "title", [section])
@@ -150,6 +154,32 @@ def test_a_stray_file_stops_neither_report_nor_training(folder, name):
     assert capture.get().startswith("left out: ")
     write_settings(folder, "cityscapes")
     run_log.open_folder(folder, json.loads((folder / "config.json").read_text()))
+    (folder / f"{name}.checkpoint").mkdir()
+    assert Schedule(folder, ("stl", "ew"), range(1)).left() == []
+    assert Schedule(folder, ("stl", "ew"), range(2)).left() == [
+        ("stl", (1,), False),
+        ("ew", (1,), False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (with_field(4, "validation", ...), "line 5: expected validation, found"),
+        (with_field(4, "test", None), "line 5: expected test, found"),
+        (with_field(4, "test", [[1.0], [1.0]]), r"line 5: expected \[2, 2\] metrics of the tasks"),
+        (with_field(4, "test", [["a"]]), "line 5: test: expected a list"),
+        ("nonsense\n", "line 1: expected JSON"),
+    ],
+)
+def test_a_damaged_baseline_is_named_before_training(folder, text, said):
+    problem = types.SimpleNamespace(higher_is_better=START["higher_is_better"])
+    work = runs.Work(types.SimpleNamespace(out=folder), lambda: problem, None)
+    write(folder / "stl-seed0.jsonl", lines(good()))
+    assert runs._baseline(work, 0).test == good()[4]["test"]
+    write(folder / "stl-seed0.jsonl", text)
+    with pytest.raises(UserError, match=rf"stl-seed0\.jsonl, {said}"):
+        runs._baseline(work, 0)
 
 
 def test_a_folder_where_a_file_should_be(folder):
