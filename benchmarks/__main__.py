@@ -1,5 +1,6 @@
 """`python -m benchmarks`: the command line of the experiments."""
 
+import itertools
 import signal
 import sys
 from typing import Annotated, get_args
@@ -20,6 +21,9 @@ from benchmarks.config import (
 from benchmarks.errors import UserError
 from benchmarks.settings import Preset
 
+_OF_A_FOLDER = ("--out", "--data-dir", "--lists")
+"""Options after which a name such as `nyuv2` is that of a folder."""
+
 _INTERRUPTED = 128 + signal.SIGINT
 
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
@@ -27,7 +31,8 @@ Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | Ma
 
 def parse(arguments: list[str]) -> Command:
     """Parses the command line; the defaults of `compare` depend on its preset and data set."""
-    dataset = next((x for x in arguments if x in presets.DATASETS), "qm9")
+    named = (x for before, x in itertools.pairwise(["", *arguments]) if before not in _OF_A_FOLDER)
+    dataset = next((x for x in named if x in presets.DATASETS), "qm9")
     preset = _option(arguments, "--preset")
     default = presets.comparison(
         preset if preset in get_args(Preset) else "quick", dataset, _option(arguments, "--network")

@@ -132,7 +132,7 @@ def _check(
     Raises:
       ValueError: otherwise.
     """
-    if any(array.dtype.kind not in "buif" for array in (image, target, prediction)):
+    if any(array.dtype.kind not in "uif" for array in (image, target, prediction)):
         raise ValueError(f"{task}: expected arrays of numbers")
     if image.ndim != 4 or image.shape[3] != 3 or not 1 <= len(image) <= _MOST_IMAGES:
         raise ValueError(f"expected images [N, H, W, 3], found {image.shape}")

@@ -193,6 +193,8 @@ def test_the_preset_sets_the_defaults_and_options_override_them():
     assert quick.data == preset("quick", "qm9")[0]
     assert command_line.parse(["compare", "qm9", "--methods", "stl", "ew"]).methods == ("stl", "ew")
     assert isinstance(command_line.parse(["perf", "--rounds", "2"]), Perf)
+    # A folder with the name of a data set.
+    assert command_line.parse(["compare", "--out", "nyuv2", "qm9"]).data == quick.data
 
 
 def test_the_papers_preset_is_the_papers():

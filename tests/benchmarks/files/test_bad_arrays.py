@@ -188,6 +188,7 @@ IMAGE, LABEL = np.zeros((1, 4, 4, 3), np.uint8), np.zeros((1, 4, 4), np.int8)
         ({"image": np.array("text")}, "expected arrays of numbers"),
         ({"target.segmentation": LABEL[:, 1:]}, "target.segmentation: expected"),
         ({"prediction.segmentation": LABEL + 1j}, "expected arrays of numbers"),
+        ({"target.segmentation": LABEL == 0}, "expected arrays of numbers"),
         ({"prediction.segmentation": np.full((1, 4, 4), 1e9)}, "at most 1,000 classes"),
         ({"prediction.segmentation": np.full((1, 4, 4), np.nan)}, "at most 1,000 classes"),
         ({"class_names": np.zeros(3)}, "class_names: expected texts"),
