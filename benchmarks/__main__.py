@@ -1,5 +1,7 @@
 """`python -m benchmarks`: the command line of the experiments."""
 
+import itertools
+import signal
 import sys
 from typing import Annotated, get_args
 
@@ -19,12 +21,18 @@ from benchmarks.config import (
 from benchmarks.errors import UserError
 from benchmarks.settings import Preset
 
+_OF_A_FOLDER = ("--out", "--data-dir", "--lists")
+"""Options after which a name such as `nyuv2` is that of a folder."""
+
+_INTERRUPTED = 128 + signal.SIGINT
+
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
 def parse(arguments: list[str]) -> Command:
     """Parses the command line; the defaults of `compare` depend on its preset and data set."""
-    dataset = next((x for x in arguments if x in presets.DATASETS), "qm9")
+    named = (x for before, x in itertools.pairwise(["", *arguments]) if before not in _OF_A_FOLDER)
+    dataset = next((x for x in named if x in presets.DATASETS), "qm9")
     preset = _option(arguments, "--preset")
     default = presets.comparison(
         preset if preset in get_args(Preset) else "quick", dataset, _option(arguments, "--network")
@@ -77,16 +85,26 @@ def _run(config: Command, console: Console) -> None:
 
 
 def main() -> None:
-    """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
+    """Runs a command; an error that the user can fix is printed as one line, with exit status 2.
+
+    So is an interruption (Ctrl-C), with the exit status that a shell gives it.
+    """
     console = Console(markup=False, highlight=False)
+    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    config: Command | None = None
     try:
         config = parse(sys.argv[1:])
         if not isinstance(config, Perf) or config.keep_memory:
             allocator.keep_memory()
         _run(config, console)
-    except UserError as error:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")
+    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
+        errors.print(f"error: {error}")
         sys.exit(2)
+    except KeyboardInterrupt:
+        goes_on = isinstance(config, Compare | Reproduce)
+        how = ": the same command goes on from the last checkpoint" if goes_on else ""
+        errors.print(f"interrupted{how}")
+        sys.exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

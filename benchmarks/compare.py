@@ -46,8 +46,10 @@ def _work(config: Compare, console: Console) -> runs.Work:
 
 def time_steps(config: Comparison, rounds: int, console: Console) -> None:
     """Times a training step of every method in turns, and writes the times to the folder."""
+    run_log.check_settings(config.out, config.settings())
+    problem = open_problem(config, console)
     run_log.open_folder(config.out, config.settings())
-    _time_steps(config, rounds, open_problem(config, console), console)
+    _time_steps(config, rounds, problem, console)
 
 
 def open_problem(config: Comparison, console: Console) -> Problem:

@@ -5,9 +5,7 @@ if every task has its own images, `target.<task>`, `prediction.<task>`, and opti
 `class_names`. The report shows them as pictures.
 """
 
-import os
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.errors import UserError
+from benchmarks.files.arrays import read_npz, write_npz
 
 Arrays = Mapping[str, ArrayLike]
 
@@ -72,14 +71,7 @@ def write(
     arrays |= {f"prediction.{task}": np.asarray(x) for task, x in predictions.items()}
     if class_names is not None:
         arrays["class_names"] = np.array(class_names, np.str_)
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        pathlib.Path(name).chmod(0o644)
-        pathlib.Path(name).replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot write ({error.strerror or error})") from error
+    write_npz(path, arrays)
 
 
 def read(path: pathlib.Path) -> Examples:
@@ -88,11 +80,7 @@ def read(path: pathlib.Path) -> Examples:
     Raises:
       UserError: if the file is missing, damaged or of another kind.
     """
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # the kind of error depends on where the file is damaged
-        raise UserError(f"{path}: expected an .npz file of examples ({error})") from error
+    arrays = read_npz(path)
     targets, predictions, images = (
         {name.partition(".")[2]: x for name, x in arrays.items() if name.startswith(f"{kind}.")}
         for kind in ("target", "prediction", "image")
@@ -102,13 +90,69 @@ def read(path: pathlib.Path) -> Examples:
             f"{path}: expected image, target.<task> and prediction.<task>, "
             f"found {', '.join(sorted(arrays)) or 'nothing'}"
         )
+    if images and set(images) != set(targets):
+        raise UserError(f"{path}: expected images of {sorted(targets)}, found {sorted(images)}")
+    for task, target in targets.items():
+        image = images[task] if images else arrays["image"]
+        try:
+            _check(task, image, target, predictions[task], per_pixel=not images)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from error
     names = arrays.get("class_names")
+    if names is not None and (names.ndim != 1 or names.dtype.kind != "U"):
+        raise UserError(f"{path}: class_names: expected texts, found {names.dtype} {names.shape}")
     return Examples(
         {task: _shares(x) for task, x in images.items()} if images else _shares(arrays["image"]),
         targets,
         predictions,
         None if names is None else tuple(map(str, names)),
     )
+
+
+_MOST_CLASSES = 1000
+_MOST_IMAGES = 100
+_LONGEST_SHAPE = 8
+"""How much longer than wide an image can be in a figure."""
+
+_VALUES = {"segmentation": ((),), "depth": ((), (1,)), "normals": ((3,),)}
+"""The possible shapes of the value of a pixel; where tasks have their own images, an image has one
+class."""
+
+
+def _check(
+    task: str,
+    image: NDArray[Any],
+    target: NDArray[Any],
+    prediction: NDArray[Any],
+    *,
+    per_pixel: bool,
+) -> None:
+    """Checks that the arrays of a task can be drawn beside each other.
+
+    Raises:
+      ValueError: otherwise.
+    """
+    if any(array.dtype.kind not in "uif" for array in (image, target, prediction)):
+        raise ValueError(f"{task}: expected arrays of numbers")
+    if image.ndim != 4 or image.shape[3] != 3 or not 1 <= len(image) <= _MOST_IMAGES:
+        raise ValueError(f"expected images [N, H, W, 3], found {image.shape}")
+    if not 0 < max(image.shape[1:3]) <= _LONGEST_SHAPE * min(image.shape[1:3]):
+        raise ValueError(f"expected images that are not so narrow, found {image.shape}")
+    if per_pixel and task not in _VALUES:
+        raise ValueError(f"expected {', '.join(_VALUES)}, found {task!r}")
+    shapes = _VALUES[task] if per_pixel else ((),)
+    axes, is_class = 3 if per_pixel else 1, shapes == ((),)
+    for what, array in (("target", target), ("prediction", prediction)):
+        shape = array.shape[axes:]
+        has_logits = is_class and what == "prediction" and len(shape) == 1 and shape[0] > 0
+        if array.shape[:axes] != image.shape[:axes] or not (shape in shapes or has_logits):
+            raise ValueError(
+                f"{what}.{task}: expected {image.shape[:axes]} followed by one of {shapes}, "
+                f"found {array.shape}"
+            )
+        largest = shape[0] if has_logits else np.abs(array.astype(float)).max()
+        if is_class and not largest <= _MOST_CLASSES:
+            raise ValueError(f"{what}.{task}: expected at most {_MOST_CLASSES:,} classes")
 
 
 def _bytes(image: ArrayLike) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ import optax
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
+from benchmarks.files import expected
 
 BASELINE = "stl"
 PAPER: Mapping[str, str] = MappingProxyType(
@@ -206,6 +207,7 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
 
 def check(name: str) -> None:
     """Raises UserError unless `name` is a known method or a chain that ends with one."""
+    expected.check(name, expected.NAME, "--methods")
     balancers, method, options, form = parse(name)
     if method not in dbmtl.METHODS and (balancers or method != BASELINE):
         names = ", ".join((BASELINE, *dbmtl.METHODS))
@@ -215,6 +217,13 @@ def check(name: str) -> None:
     if balancers and method in OF_TWO_BATCHES:
         raise UserError(
             f"--methods: {name!r}: {method} reads two batches, of which a loss balancer sees one"
+        )
+    if len(set(balancers)) < len(balancers):
+        raise UserError(f"--methods: {name!r}: expected each loss balancer once")
+    if balancers and _balances_losses(method, options):
+        raise UserError(
+            f"--methods: {name!r}: {method} balances the losses itself, expected no loss balancer "
+            "in front of it"
         )
     for balancer in balancers:
         if balancer not in LOSS_BALANCERS:
@@ -240,6 +249,12 @@ def check(name: str) -> None:
             build(name, 2)
         except (TypeError, ValueError) as error:
             raise UserError(f"--methods: {name!r}: {error}") from error
+
+
+def _balances_losses(method: str, options: Mapping[str, Any]) -> bool:
+    """Whether a method weighs tasks by their losses, which a balancer in front has not scaled."""
+    family = dbmtl.PROPERTIES[method].family
+    return family in ("loss", "hybrid") and options.get("log_losses") is not False
 
 
 def display_name(name: str) -> str:
@@ -325,6 +340,6 @@ def _value(text: str) -> Any:
     """Converts a text to a number or a bool if possible."""
     try:
         value = json.loads(text.lower())
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, or nothing that Python could hold
         return text
     return value if isinstance(value, bool | int | float) else text

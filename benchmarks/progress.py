@@ -26,6 +26,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._start = time.perf_counter()
+        self._first: float | None = None  # when the first step was done
         self._done = self._total = 0
         self._before: int | None = None
         return self
@@ -54,7 +55,8 @@ class Progress:
         every = max(1, epochs // self._lines) if self._lines else epochs
         if self._done > self._before and epoch % every == 0:
             elapsed, left = time.perf_counter() - self._start, self.seconds_left
-            self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s, about {left:.0f} s left")
+            outlook = f", about {left:.0f} s left" if math.isfinite(left) else ""
+            self.note(f"epoch {epoch}/{epochs}, {elapsed:.0f} s{outlook}")
 
     def step(self, losses: list[jax.Array]) -> None:
         """Counts a step.
@@ -63,13 +65,20 @@ class Progress:
           losses: losses of all steps of the epoch so far, each [T] or [seeds, T].
         """
         self._done += 1
+        if self._first is None:
+            self._first = time.perf_counter()
 
     @property
     def seconds_left(self) -> float:
-        """The time that the rest of the run takes, if it goes on as so far; infinite at first."""
-        done = self._done - (self._before or 0)
-        elapsed = time.perf_counter() - self._start
-        return elapsed / done * (self._total - self._done) if done else math.inf
+        """The time that the rest of the run takes, if it goes on as so far; infinite at first.
+
+        The first step does not count, as its time is that of the compilation.
+        """
+        done = self._done - (self._before or 0) - 1
+        if self._first is None or done < 1:
+            return math.inf
+        elapsed = time.perf_counter() - self._first
+        return elapsed / done * (self._total - self._done)
 
     @property
     def share(self) -> float:

@@ -226,9 +226,9 @@ def _costs(
 ) -> dict[str, float]:
     """The seconds of a run by method, from finished runs and timed steps; "" for other methods."""
     costs = {
-        method: statistics.fmean(r["seconds"] for r in records if r["kind"] == "result")
+        method: statistics.fmean(seconds)
         for method, records in ends.items()
-        if any(r["kind"] == "result" for r in records)
+        if (seconds := [r["seconds"] for r in records if r["kind"] == "result" and "seconds" in r])
     }
     trained = [cost for method, cost in costs.items() if method not in (BASELINE, "ew")]
     times = step_times.read(folder)

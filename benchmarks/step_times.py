@@ -2,13 +2,15 @@
 
 import json
 import pathlib
+import reprlib
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks import methods, run_log
-from benchmarks.errors import UserError
+from benchmarks.files import expected, json_text
+from benchmarks.files.expected import COUNT, FLAG, NAME, NUMBER, OBJECT, POSITIVE, optional
 
 FILE = "step_times.json"
 
@@ -82,11 +84,30 @@ def read(folder: pathlib.Path) -> StepTimes | None:
       UserError: if the file is damaged.
     """
     path = folder / FILE
-    if not path.exists():
+    found = json_text.read_object(path)
+    if found is None:
         return None
-    try:
-        times = StepTimes(**json.loads(path.read_text(encoding="utf-8")))
-        current = {methods.current_name(name): figures for name, figures in times.methods.items()}
-        return times._replace(methods=current)
-    except (json.JSONDecodeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: not the times of steps ({error})") from error
+    expected.check_present(found, tuple(name for name in _FIELDS if name != "reading"), str(path))
+    expected.check_fields(found, _FIELDS, str(path))
+    current = {}
+    for name, figures in found["methods"].items():
+        where = f"{path}: methods: {reprlib.repr(name)}"
+        expected.check(name, NAME, where)
+        methods.parse(name)
+        expected.check(figures, OBJECT, where)
+        expected.check_present(figures, ("milliseconds",), where)
+        expected.check_fields(figures, _OF_METHOD, where)
+        current[methods.current_name(name)] = figures
+    fields = {name: found[name] for name in _FIELDS if name in found}
+    return StepTimes(**fields | {"methods": current})
+
+
+_FIELDS = {
+    "methods": OBJECT,
+    "steps_per_epoch": COUNT,
+    "sample_data": FLAG,
+    "rounds": COUNT,
+    "environment": run_log.ENVIRONMENT,
+    "reading": optional(NUMBER),
+}
+_OF_METHOD = {"milliseconds": POSITIVE, "over_ew": POSITIVE}

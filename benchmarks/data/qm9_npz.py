@@ -7,14 +7,14 @@ the split of the paper's preset, by which the reader sees that it draws the same
 import hashlib
 import os
 import pathlib
-import tempfile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
-from benchmarks.run_log import disk_errors, make_folder
+from benchmarks.files.arrays import read_npz, write_npz
+from benchmarks.files.disk import make_folder
 
 _SPLIT_SEED = 0
 _DTYPES = {"charges": np.int8, "positions": np.float32, "targets": np.float64}
@@ -23,18 +23,12 @@ _DTYPES = {"charges": np.int8, "positions": np.float32, "targets": np.float64}
 def write(path: pathlib.Path, molecules: qm9.Molecules) -> None:
     """Writes molecules; after an error, no incomplete file is left."""
     make_folder(path.parent)
-    with disk_errors(path):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez_compressed(
-                file,
-                **molecules._asdict(),
-                tasks=np.array(qm9.TASKS, np.str_),
-                checksum=np.array(checksum(*molecules)),
-                split=np.array(split_identity(len(molecules.charges))),
-            )
-        pathlib.Path(name).chmod(0o644)
-        pathlib.Path(name).replace(path)
+    about = {
+        "tasks": np.array(qm9.TASKS, np.str_),
+        "checksum": np.array(checksum(*molecules)),
+        "split": np.array(split_identity(len(molecules.charges))),
+    }
+    write_npz(path, molecules._asdict() | about)
 
 
 def read(path: pathlib.Path) -> qm9.Molecules:
@@ -43,13 +37,9 @@ def read(path: pathlib.Path) -> qm9.Molecules:
     Raises:
       UserError: if the file is missing, or anything in it is not as `write` writes it.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike `Path.is_file`, it takes a name of any length
         raise UserError(f"--data: {path} is not a file; `make kit` writes one")
-    try:
-        with path.open("rb") as opened, np.load(opened) as file:
-            arrays = {name: file[name] for name in file.files}
-    except Exception as error:  # the kind of error depends on where the file is damaged
-        raise UserError(f"--data: {path}: expected an .npz file ({error})") from error
+    arrays = read_npz(path)
     expected = [*_DTYPES, "tasks", "checksum", "split"]
     if missing := [name for name in expected if name not in arrays]:
         raise UserError(

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import signal
 import sys
 
 from benchmarks.errors import UserError
@@ -99,9 +100,12 @@ def main() -> None:
     """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
     try:
         run(sys.argv[1:])
-    except UserError as error:
+    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import jax
 
 from benchmarks import run_log
 from benchmarks.errors import UserError
+from benchmarks.files import json_text
 from benchmarks.kit import modes_table, source
 from benchmarks.kit.deadline import Deadline
 from benchmarks.perf import steps
@@ -163,17 +164,18 @@ def _open(out: pathlib.Path) -> dict[str, Any]:
         "results": [],
     }
     path = out / FILE
-    if not path.exists():
+    found = json_text.read_object(path)
+    if found is None:
         return fresh
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         pairs = [
             ("device", found["environment"]["device"], environment["device"]),
             ("versions", found["environment"]["versions"], environment["versions"]),
             ("source", found["source"], fresh["source"]),
         ]
-        list(found["results"])
-    except (ValueError, TypeError, KeyError) as error:
+        modes_table.page(found)
+        list(map(_line, found["results"]))
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: expected results of this command, found another text") from error
     if (killed := found.pop("running", None)) is not None:  # it would be killed again
         found["results"].append(killed | {"failed": "the command was killed", "seconds": 0.0})

@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks import run_log
 from benchmarks.errors import UserError
+from benchmarks.files import json_text
 
 LIST = "pieces.json"
 PIECE_BYTES = 15 * 2**20
@@ -92,13 +93,13 @@ def _piece(packed: pathlib.Path, piece: dict[str, Any], count: int) -> bytes:
 
 def _read_list(packed: pathlib.Path) -> dict[str, Any]:
     path = packed / LIST
+    found = json_text.read_object(path)
+    if found is None:
+        raise UserError(f"{path}: cannot read (no such file)")
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         pieces = [(str(p["file"]), int(p["bytes"]), str(p["sha256"])) for p in found["pieces"]]
         int(found["number"])
-    except OSError as error:
-        raise UserError(f"{path}: cannot read ({error.strerror})") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, OverflowError, TypeError, KeyError) as error:
         raise UserError(f"{path}: expected a list of pieces, found another text") from error
     if any("/" in name or not name.endswith(".part") for name, _, _ in pieces):
         raise UserError(f"{path}: expected the names of pieces beside it, found others")

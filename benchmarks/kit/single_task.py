@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import run_log
 from benchmarks.data.qm9 import TASKS
+from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.settings import Comparison
 from benchmarks.training import runs
@@ -41,7 +42,13 @@ def train(
             group = dataclasses.replace(config, out=folder, methods=(BASELINE,))
             runs.train_missing(work(group, own))
     for seed in range(config.seeds):
-        records = joined([_records(folder, seed) for folder in groups])
+        try:
+            records = joined([_records(folder, seed) for folder in groups])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{config.out}: the records of {', '.join(folder.name for folder in groups)} with "
+                f"seed {seed} are not of the same training ({error})"
+            ) from error
         text = "".join(json.dumps(record) + "\n" for record in records)
         run_log.write_file(run_log.run_path(config.out, BASELINE, seed), text)
 

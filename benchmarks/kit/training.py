@@ -176,7 +176,7 @@ def _outlook(left: list[str], last: Progress | None, deadline: Deadline) -> str:
     if not left:
         return "all runs are complete: unpack them"
     text = f"left: {'; '.join(left)}"
-    if last is None or not 0 < last.share < 1:
+    if last is None or not 0 < last.share < 1 or math.isinf(last.seconds_left):
         return text
     more = math.ceil(last.seconds_left / (deadline.seconds - RESERVE))
     rest = ", without the other runs" if len(left) > 1 else ""

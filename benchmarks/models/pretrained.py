@@ -5,8 +5,8 @@ The arrays in the file are named as in torchvision (`layer1.0.conv1.weight`, …
 of convolutions have the order OIHW in the file and HWIO here.
 """
 
+import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks.errors import UserError, how_to_install
+from benchmarks.files.arrays import read_npz
+from benchmarks.files.disk import in_a_line
 from benchmarks.models.functional import Arrays
 
 _SHOWN = 8  # number of names of each kind in an error message
@@ -67,11 +69,11 @@ def read_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     path = pathlib.Path(path)
     readers: dict[str, Callable[[pathlib.Path], Mapping[str, np.ndarray]]] = {
         ".safetensors": _read_safetensors,
-        ".npz": _read_npz,
+        ".npz": read_npz,
     }
     if path.suffix not in readers:
         raise UserError(f"{path}: expected a .safetensors or .npz file of weights")
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike `Path.is_file`, it takes a name of any length
         raise UserError(f"{path}: there is no such file of weights")
     return {
         name: array
@@ -144,25 +146,17 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, as NumPy does not close a file that it fails to read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from error
-
-
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
-        import safetensors
-        from safetensors.numpy import load_file
+        import safetensors.numpy
     except ImportError as error:
         raise UserError(
             f"{path}: reading it needs the package safetensors, which is not installed: "
             f"{how_to_install('vision')}"
         ) from error
     try:
-        return load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError) as error:
-        raise UserError(f"{path}: not a readable .safetensors file ({error})") from error
+        return safetensors.numpy.load_file(path)
+    except Exception as error:  # also of types that NumPy does not have, such as float8
+        raise UserError(
+            f"{path}: damaged, or not a .safetensors file of NumPy's types ({in_a_line(error)})"
+        ) from error

@@ -213,7 +213,7 @@ def _known(config: Perf) -> list[Row]:
         if record["environment"] != run_log.environment():
             return []
         return [Row(**row) for row in record["compiled"]]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, RecursionError, TypeError, KeyError):
         return []
 
 

@@ -64,7 +64,7 @@ def grouped(axis: Any, labels: Sequence[str], series: Sequence[Series], width: f
             label=one.label,
         )
     axis.axhline(0, color="black", linewidth=1)
-    axis.set_xticks(range(len(labels)), labels)
+    axis.set_xticks(range(len(labels)), labels, parse_math=False)
     axis.set_xlim(-0.6, len(labels) - 0.4)
     axis.grid(alpha=0.25, axis="y")
     axis.set_axisbelow(True)

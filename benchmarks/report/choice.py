@@ -60,7 +60,8 @@ def is_rate(method: str) -> bool:
     """Whether the method is DB-MTL with no other options than those of the forgetting rate."""
     spec = methods.parse(method)
     is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_exact
-    return is_db_mtl and spec.options.keys() <= {"beta", "sigma"}
+    are_numbers = all(type(value) in (int, float) for value in spec.options.values())
+    return is_db_mtl and spec.options.keys() <= {"beta", "sigma"} and are_numbers
 
 
 def rate(method: str) -> tuple[float, float]:

@@ -10,9 +10,17 @@ import numpy as np
 from benchmarks.data import qm9
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
+from benchmarks.files.expected import check_present
+from benchmarks.run_log import Records
 
 SAMPLE = "sample data"
 """The words that mark results on rendered sample data."""
+
+MOST = 200
+"""The largest number of metrics: figures have no room for more."""
+
+_NEEDED = {"epoch": ("losses", "step"), "result": ("steps_per_second",), "failed": ("step",)}
+"""The fields without which there is no report, by the kind of the record."""
 
 
 class Metric(NamedTuple):
@@ -110,11 +118,39 @@ class Columns:
         Raises:
           UserError: if the numbers of metrics do not match; the message names `where`.
         """
-        found = [len(task) for task in values]
-        expected = [len(names) for names in self.metrics]
-        if found != expected:
-            raise UserError(f"{where}: expected {expected} metrics of the tasks, found {found}")
+        self._check_lengths(values, [len(names) for names in self.metrics], "metrics", where)
         return np.array([value for task in values for value in task], float)
+
+    def check(self, records: Records, where: str) -> None:
+        """Checks that the records of a run have values for these columns, and what reports need.
+
+        Raises:
+          UserError: otherwise; the message begins with `where` and the number of the line.
+        """
+        tasks = len(self.tasks)
+        for line, record in enumerate(records, start=1):
+            at, kind = f"{where}, line {line}", record["kind"]
+            check_present(record, _NEEDED.get(kind, ()), at)
+            if kind not in ("epoch", "result"):
+                continue
+            for name in ("validation", "test"):
+                if record.get(name):
+                    self.flatten(record[name], f"{at}: {name}")
+            for name in ("losses", "gradient_norms", "cosine_similarity"):
+                if (values := record.get(name)) is not None and len(values) != tasks:
+                    raise UserError(
+                        f"{at}: {name}: expected {tasks}, one for each task, found {len(values)}"
+                    )
+            if cosines := record.get("cosine_similarity"):
+                self._check_lengths(cosines, [tasks] * tasks, "cosines", at)
+
+    @staticmethod
+    def _check_lengths(
+        values: Sequence[Sequence[Any]], expected: list[int], what: str, where: str
+    ) -> None:
+        found = [len(task) for task in values]
+        if found != expected:
+            raise UserError(f"{where}: expected {expected} {what} of the tasks, found {found}")
 
     def per_task(self, row: np.ndarray) -> list[list[float]]:
         """The inverse of `flatten`."""
@@ -146,6 +182,8 @@ def read(start: Mapping[str, Any], where: str) -> Columns:
         else:
             raise UserError(f"{where}: its first record has no {name!r}")
     lengths = [[len(names) for names in fields[n]] for n in ("metrics", "higher_is_better")]
+    if not 1 <= sum(lengths[0]) <= MOST:
+        raise UserError(f"{where}: expected 1 to {MOST} metrics, found {sum(lengths[0])}")
     if len(fields["tasks"]) != len(lengths[0]) or lengths[0] != lengths[1] or 0 in lengths[0]:
         raise UserError(
             f"{where}: expected a metric and its direction for each of {len(fields['tasks'])} "

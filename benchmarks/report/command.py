@@ -1,5 +1,6 @@
 """`python -m benchmarks report`: tables, plots and a page from folders of results."""
 
+import os
 import pathlib
 from collections.abc import Mapping
 
@@ -26,15 +27,18 @@ def report(folder: pathlib.Path, console: Console) -> None:
       UserError: if no run has ended.
     """
     if is_study(folder):
-        print_written(write_study(_checked(folder)), console)
+        print_written(write_study(_checked(folder, console)), console)
         return
-    inside = sorted(path for path in folder.glob("*") if path.is_dir() and is_study(path))
+    there = folder.glob("*") if os.path.isdir(folder) else ()
+    inside = sorted(path for path in there if is_study(path))
     if not inside:
         raise UserError(
             f"{folder}: expected runs ({{method}}-seed{{seed}}.jsonl) or folders of runs, found "
-            f"{'neither' if folder.is_dir() else 'no such folder'}"
+            f"{'neither' if os.path.isdir(folder) else 'no such folder'}"
         )
-    print_written(write_all(folder, {path.name: _checked(path) for path in inside}), console)
+    print_written(
+        write_all(folder, {path.name: _checked(path, console) for path in inside}), console
+    )
 
 
 def write_study(study: Study) -> list[pathlib.Path]:
@@ -78,8 +82,11 @@ def print_written(paths: list[pathlib.Path], console: Console) -> None:
         console.print(f"written to {folder}: {', '.join(names)}")
 
 
-def _checked(folder: pathlib.Path) -> Study:
+def _checked(folder: pathlib.Path, console: Console) -> Study:
     study = load(folder)
+    for line in study.left_out:
+        console.print(f"left out: {line}", soft_wrap=True)
     if not study.outcomes:
-        raise UserError(f"{folder}: no run has come to an end: {', '.join(study.unfinished)}")
+        begun = ", ".join(study.unfinished) or "none has begun"
+        raise UserError(f"{folder}: no run has come to an end: {begun}")
     return study

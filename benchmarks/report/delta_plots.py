@@ -61,8 +61,8 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
             fontweight="bold" if column == len(labels) - 1 else "normal",
         )
     axis.axvline(len(labels) - 1.5, color="black", linewidth=1)
-    axis.set_xticks(range(len(labels)), labels)
-    axis.set_yticks(range(len(ordered)), [o.name for o in ordered])
+    axis.set_xticks(range(len(labels)), labels, parse_math=False)
+    axis.set_yticks(range(len(ordered)), [o.name for o in ordered], parse_math=False)
     axis.tick_params(length=0)
     ticks = [t for t in (-1000, -100, -10, 0, 10, 100, 1000) if abs(t) <= limit] if wide else None
     bar = figure.colorbar(image, ax=axis, ticks=ticks, format="%+g", pad=0.01)

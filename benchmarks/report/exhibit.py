@@ -53,8 +53,12 @@ def write(exhibit: Exhibit, folder: pathlib.Path) -> list[pathlib.Path]:
 def markdown(exhibit: Exhibit) -> str:
     """The exhibit as Markdown: title, table, caption and notes."""
     table = table_formats.markdown(exhibit.table) if exhibit.table else ""
-    lines = "  \n".join([exhibit.caption, *exhibit.notes, *exhibit.settings])
-    return f"## {exhibit.title}\n\n{table}\n{lines}\n"
+    title, *lines = map(
+        table_formats.markdown_text,
+        [exhibit.title, exhibit.caption, *exhibit.notes, *exhibit.settings],
+    )
+    text = "  \n".join(lines)
+    return f"## {title}\n\n{table}\n{text}\n"
 
 
 def latex(exhibit: Exhibit) -> str:

@@ -44,7 +44,8 @@ def times(studies: Studies) -> Parts:
     texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
-    axis.set_yticks(range(len(ordered)), list(map(methods.display_name, ordered)))
+    names = list(map(methods.display_name, ordered))
+    axis.set_yticks(range(len(ordered)), names, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel(f"time of an epoch ({unit}), median")
     axis.grid(alpha=0.25, axis="x")
@@ -91,7 +92,7 @@ def _measured(study: Study) -> tuple[dict[str, _Cost], list[str]]:
             for method, record in times.methods.items()
         }, []
     headline, _ = choice.headline(study.outcomes)
-    finished = [o for o in headline if len(o.test) and o.steps_per_second > 0]
+    finished = [o for o in headline if any(o.epochs)]
     failed = [f"{o.name} failed: {failure}" for o in headline for failure in o.failed]
     seconds = {o.method: _steps_per_epoch(o) / o.steps_per_second for o in finished}
     ew = seconds.get("ew", math.nan)

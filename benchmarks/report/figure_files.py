@@ -6,7 +6,9 @@ import textwrap
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axis import Tick
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 def footnote(figure: Figure, text: str) -> Figure:
@@ -17,8 +19,21 @@ def footnote(figure: Figure, text: str) -> Figure:
     return figure
 
 
+def as_it_is(figure: Figure) -> Figure:
+    """Has a `$` in a name stand for itself, where matplotlib would look for a formula.
+
+    The numbers at axes remain formulas, as powers of ten are.
+    """
+    ticks = {id(label) for tick in figure.findobj(Tick) for label in (tick.label1, tick.label2)}
+    for text in figure.findobj(Text):
+        if id(text) not in ticks:
+            text.set_parse_math(False)
+    return figure
+
+
 def write(figure: Figure, folder: pathlib.Path, stem: str) -> list[pathlib.Path]:
     """Writes a figure as PNG and SVG; the same figure always gives the same bytes."""
+    as_it_is(figure)
     paths = [folder / f"{stem}.png", folder / f"{stem}.svg"]
     with mpl.rc_context({"svg.hashsalt": stem}):
         # Cuts the margins that images of a fixed shape leave.

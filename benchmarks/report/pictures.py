@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.report.columns import SAMPLE
+from benchmarks.report.figure_files import as_it_is
 
 Arrays = Mapping[str, ArrayLike]
 Image = NDArray[np.floating[Any]]
@@ -61,6 +62,7 @@ def write(
         note = f"{note.rstrip('.')} ({SAMPLE})".strip()
     if note:
         head(figure, note)
+    as_it_is(figure)
     figure.savefig(path, dpi=110, bbox_inches="tight")  # cuts the margins of fixed shapes
     return path
 
@@ -204,7 +206,7 @@ def _depth_colours(depth: NDArray[Any], known: NDArray[np.bool_], norm: Normaliz
 
 def _depth_range(depth: NDArray[Any]) -> Normalize:
     """The colour range for almost all true depths, the same for all images."""
-    known = depth[depth != 0]
+    known = depth[(depth != 0) & np.isfinite(depth)]
     low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
     return Normalize(float(low), float(max(high, low + 1e-6)), clip=True)
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import run_log
+from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE, display_name, order
 from benchmarks.report import columns as columns_
 from benchmarks.report.columns import Columns
+from benchmarks.run_log import Records
 from benchmarks.scores import delta_p_per_task
 from benchmarks.step_times import StepTimes
 from benchmarks.step_times import read as read_step_times
 
-Records = list[dict[str, Any]]
 Figures = dict[str, dict[int, np.ndarray]]
 """method -> seed -> values of all metrics"""
 
@@ -58,7 +59,25 @@ def columns_of(outcomes: Sequence[Outcome]) -> Columns:
 
 def load(folder: pathlib.Path) -> list[Outcome]:
     """Reads the outcomes of a folder, see `outcomes`."""
-    return outcomes(run_log.read_folder(folder), read_step_times(folder))
+    return outcomes(run_log.read_folder(folder).runs, read_step_times(folder))
+
+
+def consistent(
+    runs: Mapping[str, Mapping[int, Records]],
+) -> tuple[dict[str, dict[int, Records]], list[str]]:
+    """The runs whose records go together, and a line on each of the others."""
+    kept: dict[str, dict[int, Records]] = {}
+    left_out = []
+    for method, seeds in runs.items():
+        for seed, records in seeds.items():
+            try:
+                columns = columns_.read(_start(records), _name(method, seed))
+                columns.check(records, _name(method, seed))
+            except UserError as error:
+                left_out.append(str(error))
+            else:
+                kept.setdefault(method, {})[seed] = records
+    return kept, left_out
 
 
 def outcomes(
@@ -67,7 +86,7 @@ def outcomes(
     """The outcomes of all methods with at least one run that has ended, baseline first.
 
     Args:
-      runs: the result of `run_log.read_folder`.
+      runs: the runs of `run_log.read_folder`.
       step_times: the result of `step_times.read`, which replaces the speeds of the runs.
 
     Raises:

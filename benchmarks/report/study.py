@@ -3,13 +3,11 @@
 import collections
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from benchmarks import examples_file, run_log, step_times
-from benchmarks.errors import UserError
 from benchmarks.methods import order
 from benchmarks.report import results, setting
 from benchmarks.report.columns import Columns, dataset_title, marked
@@ -33,6 +31,8 @@ class Study:
     """runs that have begun but not ended"""
     step_times: StepTimes | None
     """times of training steps, if they were measured in turns"""
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    """a line on each file that is named like a run, and cannot be read as one"""
 
     @property
     def columns(self) -> Columns:
@@ -97,7 +97,11 @@ class Study:
     def notes(self) -> list[str]:
         """Notes that readers of the results need."""
         waiting = f"Not finished, and left out: {', '.join(self.unfinished)}."
-        return setting.notes(self.settings) + [waiting] * bool(self.unfinished)
+        return [
+            *setting.notes(self.settings),
+            *[waiting] * bool(self.unfinished),
+            *(f"Left out: {line}." for line in self.left_out),
+        ]
 
     def find(self, method: str) -> Outcome | None:
         """The outcome of a method, even if all of its runs failed; None if it has no runs."""
@@ -117,37 +121,28 @@ class Study:
 def load(folder: pathlib.Path) -> Study:
     """Reads a folder of results.
 
+    A file that is not a run is left out, and so is a run whose records do not go together.
+
     Raises:
-      UserError: if a file is damaged or the runs do not match each other.
+      UserError: if another file is damaged, or the runs do not match each other.
     """
-    runs = run_log.read_folder(folder)
+    found = run_log.read_folder(folder)
+    runs, odd = results.consistent(found.runs)
     times = step_times.read(folder)
-    settings = _settings(folder / "config.json")
-    started = {path.stem for path in folder.glob("*-seed*.jsonl")}
-    ended = {run_log.run_path(folder, m, s).stem for m, seeds in runs.items() for s in seeds}
     return Study(
         folder=folder,
-        settings=settings,
+        settings=run_log.read_settings(folder) or {},
         runs=runs,
         outcomes=results.outcomes(runs, times),
-        unfinished=sorted(started - ended),
+        unfinished=found.unfinished,
         step_times=times,
+        left_out=[*found.left_out, *odd],
     )
 
 
 def is_study(folder: pathlib.Path) -> bool:
     """Whether a folder contains runs."""
-    return any(folder.glob("*-seed*.jsonl"))
-
-
-def _settings(path: pathlib.Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
-    return found
+    return bool(run_log.run_files(folder))
 
 
 def _environment_line(environment: Mapping[str, Any]) -> str:

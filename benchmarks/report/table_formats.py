@@ -10,17 +10,29 @@ from benchmarks.report.table import Cell, Heading, Table
 _NUMBER = re.compile(r"-?[0-9][0-9.,]*( ± [0-9.,]+)?")
 
 
+_MARKDOWN = re.compile(r"[\\`*\[\]<|$]")
+
+
+def markdown_text(text: str) -> str:
+    """Escapes a text for GitHub's Markdown; an underscore within a word means nothing there."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
+
+
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown; the name of a group is in the first of its headings."""
     headings, last = [], ""
     for heading in table.headings:
         new = heading.group if heading.group != last else ""
         # Within a group, the line break aligns the headings.
-        headings.append(f"{new}<br>{heading.text}" if heading.group else heading.text)
+        text = markdown_text(heading.text)
+        headings.append(f"{markdown_text(new)}<br>{text}" if heading.group else text)
         last = heading.group
     marks = {"bold": "**{}**", "underline": "<u>{}</u>"}
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)]]
-    lines += [[marks.get(c.style, "{}").format(c.text) for c in row.cells] for row in table.rows]
+    lines += [
+        [marks.get(c.style, "{}").format(markdown_text(c.text)) for c in row.cells]
+        for row in table.rows
+    ]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

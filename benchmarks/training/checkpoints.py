@@ -3,15 +3,17 @@
 If the seeds 0 and 1 of a method are trained together, their checkpoint is in the folder
 `{method}-seed0+1.checkpoint`, which is in the folder of results. It contains one numbered folder
 with the newest state. Orbax writes a new state under another name and renames it when it is
-complete; then the old state is removed.
+complete; then the old state is removed. `version.json` beside it says what has made it.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import pathlib
 import re
+import reprlib
 import shutil
 import time
 import zlib
@@ -23,11 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
-from benchmarks.run_log import disk_errors, make_folder
+from benchmarks.files import json_text
+from benchmarks.run_log import disk_errors, make_folder, write_file
 from benchmarks.training import distributed
 
 _SUFFIX = ".checkpoint"
+_NAME = re.compile(
+    rf"(?P<method>.+)-seed(?P<seeds>[0-9]{{1,9}}(\+[0-9]{{1,9}})*){_SUFFIX}", re.ASCII
+)
+
+_VERSION = "version.json"
 
 _ASK_EVERY = 50
 """With several processes, the number of steps after which process 0 decides on a checkpoint."""
@@ -40,9 +49,15 @@ def path(folder: pathlib.Path, method: str, seeds: Sequence[int]) -> pathlib.Pat
 
 def begun(folder: pathlib.Path, method: str) -> list[tuple[int, ...]]:
     """The seeds of every existing checkpoint of a method."""
-    paths = folder.glob(f"*{_SUFFIX}")
-    names = [p.name.removesuffix(_SUFFIX).rpartition("-seed") for p in paths]
-    return sorted(tuple(map(int, name[2].split("+"))) for name in names if name[0] == method)
+    found = []
+    for there in folder.glob(f"*{_SUFFIX}"):
+        match = _NAME.fullmatch(there.name)
+        if match is None or match["method"] != method:
+            continue
+        seeds = tuple(sorted(set(map(int, match["seeds"].split("+")))))
+        if there == path(folder, method, seeds):  # others are copies that something else has made
+            found.append(seeds)
+    return sorted(found)
 
 
 class Checkpoints:
@@ -87,11 +102,12 @@ class Checkpoints:
 
     def _write(self, plain: Any) -> None:
         make_folder(self._folder)
+        write_file(self._folder / _VERSION, json.dumps(_made_by(plain)) + "\n")
         target = self._folder / str(1 + max(map(int, self._complete()), default=0))
         with _write_errors(target), _orbax() as checkpointer:
             checkpointer.save(target.absolute(), {"state": plain, "checksum": _checksum(plain)})
         for other in self._folder.iterdir():
-            if other != target:
+            if other not in (target, self._folder / _VERSION):
                 shutil.rmtree(other, ignore_errors=True)
 
     def restore(self, like: Any, note: Callable[[str], None]) -> Iterator[Any]:
@@ -100,8 +116,13 @@ class Checkpoints:
         Args:
           like: a state with the same structure, shapes and types of leaves.
           note: called with a message for each state that cannot be read.
+
+        Raises:
+          UserError: if another version of the project has made the states, as going on would mix
+            two versions in one run, and starting over would lose what they hold.
         """
         plain = _on_host(like)
+        self._check_version(plain)
         for name in distributed.agree(self._complete()):
             found = None
             try:
@@ -112,6 +133,15 @@ class Checkpoints:
                 note(f"{self._folder / name} is damaged and not used ({_line(error)})")
             if distributed.agree(found is not None):
                 yield jax.tree.map(_like, like, distributed.share(found or plain))
+
+    def _check_version(self, plain: Any) -> None:
+        found, here = json_text.read_object(self._folder / _VERSION), _made_by(plain)
+        if found is None or found == here:  # older checkpoints do not say what made them
+            return
+        raise UserError(
+            f"{self._folder} was made by another version of dbmtl_jax, {_shown(found)}, this is "
+            f"{_shown(here)}: go on with that version, or remove the folder to start the run over"
+        )
 
     def _read(self, name: str, plain: Any) -> Any:
         """Reads a state and checks its checksum and shapes."""
@@ -142,6 +172,19 @@ def _on_host(tree: Any) -> Any:
     """Converts all leaves, including PRNG keys and numbers, to NumPy arrays."""
     data = jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
     return distributed.on_host(data)
+
+
+def _made_by(plain: Any) -> dict[str, Any]:
+    """The version of the project, and a number for the parts that its states have.
+
+    Both, as states may change many times between two versions.
+    """
+    parts = ", ".join(jax.tree_util.keystr(key) for key, _ in jax.tree.leaves_with_path(plain))
+    return {"version": dbmtl.__version__, "state": f"{zlib.crc32(parts.encode()):08x}"}
+
+
+def _shown(made_by: dict[str, Any]) -> str:
+    return reprlib.repr(f"{made_by.get('version')} ({made_by.get('state')})")
 
 
 def _check_shape(expected: np.ndarray, found: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from benchmarks import methods, run_log
 from benchmarks.errors import UserError
+from benchmarks.files.expected import check_present
 from benchmarks.methods import BASELINE
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.progress import Display
@@ -50,11 +51,12 @@ def train_missing(work: Work) -> None:
     """
     work = work._replace(config=spelt_out(work.config)).kept()
     schedule = schedule_of(work.config)
-    run_log.open_folder(work.config.out, work.config.settings())
+    run_log.check_settings(work.config.out, work.config.settings())
     if schedule.left():
-        work.problem()  # so that its errors come before there is any file of a run
+        work.problem()  # so that its errors come before there is a folder
     else:
         work.display.say(f"all runs are complete in {work.config.out}")
+    run_log.open_folder(work.config.out, work.config.settings())
     trainer = _trainers(work)
     schedule.run(lambda method, logs: _train(method, logs, work, trainer), work.display.say)
     distributed.agree(_NO_MORE)
@@ -148,7 +150,7 @@ def _train(
     """Trains several seeds of a method together."""
     runs = []
     for seed, log in logs.items():
-        baseline = None if method == BASELINE else _baseline(work.config, seed)
+        baseline = None if method == BASELINE else _baseline(work, seed)
         if method != BASELINE and baseline is None:
             work.display.say(f"{method}, seed {seed}: left out, as its baseline failed")
         else:
@@ -185,11 +187,19 @@ def _mesh(config: Comparison) -> Mesh | None:
     return mesh.make(axes, config.train.batch_size) if axes else None
 
 
-def _baseline(config: Comparison, seed: int) -> Result | None:
-    records = run_log.read_run(run_log.run_path(config.out, BASELINE, seed))
+def _baseline(work: Work, seed: int) -> Result | None:
+    path = run_log.run_path(work.config.out, BASELINE, seed)
+    records = run_log.read_run(path)
     if not run_log.has_result(records):
         return None
-    return Result(_figures(records[-1]["validation"]), _figures(records[-1]["test"]))
+    where = f"{path}, line {len(records)}"
+    check_present(records[-1], Result._fields, where)
+    baseline = Result(*(_figures(records[-1][name]) for name in Result._fields))
+    expected = list(map(len, work.problem().higher_is_better))
+    for figures in baseline:
+        if (found := list(map(len, figures))) != expected:
+            raise UserError(f"{where}: expected {expected} metrics of the tasks, found {found}")
+    return baseline
 
 
 def _figures(metrics: list[list[float | None]]) -> Metrics:

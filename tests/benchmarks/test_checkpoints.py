@@ -46,7 +46,10 @@ def files(folder: pathlib.Path) -> dict:
 
 def test_a_state_comes_back_with_its_kinds_of_leaves(tmp_path):
     checkpoint = saved(tmp_path / "run.checkpoint", state(1), state(2))
-    assert len(list((tmp_path / "run.checkpoint").iterdir())) == 1  # only the newest
+    assert sorted(path.name for path in (tmp_path / "run.checkpoint").iterdir()) == [
+        "2",
+        "version.json",
+    ]  # only the newest
     (found,), notes = restored(checkpoint)
     assert notes == []
     expected = state(2)
@@ -67,6 +70,16 @@ def test_which_runs_have_begun(tmp_path):
         checkpoints.path(tmp_path, method, seeds).mkdir()
         assert checkpoints.begun(tmp_path, method) == [seeds]
     assert checkpoints.begun(tmp_path, "pcgrad") == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ew-seed0 (1)", "ew-seedfoo", "ew-seed", "ew-seed0+", "ew-seed00", "ew-seed0+0", "ew-seed1+0",
+     "ew-seed-1", "ew-seed٣", f"ew-seed{'9' * 200}"],
+)  # fmt: skip
+def test_folders_with_odd_names_are_no_checkpoints(tmp_path, name):
+    (tmp_path / f"{name}.checkpoint").mkdir()
+    assert checkpoints.begun(tmp_path, "ew") == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
@@ -136,6 +149,27 @@ def test_a_state_of_another_shape_is_not_used(tmp_path):
     assert len(notes) == 1
 
 
+@pytest.mark.parametrize("change", ["version", "parts"])
+def test_a_state_of_another_version_is_refused_by_name(tmp_path, monkeypatch, change):
+    """It is neither mixed with this version's nor lost by starting over."""
+    folder = tmp_path / "run.checkpoint"
+    with monkeypatch.context() as then:
+        if change == "version":
+            then.setattr(checkpoints.dbmtl, "__version__", "0.0.9")
+        checkpoint = saved(folder, state(1))
+    like = state(1) if change == "version" else state(1)._replace(second=[1])
+    said = r"run.checkpoint was made by another version of dbmtl_jax, '0\.\d\.\d"
+    with pytest.raises(UserError, match=said):
+        restored(checkpoint, like)
+    assert (folder / "1").exists()
+    (folder / "version.json").unlink()  # as older checkpoints, which are tried
+    assert len(restored(checkpoint, state(1))[0]) == 1
+    for text in ("[]", "{", "[" * 100_000):
+        (folder / "version.json").write_text(text)
+        with pytest.raises(UserError, match=r"version\.json: expected"):
+            restored(checkpoint, state(1))
+
+
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, capfd):
     """The limit on a file's size fails within TensorStore, as a full disk does."""
     folder = tmp_path / "run.checkpoint"
@@ -155,7 +189,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, capfd):
     assert notes == []
     chex.assert_trees_all_equal(found, list(big))
     checkpoint.save(list(big + 1))
-    assert [path.name for path in folder.iterdir()] == ["2"]
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "version.json"]
     assert capfd.readouterr().err == ""
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import sys
 
 import numpy as np
@@ -17,7 +18,7 @@ from benchmarks.compare import compare, run_missing
 from benchmarks.config import Compare, Perf
 from benchmarks.data import qm9
 from benchmarks.errors import UserError
-from benchmarks.presets import preset
+from benchmarks.presets import DATASETS, preset
 from benchmarks.report import results
 from benchmarks.report.printed import paper_table
 from tests.benchmarks.conftest import changed
@@ -124,6 +125,63 @@ def test_missing_data_ends_the_command_with_one_line(tiny, monkeypatch, capsys):
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert error == f"error: QM9 needs the package qm9pack: {qm9.INSTALL}\n"
+    assert not tiny.out.exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["compare", "qm9", "--out", "x" * 300],
+        ["compare", "qm9", "--methods", "stl", f"db_mtl@beta=0.{'1' * 300}"],
+        ["compare", "nyuv2", "--data-dir", "x" * 300],
+        ["prepare", "nyuv2", "--source", "x" * 300],
+        ["report", "x" * 300],
+    ],
+)
+def test_a_name_that_is_too_long_is_one_line(tmp_path, monkeypatch, capsys, options):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *options])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 2
+    assert re.fullmatch(r"error: .*\n", capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["compare", "qm9"], "interrupted: the same command goes on from the last checkpoint\n"),
+        (["report", "."], "interrupted\n"),
+    ],
+)
+def test_an_interruption_is_one_line(monkeypatch, capsys, command, said):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_run", interrupted)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *command])
+    with pytest.raises(SystemExit) as exit_:
+        command_line.main()
+    assert exit_.value.code == 130
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_help_has_the_defaults_of_the_data_set(capsys, monkeypatch, dataset):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        command_line.parse(["compare", dataset, "--help"])
+    said = capsys.readouterr().out
+    data, train = preset("quick", dataset)
+    for option, value in (
+        ("--train.batch-size", train.batch_size),
+        ("--train.schedule", train.schedule),
+        ("--width", data.width),
+        ("--out", f"runs/{dataset}"),
+    ):
+        text = said.partition(f"{option} ")[2]
+        assert text.partition("(default: ")[2].startswith(str(value)), option
 
 
 def test_the_preset_sets_the_defaults_and_options_override_them():
@@ -135,6 +193,8 @@ def test_the_preset_sets_the_defaults_and_options_override_them():
     assert quick.data == preset("quick", "qm9")[0]
     assert command_line.parse(["compare", "qm9", "--methods", "stl", "ew"]).methods == ("stl", "ew")
     assert isinstance(command_line.parse(["perf", "--rounds", "2"]), Perf)
+    # A folder with the name of a data set.
+    assert command_line.parse(["compare", "--out", "nyuv2", "qm9"]).data == quick.data
 
 
 def test_the_papers_preset_is_the_papers():

@@ -48,6 +48,12 @@ def test_unknown_names_are_refused():
         methods.check("log+sgd")
     with pytest.raises(UserError, match=r"'mgda' before a \+, expected one of log, gls"):
         methods.check("mgda+pcgrad")
+    methods.check("log+db_mtl@log_losses=false")
+    for twice in ("log+db_mtl", "log+uw", "uw+imtl", "log+db_mtl@beta=0.1", "log+rlw"):
+        with pytest.raises(UserError, match=r"balances the losses itself, expected no loss bal"):
+            methods.check(twice)
+    with pytest.raises(UserError, match=r"'log\+log\+pcgrad': expected each loss balancer once"):
+        methods.check("log+log+pcgrad")
     with pytest.raises(UserError, match="unknown 'stl'"):
         methods.check("log+stl")
     with pytest.raises(UserError, match="expected OPTION=VALUE after @, found 'c'"):

@@ -228,7 +228,11 @@ def test_missing_packages_are_named(monkeypatch):
         without.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(UserError, match=f"package qm9pack, which is {install}"):
             qm9.load("qm9pack")
-    for source, package in (("qm9pack", "pandas"), ("tfds", "tensorflow_datasets")):
+    for source, package in (
+        ("qm9pack", "pandas"),
+        ("tfds", "tensorflow_datasets"),
+        ("tfds", "pandas"),
+    ):
         with monkeypatch.context() as without:
             for reader in ("qm9_csv", "qm9_tfds"):
                 without.delitem(sys.modules, f"benchmarks.data.{reader}", raising=False)

@@ -214,7 +214,7 @@ def test_examples_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"same tasks everywhere, found .*'a'.*'b'"):
         examples_file.write(path, np.zeros((1, 2, 2, 3)), {"a": [0]}, {"b": [0]})
     path.write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"ew-seed0.examples.npz: expected an .npz file"):
+    with pytest.raises(UserError, match=r"ew-seed0.examples.npz: damaged, or not an .npz file"):
         examples_file.read(path)
     np.savez(path, image=np.zeros(3))
     with pytest.raises(UserError, match=r"target.<task> and prediction.<task>, found image"):

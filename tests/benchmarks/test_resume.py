@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import math
+import types
 
 import jax
 import numpy as np
@@ -9,7 +11,7 @@ import optax
 import pytest
 from rich.console import Console
 
-from benchmarks import run_log
+from benchmarks import progress, run_log
 from benchmarks.methods import BEYOND, PAPER, REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress_bar import ProgressBar
@@ -199,11 +201,22 @@ def test_a_resumed_run_compiles_nothing_again(tiny, tmp_path, monkeypatch):
 
 def test_progress_goes_on_where_the_run_does():
     """The bar counts the steps of all processes, the time left follows from this one's."""
-    output = io.StringIO()
-    with ProgressBar(Console(file=output, width=200), "EW") as progress:
-        progress._start -= 1000  # seconds, for one and a half epochs
-        progress.begin_epoch(10, 20, steps=4, step=2)
-        task = progress._bar.tasks[0]
+    with ProgressBar(Console(file=io.StringIO(), width=200), "EW") as shown:
+        shown.begin_epoch(10, 20, steps=4, step=2)
+        task = shown._bar.tasks[0]
         assert (task.completed, task.total) == (42, 80)
-        progress.begin_epoch(12, 20, steps=4)
-    assert "epoch 12/20, 1000 s, about 5333 s left" in output.getvalue()
+
+
+def test_the_time_left_is_without_the_compilation(monkeypatch):
+    now = [0.0]
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr(progress, "time", clock)
+    said: list[str] = []
+    with progress.Progress(said.append, "EW") as shown:
+        shown.begin_epoch(10, 20, steps=4, step=2)
+        assert shown.seconds_left == math.inf
+        for seconds in (1000, *[10] * 5):  # the first one compiles
+            now[0] += seconds
+            shown.step([])
+        shown.begin_epoch(12, 20, steps=4)
+    assert said == ["EW: epoch 12/20, 1050 s, about 320 s left"]

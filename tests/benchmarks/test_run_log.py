@@ -18,7 +18,7 @@ def test_records_come_back(tmp_path):
     records = run_log.read_run(path)
     assert records[0] == {"kind": "epoch", "losses": [0.0, 1.0], "score": None, "nested": [[1.5]]}
     assert run_log.is_complete(records)
-    assert run_log.read_folder(tmp_path) == {"db_mtl": {3: records}}
+    assert run_log.read_folder(tmp_path) == ({"db_mtl": {3: records}}, [], [])
 
 
 def test_runs_under_a_former_name_are_those_of_the_method(tmp_path):
@@ -27,20 +27,22 @@ def test_runs_under_a_former_name_are_those_of_the_method(tmp_path):
     former.write_text('{"kind": "result", "test": [[1.0]]}\n')
     assert run_log.run_path(tmp_path, "mtadam", 0) == former
     assert run_log.run_path(tmp_path, "mtadam", 1) == tmp_path / "mtadam-seed1.jsonl"
-    assert run_log.read_folder(tmp_path) == {"mtadam": {0: run_log.read_run(former)}}
+    assert run_log.read_folder(tmp_path).runs == {"mtadam": {0: run_log.read_run(former)}}
 
 
 def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path):
     path = tmp_path / "ew-seed0.jsonl"
     path.write_text('{"kind": "step"}\n{"kind": "resu')
     assert run_log.read_run(path) == [{"kind": "step"}]
-    assert run_log.read_folder(tmp_path) == {}
+    assert run_log.read_folder(tmp_path) == ({}, ["ew-seed0"], [])
 
 
 def test_a_damaged_line_is_named(tmp_path):
     path = tmp_path / "ew-seed0.jsonl"
     path.write_text('{"kind": "step"}\nnonsense\n')
-    with pytest.raises(UserError, match=r"ew-seed0.jsonl: line 2 is not JSON"):
+    with pytest.raises(
+        UserError, match=r"ew-seed0.jsonl, line 2: expected JSON, found b'nonsense'"
+    ):
         run_log.read_run(path)
 
 

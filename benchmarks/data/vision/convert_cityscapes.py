@@ -17,6 +17,7 @@ from benchmarks.config import ConvertCityscapes
 from benchmarks.data.vision import specs
 from benchmarks.data.vision.new_folder import new_folder
 from benchmarks.errors import UserError
+from benchmarks.files import images
 from benchmarks.progress_bar import counting
 
 _FIRST_IDS = (7, 11, 17, 21, 23, 24, 26)  # flat, construction, object, nature, sky, human, vehicle
@@ -96,11 +97,8 @@ def _read(sample: _Official) -> dict[str, NDArray[Any]]:
 
 
 def _open(path: pathlib.Path, mode: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: damaged ({error})") from error
+    with images.opened(path) as image:
+        image.load()
     if mode == "RGB":
         return image.convert("RGB")
     # The name of 16-bit greyscale depends on the version of Pillow.

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.Image import Resampling
 
 from benchmarks.data.vision import mark, specs
 from benchmarks.errors import UserError
+from benchmarks.files.images import opened
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -44,12 +45,8 @@ class OfficeFolder(NamedTuple):
     def read(self, path: pathlib.Path) -> NDArray[np.uint8]:
         """Reads an image and resizes it to [height, width, 3] without keeping its aspect ratio."""
         height, width = self.size
-        try:
-            with Image.open(path) as image:
-                resized = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: damaged ({error})") from error
-        return np.asarray(resized)
+        with opened(path) as image:
+            return np.asarray(image.convert("RGB").resize((width, height), Resampling.BILINEAR))
 
 
 def check(root: pathlib.Path, name: str) -> OfficeFolder:
@@ -81,7 +78,8 @@ def check(root: pathlib.Path, name: str) -> OfficeFolder:
             )
     for paths in files.values():
         for path in paths:
-            _open(path)
+            with opened(path):
+                pass
     size = found.size if found else spec.size
     return OfficeFolder(name, size, found is not None, root, sorted(classes[first]), files)
 
@@ -98,11 +96,3 @@ def _domain_folder(root: pathlib.Path, domain: str, spec: specs.Office) -> pathl
 def _expected(spec: specs.Office) -> str:
     middle = f"{spec.images_folder}/" if spec.images_folder else ""
     return f"{{{','.join(spec.counts)}}}/{middle}CLASS/*.jpg with {spec.num_classes} classes"
-
-
-def _open(path: pathlib.Path) -> None:
-    try:
-        with Image.open(path):
-            pass
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: damaged, or not an image ({error})") from error

@@ -9,7 +9,9 @@ import pathlib
 from typing import NamedTuple
 
 from benchmarks.errors import UserError
-from benchmarks.run_log import write_file
+from benchmarks.files import expected, json_text
+from benchmarks.files.disk import write_file
+from benchmarks.files.expected import COUNT, NAME, Kind
 
 FILE = "SAMPLE_DATA.json"
 
@@ -32,14 +34,24 @@ def write(folder: pathlib.Path, mark: SampleMark) -> None:
 def read(folder: pathlib.Path, dataset: str) -> SampleMark | None:
     """Reads the mark of a folder; None for real data."""
     path = folder / FILE
-    if not path.exists():
+    found = json_text.read_object(path)
+    if found is None:
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        height, width = found["size"]
-        mark = SampleMark(found["dataset"], (int(height), int(width)), int(found["seed"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+    expected.check_present(found, tuple(_FIELDS), str(path))
+    expected.check_fields(found, _FIELDS, str(path))
+    mark = SampleMark(found["dataset"], tuple(found["size"]), found["seed"])
     if mark.dataset != dataset:
         raise UserError(f"{folder} holds sample data of {mark.dataset}, not of {dataset}")
     return mark
+
+
+_LONGEST = 2**14
+_SIZE = Kind(
+    f"height and width of 1 to {_LONGEST:,} pixels",
+    lambda x: (
+        isinstance(x, list)
+        and len(x) == 2
+        and all(type(side) is int and 1 <= side <= _LONGEST for side in x)
+    ),
+)
+_FIELDS = {"dataset": NAME, "size": _SIZE, "seed": COUNT}

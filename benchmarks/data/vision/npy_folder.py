@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from benchmarks.data.vision import mark, specs
 from benchmarks.errors import UserError
+from benchmarks.files.arrays import open_npy
 
 
 class DenseFolder(NamedTuple):
@@ -77,13 +78,9 @@ def _files(folder: pathlib.Path, spec: specs.Dense, root: pathlib.Path) -> dict[
 
 def _open(path: pathlib.Path, field: specs.Field, size: tuple[int, int]) -> NDArray[np.generic]:
     """Memory-maps a file and checks its dtype and shape, without reading its values."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: damaged, or not a numeric array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-        kind = array.dtype if isinstance(array, np.ndarray) else "an archive"
-        raise UserError(f"{path}: {kind}, expected a numeric array")
+    array = open_npy(path)
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{path}: {array.dtype}, expected a numeric array")
     if array.shape != (expected := (*size, *field.channels)):
         raise UserError(f"{path}: shape {array.shape}, expected {expected}")
     return array

@@ -59,6 +59,25 @@ class Records:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def check_images(self, parts: Sequence[str], num_classes: int) -> None:
+        """Checks that the metadata have a label and a path of every image, and the classes.
+
+        Raises:
+          UserError: otherwise.
+        """
+        known = range(num_classes)
+        try:
+            names, labels, paths = (self.metadata[name] for name in ("classes", "labels", "paths"))
+            fits = len(names) == num_classes and all(isinstance(name, str) for name in names)
+            for part, count in zip(parts, self.counts, strict=True):
+                fits &= len(labels[part]) == len(paths[part]) == count
+                fits &= all(type(label) is int and label in known for label in labels[part])
+                fits &= all(isinstance(path, str) for path in paths[part])
+            if not fits:
+                raise ValueError("the metadata do not fit the images")
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._damaged(error) from error
+
     def read(self, indices: ArrayLike) -> dict[str, NDArray[Any]]:
         """Reads records; the shape of every array begins with that of `indices`."""
         indices = np.asarray(indices)

@@ -157,6 +157,7 @@ class OfficeSource:
         self._records = Records(data_dir, name, list(self.domains))
         self.is_sample = self._records.is_sample
         self.size = self._records.shapes["image"][:2]
+        self._records.check_images(self.domains, spec.num_classes)
         self.classes: Sequence[str] = self._records.metadata["classes"]
         starts = np.cumsum([0, *self._records.counts[:-1]])
         classes = self._records.metadata["labels"]

@@ -77,8 +77,9 @@ def read_lists(
             index = index_of.get(_normal(path))
             if index is None:
                 raise UserError(f"{where}: {path!r} is not among the {len(paths):,} of {domain}")
-            if not label.isdecimal() or int(label) >= num_classes:
-                raise UserError(f"{where}: label {label!r}, expected 0 to {num_classes - 1}")
+            # Python would refuse to convert a label of 5,000 digits.
+            if not label.isdecimal() or len(label) > 9 or int(label) >= num_classes:
+                raise UserError(f"{where}: label {label[:20]!r}, expected 0 to {num_classes - 1}")
             if index in labels:
                 raise UserError(f"{where}: {path!r} is listed a second time")
             labels[index] = int(label)

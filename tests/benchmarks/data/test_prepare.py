@@ -1,3 +1,4 @@
+import json
 import pathlib
 import re
 import shutil
@@ -80,7 +81,7 @@ def test_any_numeric_dtype_is_cast(nyu, tmp_path):
         ("train/label/2.npy", lambda x: x * 0 + 0.5, "label 0.5, expected whole numbers"),
         ("val/image/0.npy", lambda x: 255 * x, r"expected 0 to 1"),
         ("val/image/0.npy", lambda x: x.astype(str), "<U.*expected a numeric array"),
-        ("val/image/0.npy", lambda x: x.astype(object), "damaged, or not a numeric array"),
+        ("val/image/0.npy", lambda x: x.astype(object), "damaged, or not an .npy file"),
         ("val/image/0.npy", lambda x: x + 1j, "complex.*expected a numeric array"),
         ("val/normal/1.npy", lambda x: x[..., :2], r"shape \(24, 32, 2\), expected \(24, 32, 3\)"),
         ("train/depth/1.npy", lambda x: x[..., 0], r"shape \(24, 32\), expected \(24, 32, 1\)"),
@@ -113,7 +114,7 @@ def test_bad_array_is_named(nyu, file, how, expected):
             ("train/image/3.npy", "damaged"),
         ),
         (lambda r: (r / "train/image/3.npy").write_bytes(b""), ("train/image/3.npy", "damaged")),
-        (lambda r: (r / mark.FILE).write_text("{}"), (mark.FILE, "damaged")),
+        (lambda r: (r / mark.FILE).write_text("{}"), (mark.FILE, "expected dataset")),
     ],
 )
 def test_bad_folder_is_named(nyu, ruin, expected):
@@ -255,3 +256,25 @@ def test_damaged_prepared_data(prepared, tmp_path):
     (tmp_path / "nyuv2" / specs.VERSION / "features.json").unlink()
     with pytest.raises(UserError, match=r"cannot be read .*delete that folder"):
         source.load("nyuv2", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pop("labels"),
+        lambda m: m.update(labels=[]),
+        lambda m: m["labels"].update(dslr=[0]),
+        lambda m: m["labels"]["dslr"].__setitem__(0, 31),
+        lambda m: m["labels"]["dslr"].__setitem__(0, 10**30),
+        lambda m: m["paths"]["dslr"].__setitem__(0, None),
+        lambda m: m.update(classes=None),
+    ],
+)
+def test_damaged_metadata(prepared, tmp_path, change):
+    shutil.copytree(prepared / "office31", tmp_path / "office31")
+    path = tmp_path / "office31" / specs.VERSION / "metadata.json"
+    metadata = json.loads(path.read_text())
+    change(metadata)
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(UserError, match=r"cannot be read .*delete that folder"):
+        source.load("office31", tmp_path)

@@ -56,7 +56,7 @@ def test_another_file_is_refused(path):
     with pytest.raises(UserError, match="is not a file; `make kit` writes one"):
         qm9_npz.read(path.parent)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"expected an \.npz file"):
+    with pytest.raises(UserError, match=r"damaged, or not an \.npz file"):
         qm9_npz.read(path)
 
 

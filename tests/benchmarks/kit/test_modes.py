@@ -117,6 +117,8 @@ def test_the_next_command_goes_on(tmp_path, clock, monkeypatch):
         ),
         (lambda r: r.update(source="abc"), "of other source: abc there"),
         (lambda r: r.pop("results"), "expected results of this command"),
+        (lambda r: r.update(results=[17]), "expected results of this command"),
+        (lambda r: r.update(results=[{"mode": "vmap"}]), "expected results of this command"),
     ],
 )
 def test_results_of_something_else_are_not_mixed(tmp_path, clock, change, said):

@@ -84,8 +84,8 @@ def test_a_missing_or_damaged_piece_is_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[]", "found another text"),
-        ("{", "found another text"),
+        ("[]", "expected an object"),
+        ("{", "expected JSON"),
         ('{"number": 1, "pieces": [{"file": "x.part"}]}', "found another text"),
         ('{"number": 1, "pieces": [{"file": "../x.part", "bytes": 1, "sha256": ""}]}', "beside it"),
     ],

@@ -161,20 +161,20 @@ def test_files_that_are_none_are_named(resnet, tmp_path):
     assert "expected a .safetensors or .npz file" in _refusal(resnet, tmp_path / "weights.pth")
     for content in (b"", b"PK\x03\x04", b"not an archive at all"):
         (tmp_path / "bad.npz").write_bytes(content)
-        assert "not a readable .npz file" in _refusal(resnet, tmp_path / "bad.npz")
+        assert "damaged, or not an .npz file" in _refusal(resnet, tmp_path / "bad.npz")
     whole = _save(tmp_path / "whole.npz", make_weights()).read_bytes()
     (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
-    assert "not a readable .npz file" in _refusal(resnet, tmp_path / "half.npz")
+    assert "damaged, or not an .npz file" in _refusal(resnet, tmp_path / "half.npz")
     damaged = bytearray(whole)
     damaged[200] ^= 255
     (tmp_path / "damaged.npz").write_bytes(bytes(damaged))
-    assert "not a readable .npz file" in _refusal(resnet, tmp_path / "damaged.npz")
+    assert "damaged, or not an .npz file" in _refusal(resnet, tmp_path / "damaged.npz")
 
 
 def test_damaged_safetensors_are_named(resnet, tmp_path):
     pytest.importorskip("safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not tensors")
-    assert "not a readable .safetensors file" in _refusal(resnet, tmp_path / "bad.safetensors")
+    assert "damaged, or not a .safetensors file" in _refusal(resnet, tmp_path / "bad.safetensors")
 
 
 def test_safetensors_says_what_to_install(resnet, tmp_path, monkeypatch):
