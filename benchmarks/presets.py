@@ -37,7 +37,7 @@ _QUICK_QM9 = (
         train_size=1_280,
         validation_size=500,
         test_size=1_000,
-        bucket_sizes=(21, 29),
+        chunks=2,
         width=32,
         edge_width=32,
     ),

@@ -8,7 +8,6 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
-from benchmarks.data.batching import BUCKET_SIZES
 from benchmarks.data.vision.specs import Name
 
 Preset = Literal["quick", "small", "paper"]
@@ -34,8 +33,8 @@ class QM9Config:
     """number of molecules held out for the test"""
     split_seed: int = 0
     """random seed of the split into training, validation and test set"""
-    bucket_sizes: tuple[int, ...] = BUCKET_SIZES
-    """numbers of atoms that batches are padded to; a batch uses the smallest one that fits"""
+    chunks: int = 4
+    """number of chunks that a random batch is sorted into by size; each has its own padding"""
     width: int = 64
     """size of the state vector of an atom"""
     edge_width: int = 128
