@@ -53,6 +53,9 @@ class Reproduce:
     search_beta: bool = False
     """choose DB-MTL's forgetting rate by validation among the six of the paper; always done with
     --preset paper"""
+    hold_out: bool = False
+    """NYUv2 and Cityscapes: hold out a tenth of the training images to choose the epoch and DB-MTL's
+    forgetting rate by; always done with --preset quick, not in the paper"""
     rounds: int = 9
     """number of timed steps per method, for figures that show times"""
     vmap_seeds: bool = False

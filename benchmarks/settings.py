@@ -64,6 +64,8 @@ class TrainConfig:
     """number of epochs without improvement that the plateau schedule tolerates"""
     min_learning_rate: float = 1e-5
     """lowest learning rate of the plateau schedule"""
+    last_epochs: int = 10
+    """without a validation set: number of last epochs whose test metrics are averaged"""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """precision of the messages between atoms in training (QM9 only); all else uses float32"""
     log_every: int = 100
@@ -83,9 +85,9 @@ class DenseConfig:
     None: random initial weights"""
     augment: bool = False
     """crop and flip the training images at random"""
-    validation_size: int | None = None
-    """number of training images held out for validation, which chooses the best epoch; None: a
-    tenth; 0: none, the last epoch counts"""
+    validation_size: int | None = 0
+    """number of training images held out for validation, which chooses the epoch that is tested;
+    None: a tenth; 0: none, all images train, and the last epochs count (--train.last-epochs)"""
     split_seed: int = 0
     """random seed that chooses the validation images"""
     width: int = 64

@@ -140,7 +140,7 @@ class Problem(abc.ABC):
         """The batches of "train", "validation" or "test", as pairs (static, arrays).
 
         `static` is a static argument of the compiled step. Seed and epoch determine the batches of
-        "train". If the validation set is empty, the last epoch counts.
+        "train". If the validation set is empty, the last epochs count.
         """
 
     def read(self, static: Any, arrays: Any) -> Any:

@@ -122,6 +122,10 @@ class QM9Problem(Problem):
         cut = batching.cut(self._num_atoms, order, batch_size=self._batch_size, paddings=paddings)
         return [(batch.padding, (batch.index, batch.valid)) for batch in cut]
 
+    def num_atoms(self, split: str) -> np.ndarray:
+        """The number of atoms of every molecule of a split."""
+        return self._num_atoms[self._indices[split]]
+
     def common_static(self, statics: Sequence[batching.Padding]) -> batching.Padding:
         """The larger padding of every chunk."""
         return tuple(map(max, zip(*statics, strict=True)))

@@ -96,10 +96,10 @@ def test_chunks_and_filling_have_no_influence(problem, kind):
     """Losses and gradients of a batch in chunks are the means of those of its molecules alone."""
     model = getattr(problem, kind)
     params, _ = model.init(KEY)
-    by_size = np.argsort(problem._num_atoms[:16], kind="stable")[3:8]  # of several sizes
+    by_size = np.argsort(problem.num_atoms("train"), kind="stable")[3:8]  # of several sizes
     index = np.array([[0, *by_size[:2]], by_size[2:]])
     valid = np.array([[False, True, True], [True] * 3])
-    sizes = problem._num_atoms[by_size]
+    sizes = problem.num_atoms("train")[by_size]
     assert sizes[1] < sizes[-1]
     batch = problem.load(problem.data, (int(sizes[1]), 6), (index, valid))
     (losses, _), grads = jax.jit(model.task_grads)(params, {}, batch, KEY)

@@ -91,7 +91,7 @@ def comparison(name: str, data_dir: pathlib.Path, out: pathlib.Path) -> Compare:
 
 
 def run(config: Compare, monkeypatch) -> str:
-    monkeypatch.setattr(compare, "Programs", functools.partial(Programs, compiler_options=FAST))
+    monkeypatch.setattr(runs, "Programs", functools.partial(Programs, compiler_options=FAST))
     output = io.StringIO()
     compare.run_missing(config, Console(file=output, width=500))
     return output.getvalue()
@@ -304,7 +304,7 @@ def test_examples_of_office_are_spread_out(prepared):
 
 
 @pytest.mark.usefixtures("small_encoder")
-def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatch):
+def test_without_validation_the_last_epochs_count(prepared, tmp_path, monkeypatch):
     config = comparison("cityscapes", prepared, tmp_path / "out")
     config = dataclasses.replace(
         config,
@@ -316,6 +316,7 @@ def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatc
     for method, models in (("stl", 2), ("ew", 1)):
         records = read_run(config.out / f"{method}-seed0.jsonl")
         assert records[-1]["best_epoch"] == [1] * models
+        assert records[-1]["tested_epochs"] == 2
         assert records[-1]["validation"] == [[None, None], [None, None]]
         rates = [r["learning_rate"] for r in records if r["kind"] == "epoch"]
         np.testing.assert_allclose(rates, np.full((2, models), [[1e-3], [5e-4]]), rtol=1e-6)

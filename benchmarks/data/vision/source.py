@@ -77,7 +77,7 @@ def load(
       data_dir: the `--out` of `prepare`.
       split_seed: seed of the validation set (NYUv2, Cityscapes) or the 60/20/20 split (Office).
       validation_size: number of training images to hold out for validation; None: a tenth; 0:
-        none, so that the last epoch counts. For NYUv2 and Cityscapes only.
+        none, so that all train. For NYUv2 and Cityscapes only.
       lists: folder of list files that define the split. For Office only.
 
     Raises:
