@@ -42,6 +42,9 @@ class Model:
     """number of tasks T"""
     independent: Literal["", "stacked", "listed"] = ""
     """empty for a multi-task network; otherwise how T single-task networks form one tree"""
+    active: Callable[[Any], jax.Array] | None = None
+    """batch -> which of the "listed" networks [T] take this step, the others stay as they are;
+    None: all do, always"""
     pending_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
     """like `task_grads`, but with gradients that are not computed yet (`stream=True`); None if the
     model does not support it"""

@@ -1,5 +1,6 @@
 """The training loop: single-task models are independent, and every method trains."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -24,6 +25,7 @@ from benchmarks.training.trainer import Trainer
 from benchmarks.training.update import halves, make_update
 from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN
+from tests.helpers.noisy_problem import NoisyProblem
 
 KEY = jax.random.key(0)
 
@@ -250,6 +252,28 @@ def test_modo_gets_the_gradients_of_both_halves():
     update, _ = tx.update(grads, tx.init(params), params, other_grads=[others])
     np.testing.assert_allclose(losses, (first[0] + second[0]) / 2, rtol=1e-6)
     np.testing.assert_allclose(state.params[0], params[0] - update[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("active", [[True, True], [True, False], [False, False]])
+def test_networks_that_are_not_active_stay_as_they_are(active):
+    """The others take the step that they take when all do: parameters, statistics and Adam."""
+    problem = NoisyProblem()
+    every = problem.single_task
+    some = dataclasses.replace(every, active=lambda batch: jnp.array(active))
+    init, step_of_all = make_update(every, None, optax.scale_by_adam())
+    _, step_of_some = make_update(some, None, optax.scale_by_adam())
+    batch = problem.load(problem.data, None, (np.arange(8), np.float32(1)))
+    before = init(*every.init(KEY), KEY)
+    before, _ = step_of_all(before, batch, jnp.full(2, 0.1))  # so that no state is zero
+    expected, _ = step_of_all(before, batch, jnp.full(2, 0.1))
+    got, _ = step_of_some(before, batch, jnp.full(2, 0.1))
+    for t, on in enumerate(active):
+        for part in ("params", "batch_stats", "opt_state"):
+            of = (expected if on else before)._asdict()[part][t]
+            chex.assert_trees_all_equal(getattr(got, part)[t], of)
+            other = (before if on else expected)._asdict()[part][t]
+            with pytest.raises(AssertionError):
+                chex.assert_trees_all_equal(getattr(got, part)[t], other)
 
 
 @pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])

@@ -291,6 +291,23 @@ def test_office_normalises_each_domain_by_itself(prepared):
     np.testing.assert_allclose(after[0]["resnet"]["bn1"]["mean"], in_turn, rtol=1e-3, atol=1e-5)
 
 
+def test_single_task_networks_of_small_domains_stop_after_one_pass(prepared):
+    problem = OfficeProblem("office31", data_config("office31", prepared), 4)
+    first, second, third = problem._source.splits["train"]
+    problem._source.splits["train"] = (first[:13], second[:4], third[:8])
+    *_, active = zip(*(arrays for _, arrays in problem.batches("train")), strict=True)
+    rows = [arrays[0] for _, arrays in problem.batches("train")]
+    np.testing.assert_array_equal(active, [[1, 1, 1], [1, 0, 1], [1, 0, 0]])
+    for t in range(3):
+        seen = [i for row, on in zip(rows, active, strict=True) if on[t] for i in row[t]]
+        assert len(seen) == len(set(seen)), "one pass: no image twice"
+    static, arrays = problem.batches("train")[1]
+    batch = problem.load((), static, problem.read(static, arrays))
+    np.testing.assert_array_equal(problem.single_task.active(batch), [True, False, True])
+    assert problem.multi_task.active is None
+    assert all(arrays[2].all() for _, arrays in problem.batches("validation"))
+
+
 def test_examples_of_office_are_spread_out(prepared):
     """A batch of the test set is sorted by class, and padded at its end."""
     problem = OfficeProblem("office31", data_config("office31", prepared), 8)

@@ -200,6 +200,10 @@ class OfficeSource:
             self.splits["train"], batch_size, seed=seed, epoch=epoch
         )
 
+    def train_steps(self, batch_size: int) -> list[int]:
+        """The number of steps of one pass over each domain, the first steps of an epoch."""
+        return batching.per_task_steps(self.splits["train"], batch_size)
+
     def evaluation_batches(self, split: str, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
         """The indices of a split, and a mask, False for padding, [S, T, B]."""
         return batching.per_task_evaluation_batches(self.splits[split], batch_size)
