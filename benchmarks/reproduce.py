@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, presets, run_log, step_times
+from benchmarks import compare, initial_weights, presets, run_log, step_times
 from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.data.vision import specs
@@ -58,6 +58,8 @@ def reproduce(config: Reproduce, console: Console) -> None:
     if config.list:
         console.print(listing(config, plans))
         return
+    for part in (part for parts in plans.values() for part in parts):
+        initial_weights.check(comparison(part.study, config))  # before hours of other studies
     for name, parts in plans.items():
         console.print(f"{name}: {CATALOGUE[name].title}", style="bold")
         for part in parts:
@@ -127,7 +129,9 @@ def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> 
         found = _prepared(study, config.data_dir)
         data = dataclasses.replace(data, data_dir=config.data_dir if found else _samples(config))
         if config.weights is not None:
-            data = dataclasses.replace(data, weights=config.weights)
+            weights = initial_weights.in_folder(config.weights, data.network)
+            data = dataclasses.replace(data, weights=weights)
+        data = dataclasses.replace(data, from_scratch=config.from_scratch)
     if config.hold_out and isinstance(data, DenseConfig):
         data = dataclasses.replace(data, validation_size=None)
     name: Any = study.dataset

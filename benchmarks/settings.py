@@ -82,7 +82,9 @@ class DenseConfig:
     """architecture of the network"""
     weights: pathlib.Path | None = None
     """file with ImageNet weights of the ResNet-50, .safetensors or .npz, named as in torchvision;
-    None: random initial weights"""
+    None: random initial weights, which --preset paper refuses without --from-scratch"""
+    from_scratch: bool = False
+    """begin from random initial weights, also with --preset paper"""
     augment: bool = False
     """crop and flip the training images at random"""
     validation_size: int | None = 0
@@ -106,7 +108,9 @@ class OfficeConfig:
     """architecture of the network"""
     weights: pathlib.Path | None = None
     """file with ImageNet weights of the ResNet-18, .safetensors or .npz, named as in torchvision;
-    None: random initial weights"""
+    None: random initial weights, which --preset paper refuses without --from-scratch"""
+    from_scratch: bool = False
+    """begin from random initial weights, also with --preset paper"""
     lists: pathlib.Path | None = None
     """folder of the files {domain}_{train,val,test}.txt, which list the images of each split; None:
     a random split of 60/20/20 percent"""
@@ -164,6 +168,7 @@ class Comparison:
         """All settings that the results depend on, as JSON; they are the same in a whole folder."""
         data = _jsonable(self.data)
         del data["data_dir"]  # the location of the data does not change the results
+        data.pop("from_scratch", None)  # follows from the weights
         train = _jsonable(self.train)
         if train["compute_dtype"] == "float32":
             del train["compute_dtype"]  # folders older than this option do not have it

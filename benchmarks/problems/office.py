@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dbmtl_jax as dbmtl
+from benchmarks import initial_weights
 from benchmarks.data.vision import source
 from benchmarks.data.vision.specs import OfficeName
 from benchmarks.examples_file import Examples
@@ -47,6 +48,7 @@ class OfficeProblem(Problem):
 
     def __init__(self, name: OfficeName, config: OfficeConfig, batch_size: int) -> None:
         self.name, self._batch_size = name, batch_size
+        self.initial_weights = initial_weights.provenance(config.network, config.weights)
         check_batch_size(batch_size)
         opened = cast(
             source.OfficeSource,

@@ -127,6 +127,8 @@ class Problem(abc.ABC):
     """whether higher is better, for every metric of every task"""
     is_sample: bool = False
     """whether the data are rendered sample data, which results must say"""
+    initial_weights: Any = None
+    """what the network begins with, see `benchmarks.initial_weights.provenance`"""
     has_examples: bool = False
     """whether `examples` gives examples to look at"""
     multi_task: Model
