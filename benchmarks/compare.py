@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import methods, run_log, step_times
+from benchmarks import initial_weights, methods, run_log, step_times
 from benchmarks.config import Compare
 from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
@@ -54,6 +54,7 @@ def time_steps(config: Comparison, rounds: int, console: Console) -> None:
 
 def open_problem(config: Comparison, console: Console) -> Problem:
     """Opens the data set of the configuration."""
+    initial_weights.check(config)
     data, batch_size = config.data, config.train.batch_size
     if isinstance(data, QM9Config):
         console.print(f"reading QM9 ({data.source}) ...")
@@ -81,8 +82,8 @@ def open_problem(config: Comparison, console: Console) -> Problem:
         ) from error
     if problem.is_sample:
         console.print(f"{name} in {data.data_dir} is sample data, not the real data set")
-    if data.weights is None:
-        console.print(f"{data.network} starts from scratch: no --weights")
+    if problem.initial_weights is not None:
+        console.print(f"{data.network}: {initial_weights.text(problem.initial_weights)}")
     return problem
 
 

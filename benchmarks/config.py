@@ -43,7 +43,10 @@ class Reproduce:
     data_dir: pathlib.Path = pathlib.Path("data")
     """folder of the prepared data sets, the `--out` of the command `prepare`"""
     weights: pathlib.Path | None = None
-    """file with ImageNet weights of the ResNets, see `compare nyuv2 --help`"""
+    """folder with ImageNet weights, resnet50 and resnet18 (.safetensors or .npz), named as in
+    torchvision; each network reads its own"""
+    from_scratch: bool = False
+    """begin from random initial weights, also with --preset paper"""
     out: pathlib.Path = pathlib.Path("runs/reproduce")
     """folder of the tables and figures; the runs are in a subfolder per data set and network"""
     list: bool = False
@@ -53,6 +56,9 @@ class Reproduce:
     search_beta: bool = False
     """choose DB-MTL's forgetting rate by validation among the six of the paper; always done with
     --preset paper"""
+    hold_out: bool = False
+    """NYUv2 and Cityscapes: hold out a tenth of the training images, to choose the epoch and the
+    forgetting rate of DB-MTL by; always done with --preset quick, not in the paper"""
     rounds: int = 9
     """number of timed steps per method, for figures that show times"""
     vmap_seeds: bool = False

@@ -37,7 +37,7 @@ _QUICK_QM9 = (
         train_size=1_280,
         validation_size=500,
         test_size=1_000,
-        bucket_sizes=(21, 29),
+        chunks=1,  # narrow networks are as fast so, and compile in half the time of two
         width=32,
         edge_width=32,
     ),
@@ -91,10 +91,11 @@ DATASETS = ("qm9", *DENSE, *OFFICE)
 
 
 def _narrow(data: DataConfig) -> DataConfig:
-    """Replaces the network by a narrow one."""
+    """Replaces the network by a narrow one, and holds out a validation set."""
     if isinstance(data, DenseConfig):
         blocks = 2 if data.network == "mtan" else 1  # MTAN needs two
-        return dataclasses.replace(data, width=8, blocks=(blocks,) * 4)
+        # Of ten epochs the mean would say little: validation chooses one.
+        return dataclasses.replace(data, width=8, blocks=(blocks,) * 4, validation_size=None)
     if isinstance(data, OfficeConfig):
         return dataclasses.replace(data, width=16, blocks=(1, 1, 1, 1))
     return data

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, presets, run_log, step_times
+from benchmarks import compare, initial_weights, presets, run_log, step_times
 from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.data.vision import specs
@@ -18,7 +18,7 @@ from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
 from benchmarks.report import exhibit, exhibits
 from benchmarks.report.command import print_written
-from benchmarks.settings import QM9Config
+from benchmarks.settings import DenseConfig, QM9Config
 
 SAMPLE_SIZES = {
     "nyuv2": (64, 16, 96, 128),
@@ -58,6 +58,8 @@ def reproduce(config: Reproduce, console: Console) -> None:
     if config.list:
         console.print(listing(config, plans))
         return
+    for part in (part for parts in plans.values() for part in parts):
+        initial_weights.check(comparison(part.study, config))  # before hours of other studies
     for name, parts in plans.items():
         console.print(f"{name}: {CATALOGUE[name].title}", style="bold")
         for part in parts:
@@ -101,10 +103,19 @@ def _parts(name: str, config: Reproduce) -> list[Part]:
     if config.preset == "small":
         studies = [study for study in exhibit.offline if study.dataset == "qm9"]
     search = exhibit.searched and (config.preset == "paper" or config.search_beta)
-    methods = exhibit.methods + (BETA_GRID if search else ())
-    if exhibit.timed:
-        methods = tuple(method for method in methods if method != BASELINE)
-    return [Part(study, methods, exhibit.timed) for study in studies]
+
+    def methods(study: Study) -> tuple[str, ...]:
+        if exhibit.timed:
+            return tuple(method for method in exhibit.methods if method != BASELINE)
+        return exhibit.methods + (BETA_GRID if search and _held_out(study, config) else ())
+
+    return [Part(study, methods(study), exhibit.timed) for study in studies]
+
+
+def _held_out(study: Study, config: Reproduce) -> bool:
+    """Whether the study has a validation set, without which there is nothing to choose by."""
+    data = comparison(study, config).data
+    return not isinstance(data, DenseConfig) or data.validation_size != 0
 
 
 def _prepared(study: Study, data_dir: pathlib.Path) -> bool:
@@ -118,7 +129,11 @@ def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> 
         found = _prepared(study, config.data_dir)
         data = dataclasses.replace(data, data_dir=config.data_dir if found else _samples(config))
         if config.weights is not None:
-            data = dataclasses.replace(data, weights=config.weights)
+            weights = initial_weights.in_folder(config.weights, data.network)
+            data = dataclasses.replace(data, weights=weights)
+        data = dataclasses.replace(data, from_scratch=config.from_scratch)
+    if config.hold_out and isinstance(data, DenseConfig):
+        data = dataclasses.replace(data, validation_size=None)
     name: Any = study.dataset
     return Compare(
         dataset=name,

@@ -8,7 +8,6 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
-from benchmarks.data.batching import BUCKET_SIZES
 from benchmarks.data.vision.specs import Name
 
 Preset = Literal["quick", "small", "paper"]
@@ -34,8 +33,8 @@ class QM9Config:
     """number of molecules held out for the test"""
     split_seed: int = 0
     """random seed of the split into training, validation and test set"""
-    bucket_sizes: tuple[int, ...] = BUCKET_SIZES
-    """numbers of atoms that batches are padded to; a batch uses the smallest one that fits"""
+    chunks: int = 4
+    """number of chunks that a random batch is sorted into by size; each has its own padding"""
     width: int = 64
     """size of the state vector of an atom"""
     edge_width: int = 128
@@ -65,6 +64,8 @@ class TrainConfig:
     """number of epochs without improvement that the plateau schedule tolerates"""
     min_learning_rate: float = 1e-5
     """lowest learning rate of the plateau schedule"""
+    last_epochs: int = 10
+    """without a validation set: number of last epochs whose test metrics are averaged"""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """precision of the messages between atoms in training (QM9 only); all else uses float32"""
     log_every: int = 100
@@ -81,12 +82,14 @@ class DenseConfig:
     """architecture of the network"""
     weights: pathlib.Path | None = None
     """file with ImageNet weights of the ResNet-50, .safetensors or .npz, named as in torchvision;
-    None: random initial weights"""
+    None: random initial weights, which --preset paper refuses without --from-scratch"""
+    from_scratch: bool = False
+    """begin from random initial weights, also with --preset paper"""
     augment: bool = False
     """crop and flip the training images at random"""
-    validation_size: int | None = None
-    """number of training images held out for validation, which chooses the best epoch; None: a
-    tenth; 0: none, the last epoch counts"""
+    validation_size: int | None = 0
+    """number of training images held out for validation, which chooses the epoch that is tested;
+    None: a tenth; 0: none, all images train, and the last epochs count (--train.last-epochs)"""
     split_seed: int = 0
     """random seed that chooses the validation images"""
     width: int = 64
@@ -105,7 +108,9 @@ class OfficeConfig:
     """architecture of the network"""
     weights: pathlib.Path | None = None
     """file with ImageNet weights of the ResNet-18, .safetensors or .npz, named as in torchvision;
-    None: random initial weights"""
+    None: random initial weights, which --preset paper refuses without --from-scratch"""
+    from_scratch: bool = False
+    """begin from random initial weights, also with --preset paper"""
     lists: pathlib.Path | None = None
     """folder of the files {domain}_{train,val,test}.txt, which list the images of each split; None:
     a random split of 60/20/20 percent"""
@@ -163,6 +168,7 @@ class Comparison:
         """All settings that the results depend on, as JSON; they are the same in a whole folder."""
         data = _jsonable(self.data)
         del data["data_dir"]  # the location of the data does not change the results
+        data.pop("from_scratch", None)  # follows from the weights
         train = _jsonable(self.train)
         if train["compute_dtype"] == "float32":
             del train["compute_dtype"]  # folders older than this option do not have it

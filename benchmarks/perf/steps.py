@@ -25,7 +25,7 @@ from benchmarks.perf.network import (
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
-from benchmarks.problems.qm9 import MoleculeBatch, models
+from benchmarks.problems.qm9 import models, one_chunk
 from benchmarks.settings import QM9Config
 
 GOALS = {
@@ -128,11 +128,10 @@ def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
     The messages between atoms are computed in `compute_dtype`, all else in float32.
     """
     rng = np.random.default_rng(0)
-    batch = MoleculeBatch(
-        charges=jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
-        positions=jnp.asarray(rng.normal(size=(_QM9_BATCH, _QM9_ATOMS, 3)) * 2, jnp.float32),
-        targets=jnp.asarray(rng.normal(size=(_QM9_BATCH, len(qm9.TASKS))), jnp.float32),
-        valid=jnp.ones(_QM9_BATCH, bool),
+    batch = (
+        jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
+        jnp.asarray(rng.normal(size=(_QM9_BATCH, _QM9_ATOMS, 3)) * 2, jnp.float32),
+        jnp.asarray(rng.normal(size=(_QM9_BATCH, len(qm9.TASKS))), jnp.float32),
     )
 
     def model(mode="auto"):
@@ -148,7 +147,7 @@ def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
             of_all = model().pending_task_grads if stream else model(mode).task_grads
 
         def losses_and_grads(params, batch):
-            (losses, _), grads = of_all(params, {}, batch, key)
+            (losses, _), grads = of_all(params, {}, one_chunk(*batch), key)
             return losses, grads
 
         return losses_and_grads
@@ -156,7 +155,7 @@ def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
     return Network(
         model().init(key)[0],
         batch,
-        lambda params, batch: model().losses(params, {}, batch, key)[0],
+        lambda params, batch: model().losses(params, {}, one_chunk(*batch), key)[0],
         task_grads,
         num_tasks,
         model().last_shared,

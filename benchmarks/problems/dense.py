@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 
 import dbmtl_jax as dbmtl
+from benchmarks import initial_weights
 from benchmarks.data.vision import augment, source, specs
 from benchmarks.data.vision.specs import DenseName
 from benchmarks.errors import UserError
@@ -74,6 +75,7 @@ class DenseProblem(Problem):
             check_batch_size(batch_size)
         elif config.weights is not None:
             raise UserError(f"--weights: {config.network} has no ResNet to load them into")
+        self.initial_weights = initial_weights.provenance(config.network, config.weights)
         self._source, self.is_sample = opened, opened.is_sample
         tasks = [SEGMENTATION, DEPTH] + ([NORMALS] if name == "nyuv2" else [])
         self._tasks = tasks

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dbmtl_jax as dbmtl
+from benchmarks import initial_weights
 from benchmarks.data.vision import source
 from benchmarks.data.vision.specs import OfficeName
 from benchmarks.examples_file import Examples
@@ -28,8 +29,9 @@ from benchmarks.tasks import CLASSIFICATION
 class OfficeProblem(Problem):
     """The data set with the multi-task network and the T single-task networks.
 
-    Batches are dicts `image` [T, B, H, W, 3] and `label` [T, B]. An epoch is one pass over the
-    largest domain; the other domains repeat their images, also for single-task networks.
+    Batches are dicts `image` [T, B, H, W, 3], `label` [T, B] and `active` [T]. An epoch is one pass
+    over the largest domain. The multi-task network sees the images of the other domains several
+    times, while their single-task networks stop after one pass, as if each were trained alone.
 
     Args:
       name: name of the data set.
@@ -46,6 +48,7 @@ class OfficeProblem(Problem):
 
     def __init__(self, name: OfficeName, config: OfficeConfig, batch_size: int) -> None:
         self.name, self._batch_size = name, batch_size
+        self.initial_weights = initial_weights.provenance(config.network, config.weights)
         check_batch_size(batch_size)
         opened = cast(
             source.OfficeSource,
@@ -58,17 +61,24 @@ class OfficeProblem(Problem):
         self.multi_task, self.single_task = models(config, len(self.tasks), opened.num_classes)
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """The batches as pairs (None, (indices [T, B], mask [T, B]))."""
+        """The batches as pairs (None, (indices [T, B], mask [T, B], active [T])).
+
+        `active` tells which single-task networks take the step.
+        """
         if split == "train":
             rows = self._source.train_batches(self._batch_size, seed=seed, epoch=epoch)
             valid = np.ones_like(rows, bool)
+            own_steps = self._source.train_steps(self._batch_size)
+            active = np.arange(len(rows))[:, None] < np.asarray(own_steps)
         else:
             rows, valid = self._source.evaluation_batches(split, self._batch_size)
-        return [(None, pair) for pair in zip(rows, valid, strict=True)]
+            active = np.ones((len(rows), len(self.tasks)), bool)
+        return [(None, arrays) for arrays in zip(rows, valid, active, strict=True)]
 
     def read(self, static: None, arrays: Any) -> Any:
         """Reads the images and labels of a batch."""
-        return self._source.batch(*arrays)
+        *images, active = arrays
+        return {**self._source.batch(*images), "active": active}
 
     def load(self, data: Any, static: None, arrays: Any) -> Any:
         """Returns the batch unchanged."""
@@ -197,5 +207,8 @@ def models(config: OfficeConfig, num_tasks: int, num_classes: int) -> tuple[Mode
         num_tasks=num_tasks,
     )
     return multi_task, side_by_side(
-        [single] * num_tasks, [single_loss(t) for t in range(num_tasks)], predict_single
+        [single] * num_tasks,
+        [single_loss(t) for t in range(num_tasks)],
+        predict_single,
+        active=lambda batch: batch["active"],
     )

@@ -42,6 +42,9 @@ class Model:
     """number of tasks T"""
     independent: Literal["", "stacked", "listed"] = ""
     """empty for a multi-task network; otherwise how T single-task networks form one tree"""
+    active: Callable[[Any], jax.Array] | None = None
+    """batch -> which of the "listed" networks [T] take this step, the others stay as they are;
+    None: all do, always"""
     pending_task_grads: Callable[[Any, Any, Any, jax.Array], tuple[Any, Any]] | None = None
     """like `task_grads`, but with gradients that are not computed yet (`stream=True`); None if the
     model does not support it"""
@@ -124,6 +127,8 @@ class Problem(abc.ABC):
     """whether higher is better, for every metric of every task"""
     is_sample: bool = False
     """whether the data are rendered sample data, which results must say"""
+    initial_weights: Any = None
+    """what the network begins with, see `benchmarks.initial_weights.provenance`"""
     has_examples: bool = False
     """whether `examples` gives examples to look at"""
     multi_task: Model
@@ -140,7 +145,7 @@ class Problem(abc.ABC):
         """The batches of "train", "validation" or "test", as pairs (static, arrays).
 
         `static` is a static argument of the compiled step. Seed and epoch determine the batches of
-        "train". If the validation set is empty, the last epoch counts.
+        "train". If the validation set is empty, the last epochs count.
         """
 
     def read(self, static: Any, arrays: Any) -> Any:

@@ -14,6 +14,7 @@ from flax import nnx
 
 import dbmtl_jax as dbmtl
 from benchmarks.data import batching, qm9
+from benchmarks.errors import UserError
 from benchmarks.models.functional import functional
 from benchmarks.models.qm9 import QM9Network
 from benchmarks.problems.problem import Metrics, Model, Problem, stateless
@@ -29,12 +30,18 @@ class DeviceData(NamedTuple):
 
 
 class MoleculeBatch(NamedTuple):
-    """A batch of B molecules, padded to A atoms."""
+    """A batch of K chunks of C molecules; those of chunk k are padded to A_k atoms."""
 
-    charges: jax.Array  # [B, A]
-    positions: jax.Array  # [B, A, 3]
-    targets: jax.Array  # [B, 11]
-    valid: jax.Array  # [B] bool, False for entries that only fill up the batch
+    charges: tuple[jax.Array, ...]  # K arrays [C, A_k]
+    positions: tuple[jax.Array, ...]  # K arrays [C, A_k, 3]
+    targets: jax.Array  # [K, C, 11]
+    valid: jax.Array  # [K, C] bool, False for entries that only fill up the batch
+
+
+def one_chunk(charges: jax.Array, positions: jax.Array, targets: jax.Array) -> MoleculeBatch:
+    """A batch of a single chunk, of arrays [B, A], [B, A, 3] and [B, 11], without filling."""
+    valid = jnp.ones((1, len(charges)), bool)
+    return MoleculeBatch((charges,), (positions,), targets[None], valid)
 
 
 class QM9Problem(Problem):
@@ -50,6 +57,7 @@ class QM9Problem(Problem):
 
     name = "qm9"
     network = "nnconv"
+    batch_axis = 1  # of [K, C]: devices and the halves of a batch each have a part of every chunk
 
     def __init__(
         self,
@@ -60,7 +68,9 @@ class QM9Problem(Problem):
         compute_dtype: str = "float32",
         tasks: Sequence[int] | None = None,
     ) -> None:
-        self._config, self._batch_size = config, batch_size
+        if config.chunks < 1:
+            raise UserError(f"--chunks: expected at least 1, found {config.chunks}")
+        self._batch_size = batch_size
         chosen = list(range(len(qm9.TASKS)) if tasks is None else tasks)
         self.tasks = tuple(qm9.TASKS[task] for task in chosen)
         self.metric_names = (("MAE",),) * len(chosen)
@@ -81,6 +91,12 @@ class QM9Problem(Problem):
             zip(split._fields, np.split(np.arange(ends[-1]), ends[:-1]), strict=True)
         )
         self._num_atoms = used.num_atoms
+        self._paddings = batching.training_paddings(
+            self._num_atoms[self._indices["train"]],
+            batch_size=batch_size,
+            chunks=config.chunks,
+        )
+        self._evaluation_paddings = batching.evaluation_paddings(self._num_atoms)
         of_all = qm9.Normalizer.fit(used.targets[self._indices["train"]])
         self._normalizer = qm9.Normalizer(of_all.mean[chosen], of_all.std[chosen])
         self.data = DeviceData(
@@ -93,27 +109,34 @@ class QM9Problem(Problem):
         )
 
     def batches(self, split: str, *, seed: int = 0, epoch: int = 0) -> list[tuple[Any, Any]]:
-        """The batches as pairs (padded number of atoms, (indices [B], mask [B]))."""
-        rng = np.random.default_rng([seed, epoch]) if split == "train" else None
-        cut = batching.bucket_batches(
-            self._num_atoms,
-            self._indices[split],
-            batch_size=self._batch_size,
-            bucket_sizes=self._config.bucket_sizes,
-            rng=rng,
-        )
-        return [(batch.size, (batch.index, batch.valid)) for batch in cut]
+        """The batches as pairs (padding, (indices [K, C], mask [K, C])).
 
-    def common_static(self, statics: Sequence[int]) -> int:
-        """The largest padded number of atoms."""
-        return max(statics)
+        Those of training are random, the others are sorted by size and have a single chunk.
+        """
+        indices, paddings = self._indices[split], self._paddings
+        if split == "train":
+            order = np.random.default_rng([seed, epoch]).permutation(indices)
+        else:
+            order = indices[np.argsort(self._num_atoms[indices], kind="stable")]
+            paddings = self._evaluation_paddings
+        cut = batching.cut(self._num_atoms, order, batch_size=self._batch_size, paddings=paddings)
+        return [(batch.padding, (batch.index, batch.valid)) for batch in cut]
 
-    def load(self, data: DeviceData, static: int, arrays: Any) -> MoleculeBatch:
-        """Gathers the molecules of the batch, padded to `static` atoms."""
+    def num_atoms(self, split: str) -> np.ndarray:
+        """The number of atoms of every molecule of a split."""
+        return self._num_atoms[self._indices[split]]
+
+    def common_static(self, statics: Sequence[batching.Padding]) -> batching.Padding:
+        """The larger padding of every chunk."""
+        return tuple(map(max, zip(*statics, strict=True)))
+
+    def load(self, data: DeviceData, static: batching.Padding, arrays: Any) -> MoleculeBatch:
+        """Gathers the molecules of the batch, each chunk padded to its size in `static`."""
         index, valid = arrays
+        chunks = list(zip(index, static, strict=True))
         return MoleculeBatch(
-            data.charges[index, :static].astype(jnp.int32),
-            data.positions[index, :static],
+            tuple(data.charges[own, :size].astype(jnp.int32) for own, size in chunks),
+            tuple(data.positions[own, :size] for own, size in chunks),
             data.targets[index],
             valid,
         )
@@ -121,7 +144,8 @@ class QM9Problem(Problem):
     def totals(self, predictions: jax.Array, batch: MoleculeBatch) -> Any:
         """The sum of absolute errors of every task, and the number of molecules."""
         errors = jnp.abs(predictions - batch.targets)
-        return jnp.sum(errors, axis=0, where=batch.valid[:, None]), jnp.sum(batch.valid)
+        present = batch.valid[..., None]
+        return jnp.sum(errors, axis=(0, 1), where=present), jnp.sum(batch.valid)
 
     def metrics(self, totals: tuple[np.ndarray, np.ndarray]) -> Metrics:
         """The mean absolute error of every task in its unit."""
@@ -172,34 +196,39 @@ def models(
     def encoder(dtype: Any) -> Encode:
         skeleton = nnx.eval_shape(lambda: network(1, nnx.Rngs(0), dtype))
         apply = functional(skeleton.encoder).apply
-        return lambda params, batch: apply(params, {}, batch.charges, batch.positions)[0]
+
+        def encode(params: Any, batch: MoleculeBatch) -> jax.Array:
+            chunks = zip(batch.charges, batch.positions, strict=True)
+            return jnp.stack([apply(params, {}, *chunk)[0] for chunk in chunks])  # [K, C, width]
+
+        return encode
 
     apply_head = functional(nnx.eval_shape(lambda: network(1, nnx.Rngs(0))).heads[0]).apply
     evaluate = encoder(None)
     encode = evaluate if compute_dtype == "float32" else encoder(compute_dtype)
 
     def decode(params: Any, representation: jax.Array) -> jax.Array:
-        return apply_head(params, {}, representation)[0][:, 0]
+        return apply_head(params, {}, representation)[0][..., 0]
 
     def predict(params: Any, batch: MoleculeBatch, encode: Encode = evaluate) -> jax.Array:
         representation = encode(params[0], batch)
-        return jnp.stack([decode(head, representation) for head in params[1]], axis=1)
+        return jnp.stack([decode(head, representation) for head in params[1]], axis=-1)
 
     def predict_single(params: Any, batch: MoleculeBatch, encode: Encode = evaluate) -> jax.Array:
         one = functools.partial(predict, encode=encode)
-        return jax.vmap(one, in_axes=(0, None))(params, batch)[:, :, 0].T
+        return jax.vmap(one, in_axes=(0, None), out_axes=-1)(params, batch)[..., 0, :]
 
     def head_loss(task: int) -> Any:
         def loss(params: Any, representation: jax.Array, batch: MoleculeBatch) -> jax.Array:
-            errors = decode(params, representation) - batch.targets[:, task]
+            errors = decode(params, representation) - batch.targets[..., task]
             return _mean_square(errors, batch.valid)
 
         return loss
 
     def losses_of(predict: Any) -> Any:
         def losses(params: Any, batch: MoleculeBatch) -> jax.Array:
-            errors = predict(params, batch, encode) - batch.targets[:, :num_tasks]
-            return jax.vmap(_mean_square, in_axes=(1, None))(errors, batch.valid)
+            errors = predict(params, batch, encode) - batch.targets[..., :num_tasks]
+            return jax.vmap(_mean_square, in_axes=(-1, None))(errors, batch.valid)
 
         return losses
 
@@ -239,5 +268,5 @@ def models(
 
 
 def _mean_square(errors: jax.Array, valid: jax.Array) -> jax.Array:
-    """The mean of the squared errors [B] over the valid molecules [B]."""
+    """The mean of the squared errors [K, C] over the valid molecules [K, C]."""
     return jnp.sum(errors**2, where=valid) / jnp.sum(valid)

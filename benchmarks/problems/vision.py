@@ -87,6 +87,7 @@ def side_by_side(
     networks: Sequence[Network],
     losses: Sequence[LossFun],
     predict: Callable[[list[Variables], Any], Any],
+    active: Callable[[Any], jax.Array] | None = None,
 ) -> Model:
     """T single-task networks as one model, trained in the same steps.
 
@@ -98,6 +99,7 @@ def side_by_side(
       losses: for each task, (params, batch_stats, batch, key) of its network -> (loss, new batch
         statistics).
       predict: (variables of all networks, batch) -> predictions.
+      active: batch -> which networks take the step, see `Model`.
     """
 
     def init(key: jax.Array) -> Variables:
@@ -129,6 +131,7 @@ def side_by_side(
         predict=lambda params, stats, batch: predict(list(zip(params, stats, strict=True)), batch),
         num_tasks=len(networks),
         independent="listed",
+        active=active,
     )
 
 

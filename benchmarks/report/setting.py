@@ -48,7 +48,26 @@ def notes(settings: Mapping[str, Any]) -> list[str]:
     is_qm9 = settings.get("dataset") == "qm9"
     of_preset = _PRESET_NOTES.get(settings.get("preset", ""), "")
     what = "a small subset" if is_qm9 else "few epochs"
-    return [of_preset.format(what=what)] * bool(of_preset) + [FEATURES_NOTE] * is_qm9
+    return [
+        *[of_preset.format(what=what)] * bool(of_preset),
+        *[FEATURES_NOTE] * is_qm9,
+        *_which_epoch(settings),
+    ]
+
+
+def _which_epoch(settings: Mapping[str, Any]) -> list[str]:
+    """What the test metrics of NYUv2 and Cityscapes are of."""
+    if "validation_size" not in data(settings) or settings.get("dataset") == "qm9":
+        return []
+    if data(settings)["validation_size"] != 0:
+        return [
+            "A part of the training images is held out and chooses the epoch that is tested; the "
+            "paper trains on all of them."
+        ]
+    train = settings.get("train", {})
+    count = min(train.get("last_epochs", 1), train.get("epochs", 1))
+    which = "are the mean of the last {} epochs" if count > 1 else "are of the last epoch"
+    return [f"All training images are trained on; the test metrics {which.format(count)}."]
 
 
 def data(settings: Mapping[str, Any]) -> Mapping[str, Any]:

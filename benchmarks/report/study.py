@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import examples_file, run_log, step_times
+from benchmarks import examples_file, initial_weights, run_log, step_times
 from benchmarks.methods import order
 from benchmarks.report import results, setting
 from benchmarks.report.columns import Columns, dataset_title, marked
@@ -61,7 +61,7 @@ class Study:
 
     @functools.cached_property
     def provenance(self) -> str:
-        """The data, preset, length of training and number of seeds in one line."""
+        """The data, preset, length of training, number of seeds and initial weights in one line."""
         data = "rendered sample data" if self.sample_data else "real data"
         network = setting.data(self.settings).get("network") or self.columns.network
         name = f"{dataset_title(self.dataset)} ({data})"
@@ -72,10 +72,20 @@ class Study:
         counts = sorted({len(outcome.test) for outcome in self.outcomes} - {0}) or [0]
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         said = f"{name}, {network}" if network else name
+        began = f"; {self._initial_weights}" if self._initial_weights else ""
         if not self.outcomes:
-            return f"{said}, preset {self.settings.get('preset', 'unknown')}; nothing trained"
+            preset = self.settings.get("preset", "unknown")
+            return f"{said}, preset {preset}; nothing trained{began}"
         protocol = setting.protocol(self.settings, max(steps, default=None))
-        return f"{said}, {protocol}; {seeds} seed{'' if seeds == '1' else 's'}"
+        return f"{said}, {protocol}; {seeds} seed{'' if seeds == '1' else 's'}{began}"
+
+    @functools.cached_property
+    def _initial_weights(self) -> str:
+        """What the networks began with; several if the runs differ."""
+        assumed = initial_weights.of_settings(self.settings)
+        starts = [r[0] for seeds in self.runs.values() for r in seeds.values()]
+        found = [start.get("initial_weights", assumed) for start in starts] or [assumed]
+        return " and ".join(dict.fromkeys(filter(None, map(initial_weights.text, found))))
 
     @property
     def environment(self) -> list[str]:

@@ -38,8 +38,13 @@ def parse(text: str) -> dict[str, int]:
     return {name: sizes.get(name, 1) for name in AXES}
 
 
-def make(text: str, batch_size: int) -> Mesh:
+def make(text: str, batch_size: int, chunks: int = 1) -> Mesh:
     """Makes the mesh of the option `--mesh` from the first devices.
+
+    Args:
+      text: the option.
+      batch_size: number of examples in a batch.
+      chunks: number of chunks of a batch, each of which is divided among the devices.
 
     Raises:
       UserError: if there are too few devices, or the batch cannot be divided among them.
@@ -54,9 +59,10 @@ def make(text: str, batch_size: int) -> Mesh:
         raise UserError(
             f"--mesh {text}: expected all {len(devices)} devices of the processes, found {count}"
         )
-    if batch_size % count:
+    if batch_size % (count * chunks):
+        times = f" times {chunks} (--chunks)" if chunks > 1 else ""
         raise UserError(
-            f"--train.batch-size: expected a multiple of the mesh's {count} devices, "
+            f"--train.batch-size: expected a multiple of the mesh's {count} devices{times}, "
             f"found {batch_size}"
         )
     grid = np.array(devices[:count]).reshape(tuple(sizes.values()))

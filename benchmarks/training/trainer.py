@@ -119,6 +119,7 @@ class Trainer:
                 metrics=problem.metric_names,
                 higher_is_better=problem.higher_is_better,
                 sample_data=problem.is_sample,
+                initial_weights=problem.initial_weights,
                 num_parameters=sum(leaf.size for leaf in jax.tree.leaves(standing.best[0])),
                 environment=environment(),
             )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from benchmarks.methods import Gradients
@@ -45,6 +46,8 @@ def make_update(
       `init(params, batch_stats, key) -> TrainState` and `step(state, batch, learning_rate
       [num_models]) -> (state, losses [T])`.  With "halves" the batch is a pair of batches.
     """
+    if model.independent == "listed":
+        optimizer = _of_each(optimizer)
     tx = optimizer if method is None else optax.chain(method, optimizer)
     kinds = {
         "pending": model.pending_task_grads,
@@ -84,9 +87,40 @@ def make_update(
             updates, opt_state = tx.update(grads, opt_state, params, losses=losses, **extra)
         rates = per_model(model, learning_rate, updates)
         params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)
-        return TrainState(params, batch_stats, opt_state, key), losses
+        new = TrainState(params, batch_stats, opt_state, key)
+        return new if model.active is None else _where(model.active(batch), new, state), losses
 
     return init, step
+
+
+def _of_each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimizer for a list of networks, with a state and a count of steps for each."""
+
+    def init(params: Any) -> Any:
+        return [optimizer.init(own) for own in params]
+
+    def update(grads: Any, states: Any, params: Any = None) -> Any:
+        both = [optimizer.update(*own) for own in zip(grads, states, params, strict=True)]
+        return [updates for updates, _ in both], [state for _, state in both]
+
+    return optax.GradientTransformation(init, update)
+
+
+def _where(active: jax.Array, new: TrainState, old: TrainState) -> TrainState:
+    """The new state of the listed networks that are active [T], and the old one of the others."""
+
+    def choose(news: Any, olds: Any) -> Any:
+        return [
+            jax.tree.map(lambda a, b, on=on: jnp.where(on, a, b), *own)
+            for on, *own in zip(active, news, olds, strict=True)
+        ]
+
+    return TrainState(
+        choose(new.params, old.params),
+        choose(new.batch_stats, old.batch_stats),
+        choose(new.opt_state, old.opt_state),
+        new.key,
+    )
 
 
 def per_model(model: Model, values: jax.Array, tree: Any) -> Any:

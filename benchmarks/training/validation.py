@@ -1,4 +1,7 @@
-"""Validation after every epoch: the choice of the best epoch, the learning rate, and records."""
+"""Validation after every epoch: the choice of the best epoch, the learning rate, and records.
+
+Without a validation set, the last epochs are tested instead, and the mean of their metrics counts.
+"""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +20,10 @@ from benchmarks.training.programs import Batch, Programs
 
 
 class Result(NamedTuple):
-    """The result of a run: the metrics of the best epoch, which validation chooses."""
+    """The result of a run: the metrics of the best epoch, which validation chooses.
+
+    Without a validation set, `test` is the mean over the last epochs.
+    """
 
     validation: Metrics  # NaN without a validation set
     test: Metrics
@@ -42,6 +48,7 @@ class Standing(NamedTuple):
     epochs: np.ndarray  # [num_models] numbers of the best epochs
     values: Metrics  # validation metrics of the best epochs
     reference: Metrics  # validation metrics to which scores are relative
+    tested: Metrics  # sums of the test metrics of the last epochs; 0 with a validation set
     rate: Any  # state of the learning rate schedule
     failed: bool  # whether losses were not finite
 
@@ -72,6 +79,11 @@ class Validation:
         self._held_out = bool(programs.problem.batches("validation"))
         if programs.config.schedule == "plateau" and not self._held_out:
             raise UserError("--train.schedule plateau: nothing is held out for validation")
+        if programs.config.last_epochs < 1:
+            raise UserError(
+                f"--train.last-epochs: expected at least 1, found {programs.config.last_epochs}"
+            )
+        self._averaged = min(programs.config.last_epochs, programs.config.epochs)
 
     def first(self, run: Run, variables: Variables) -> Standing:
         """The state before the first epoch."""
@@ -83,6 +95,7 @@ class Validation:
             epochs=np.zeros(models, int),
             values=unknown,
             reference=unknown if run.baseline is None else run.baseline.validation,
+            tested=[[0.0] * len(metrics) for metrics in tasks],
             rate=self._learning_rate.init(),
             failed=False,
         )
@@ -130,6 +143,9 @@ class Validation:
         cosines = None
         if programs.model.independent != "listed":  # its program would be too large
             norms, cosines = programs.probe(epoch.variables, probe_batch)
+        test = None
+        if not self._held_out and epoch.number >= programs.config.epochs - self._averaged:
+            test = programs.evaluate(epoch.variables, "test")
         log.write(
             "epoch",
             epoch=epoch.number,
@@ -141,8 +157,9 @@ class Validation:
             gradient_norms=norms,
             cosine_similarity=None if programs.model.independent else cosines,
             seconds=epoch.seconds,
+            **({} if test is None else {"test": test}),
         )
-        # Without a validation set, the last epoch counts. The first epoch always counts.
+        # Without a validation set, the last variables are kept. The first epoch always counts.
         improved = (scores > before.scores) | (not self._held_out or epoch.number == 0)
         chosen = zip(values, before.values, np.broadcast_to(improved, len(values)), strict=True)
         return Standing(
@@ -151,6 +168,7 @@ class Validation:
             epochs=np.where(improved, epoch.number, before.epochs),
             values=[new if better else old for new, old, better in chosen],
             reference=reference,
+            tested=before.tested if test is None else _sum(before.tested, test),
             rate=self._learning_rate.update(before.rate, scores),
             failed=False,
         )
@@ -164,7 +182,7 @@ class Validation:
         """
         if standing.failed:
             return None
-        result = Result(standing.values, self._programs.evaluate(standing.best, "test"))
+        result = Result(standing.values, self._test(standing))
         if self._programs.problem.has_examples:
             self._keep_examples(standing.best, run.log)
         run.log.write(
@@ -172,11 +190,18 @@ class Validation:
             best_epoch=standing.epochs,
             validation=result.validation,
             test=result.test,
+            tested_epochs=1 if self._held_out else self._averaged,
             steps=steps,
             seconds=seconds,
             steps_per_second=steps_per_second,
         )
         return result
+
+    def _test(self, standing: Standing) -> Metrics:
+        """The test metrics of the best epoch, or the means of those of the last epochs."""
+        if self._held_out:
+            return self._programs.evaluate(standing.best, "test")
+        return [[total / self._averaged for total in task] for task in standing.tested]
 
     def _keep_examples(self, variables: Variables, log: RunLog) -> None:
         """Writes some test images with their targets and predictions to a file."""
@@ -186,3 +211,9 @@ class Validation:
         examples = problem.examples(jax.device_get(predictions), jax.device_get(seen))
         if distributed.is_first():
             examples_file.write(log.path.with_suffix(".examples.npz"), *examples)
+
+
+def _sum(totals: Metrics, values: Metrics) -> Metrics:
+    return [
+        [a + b for a, b in zip(*task, strict=True)] for task in zip(totals, values, strict=True)
+    ]

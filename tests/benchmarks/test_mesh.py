@@ -24,7 +24,7 @@ from tests.helpers.noisy_problem import NoisyProblem
 from tests.helpers.processes import finish, started
 
 TOLERANCE = 1e-4
-EIGHT = ("--devices", "8", "--mesh", "data=4,fsdp=2")
+FOUR = ("--devices", "4", "--mesh", "data=2,fsdp=2")
 
 
 def start(out, *options):
@@ -51,7 +51,7 @@ def check_close(out, expected):
 
 def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(tmp_path, monkeypatch):
     """Also when it is interrupted: a checkpoint is restored into the same places."""
-    with start(tmp_path / "mesh", *EIGHT, "--stop", "2") as process:
+    with start(tmp_path / "mesh", *FOUR, "--stop", "2") as process:
         assert "resumed at epoch 0, step 1" in finish(process)
     run_on_one_device(tmp_path / "one", monkeypatch)
     check_close(tmp_path / "mesh", tmp_path / "one")
@@ -80,6 +80,8 @@ def test_a_batch_that_devices_cannot_share_is_refused(monkeypatch):
     monkeypatch.setattr(mesh.jax, "devices", lambda: jax.local_devices() * 4)
     with pytest.raises(UserError, match="expected a multiple of the mesh's 4 devices, found 6"):
         mesh.make("data=4", 6)
+    with pytest.raises(UserError, match=r"4 devices times 2 \(--chunks\), found 12"):
+        mesh.make("data=4", 12, chunks=2)
 
 
 def test_seeds_in_one_program_are_refused(problem):

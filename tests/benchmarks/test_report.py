@@ -15,6 +15,7 @@ from benchmarks.report import (
     plots,
     printed,
     results,
+    setting,
     study,
     study_exhibit,
     terminal,
@@ -213,3 +214,18 @@ def test_what_was_not_recorded_is_left_out(tmp_path):
         path.write_text(path.read_text().replace('"gradient_norms"', '"other"'))
     drawn = plots.draw(results.load(tmp_path))
     assert set(drawn) == {"losses", "validation", "delta_p", "delta_p_and_time"}
+
+
+@pytest.mark.parametrize(
+    ("size", "train", "expected"),
+    [
+        (None, {"epochs": 200, "last_epochs": 10}, "held out and chooses the epoch"),
+        (0, {"epochs": 200, "last_epochs": 10}, "are the mean of the last 10 epochs"),
+        (0, {"epochs": 3, "last_epochs": 10}, "are the mean of the last 3 epochs"),
+        (0, {"epochs": 200}, "are of the last epoch"),  # folders older than the option
+    ],
+)
+def test_notes_say_which_epoch_is_tested(size, train, expected):
+    settings = {"dataset": "nyuv2", "data": {"validation_size": size}, "train": train}
+    (note,) = setting.notes(settings)
+    assert expected in note

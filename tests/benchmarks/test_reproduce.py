@@ -134,6 +134,10 @@ def test_the_forgetting_rate_is_searched_where_the_paper_does(tmp_path):
     assert set(BETA_GRID) <= set(methods("table3", search_beta=True))
     assert not set(BETA_GRID) & set(methods("table3"))
     assert not set(BETA_GRID) & set(methods("figure8", search_beta=True))
+    assert set(BETA_GRID) <= set(methods("table1", search_beta=True))
+    (tmp_path / "none" / "nyuv2" / specs.VERSION).mkdir(parents=True)
+    assert not set(BETA_GRID) & set(methods("table1", preset="paper")), "nothing to choose by"
+    assert set(BETA_GRID) <= set(methods("table1", preset="paper", hold_out=True))
 
 
 def test_what_a_user_can_mend_is_one_line(tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import progress, run_log
+from benchmarks.errors import UserError
 from benchmarks.methods import BEYOND, PAPER, REPLACES_ADAM, gradients_of
 from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress_bar import ProgressBar
@@ -115,6 +116,37 @@ def test_every_method_goes_on_where_it_was(method, tiny, tmp_path, monkeypatch):
     check_resuming(make_trainer(NoisyProblem(), method, tiny), method, tmp_path, monkeypatch)
 
 
+class AllTrain(NoisyProblem):
+    """Without a validation set."""
+
+    def batches(self, split, **options):
+        return [] if split == "validation" else super().batches(split, **options)
+
+
+@pytest.mark.parametrize("last_epochs", [3, 9])
+@pytest.mark.parametrize("method", ["stl", "db_mtl"])
+def test_without_validation_the_last_epochs_are_averaged(
+    method, last_epochs, tiny, tmp_path, monkeypatch
+):
+    """Also by a run that is interrupted within them; a run of five epochs has no more of them."""
+    trainer = make_trainer(
+        AllTrain(), method, tiny, schedule="constant", learning_rate=0.05, last_epochs=last_epochs
+    )
+    check_resuming(trainer, method, tmp_path, monkeypatch)
+    *epochs, result = figures(tmp_path / "whole" / f"{method}-seed0.jsonl")
+    tests = [r["test"] for r in epochs if r["kind"] == "epoch" and "test" in r]
+    count = min(last_epochs, 5)
+    assert len(tests) == result["tested_epochs"] == count
+    assert tests[-1] != tests[0]
+    for t, task in enumerate(result["test"]):
+        np.testing.assert_allclose(task, np.mean([test[t] for test in tests], axis=0), rtol=1e-6)
+
+
+def test_a_mean_of_no_epochs_is_refused(tiny):
+    with pytest.raises(UserError, match=r"--train\.last-epochs: expected at least 1, found 0"):
+        make_trainer(AllTrain(), "ew", tiny, schedule="constant", last_epochs=0)
+
+
 def close(got, expected):
     """Records as those of another program: equal up to rounding."""
     assert [r["kind"] for r in got] == [r["kind"] for r in expected]
@@ -133,7 +165,7 @@ def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     tiny, method, tmp_path, monkeypatch
 ):
     """Their batches have molecules of different sizes."""
-    problem = QM9Problem(dataclasses.replace(tiny.data, bucket_sizes=(4, 6)), 4, make_molecules())
+    problem = QM9Problem(dataclasses.replace(tiny.data, chunks=2), 4, make_molecules())
     plans = [[b[0] for b in problem.batches("train", seed=s)] for s in (0, 1)]
     assert plans[0] != plans[1]
     trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.01)

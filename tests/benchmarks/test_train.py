@@ -1,5 +1,7 @@
 """The training loop: single-task models are independent, and every method trains."""
 
+import dataclasses
+import functools
 import io
 import json
 
@@ -23,6 +25,7 @@ from benchmarks.training.trainer import Trainer
 from benchmarks.training.update import halves, make_update
 from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN
+from tests.helpers.noisy_problem import NoisyProblem
 
 KEY = jax.random.key(0)
 
@@ -90,19 +93,33 @@ def test_task_grads_are_those_of_the_losses(problem, kind):
             chex.assert_trees_all_close(row, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_filling_has_no_influence(problem):
-    """A batch of five among eight slots has the losses of its five molecules."""
-    model = problem.multi_task
+@pytest.mark.parametrize("kind", ["multi_task", "single_task"])
+def test_chunks_and_filling_have_no_influence(problem, kind):
+    """Losses and gradients of a batch in chunks are the means of those of its molecules alone."""
+    model = getattr(problem, kind)
     params, _ = model.init(KEY)
-    index = np.arange(8)
-    full = problem.load(problem.data, 6, (index[:5], np.ones(5, bool)))
-    filled = problem.load(problem.data, 6, (index * (index < 5), index < 5))
-    np.testing.assert_allclose(
-        losses_of(model, params, full), losses_of(model, params, filled), rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        *(problem.totals(model.predict(params, {}, b), b)[0] for b in (full, filled)), rtol=1e-5
-    )
+    by_size = np.argsort(problem.num_atoms("train"), kind="stable")[3:8]  # of several sizes
+    index = np.array([[0, *by_size[:2]], by_size[2:]])
+    valid = np.array([[False, True, True], [True] * 3])
+    sizes = problem.num_atoms("train")[by_size]
+    assert sizes[1] < sizes[-1]
+    batch = problem.load(problem.data, (int(sizes[1]), 6), (index, valid))
+    (losses, _), grads = jax.jit(model.task_grads)(params, {}, batch, KEY)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def alone(size, i):
+        own = problem.load(problem.data, (size,), (i[None, None], jnp.ones((1, 1), bool)))
+        (losses, _), grads = model.task_grads(params, {}, own, KEY)
+        return losses, grads, problem.totals(model.predict(params, {}, own), own)
+
+    separate = [alone(int(size), i) for size, i in zip(sizes, by_size, strict=True)]
+    mean_losses, mean_grads, _ = jax.tree.map(lambda *rows: sum(rows) / 5, *separate)
+    np.testing.assert_allclose(losses, mean_losses, rtol=1e-5)
+    chex.assert_trees_all_close(grads, mean_grads, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(losses, losses_of(model, params, batch), rtol=1e-5)
+    errors, count = problem.totals(model.predict(params, {}, batch), batch)
+    np.testing.assert_allclose(errors, sum(own[2][0] for own in separate), rtol=1e-5)
+    assert count == 5
 
 
 def test_metrics_are_mean_absolute_errors_in_units(problem):
@@ -116,7 +133,7 @@ def test_metrics_are_mean_absolute_errors_in_units(problem):
     np.testing.assert_allclose(targets[train].mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(targets[train].std(0), 1, rtol=1e-4)
     indices = np.arange(test.start, test.stop)
-    batch = problem.load(molecules, 6, (indices, np.ones(len(indices), bool)))
+    batch = problem.load(molecules, (6,), (indices[None], np.ones((1, 10), bool)))
     errors, count = problem.totals(problem.multi_task.predict(params, {}, batch), batch)
     assert count == 10
     np.testing.assert_allclose(got, np.array(problem.metrics((errors, count)))[:, 0], rtol=1e-5)
@@ -237,6 +254,28 @@ def test_modo_gets_the_gradients_of_both_halves():
     np.testing.assert_allclose(state.params[0], params[0] - update[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("active", [[True, True], [True, False], [False, False]])
+def test_networks_that_are_not_active_stay_as_they_are(active):
+    """The others take the step that they take when all do: parameters, statistics and Adam."""
+    problem = NoisyProblem()
+    every = problem.single_task
+    some = dataclasses.replace(every, active=lambda batch: jnp.array(active))
+    init, step_of_all = make_update(every, None, optax.scale_by_adam())
+    _, step_of_some = make_update(some, None, optax.scale_by_adam())
+    batch = problem.load(problem.data, None, (np.arange(8), np.float32(1)))
+    before = init(*every.init(KEY), KEY)
+    before, _ = step_of_all(before, batch, jnp.full(2, 0.1))  # so that no state is zero
+    expected, _ = step_of_all(before, batch, jnp.full(2, 0.1))
+    got, _ = step_of_some(before, batch, jnp.full(2, 0.1))
+    for t, on in enumerate(active):
+        for part in ("params", "batch_stats", "opt_state"):
+            of = (expected if on else before)._asdict()[part][t]
+            chex.assert_trees_all_equal(getattr(got, part)[t], of)
+            other = (before if on else expected)._asdict()[part][t]
+            with pytest.raises(AssertionError):
+                chex.assert_trees_all_equal(getattr(got, part)[t], other)
+
+
 @pytest.mark.parametrize("method", [*dbmtl.METHODS, "log+pcgrad"])
 def test_every_method_trains(method, tiny, tmp_path):
     result, records = run(LinearProblem(), method, tiny, tmp_path / "run.jsonl")
@@ -261,7 +300,7 @@ def test_every_method_trains_on_molecules(problem, method, tiny, tmp_path):
     assert np.isfinite(result.test).all()
 
 
-def test_one_program_per_bucket(problem, tmp_path):
+def test_one_program_per_padding(problem, tmp_path):
     """Later epochs, seeds and learning rates do not compile again."""
     trainer = Trainer(Programs(problem, problem.multi_task, None, TRAIN))
     console = Console(file=io.StringIO())

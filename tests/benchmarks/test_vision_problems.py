@@ -91,7 +91,7 @@ def comparison(name: str, data_dir: pathlib.Path, out: pathlib.Path) -> Compare:
 
 
 def run(config: Compare, monkeypatch) -> str:
-    monkeypatch.setattr(compare, "Programs", functools.partial(Programs, compiler_options=FAST))
+    monkeypatch.setattr(runs, "Programs", functools.partial(Programs, compiler_options=FAST))
     output = io.StringIO()
     compare.run_missing(config, Console(file=output, width=500))
     return output.getvalue()
@@ -130,7 +130,7 @@ def test_from_sample_to_finished_runs(name, prepared, tmp_path, monkeypatch):
     config = comparison(name, prepared, tmp_path / "out")
     printed = run(config, monkeypatch)
     assert "sample data, not the real data set" in printed
-    assert "starts from scratch" in printed
+    assert "ResNet from scratch" in printed
     tasks = {"nyuv2": 3, "cityscapes": 2, "office31": 3, "officehome": 4}[name]
     for method in METHODS[name]:
         records = read_run(config.out / f"{method}-seed0.jsonl")
@@ -291,6 +291,23 @@ def test_office_normalises_each_domain_by_itself(prepared):
     np.testing.assert_allclose(after[0]["resnet"]["bn1"]["mean"], in_turn, rtol=1e-3, atol=1e-5)
 
 
+def test_single_task_networks_of_small_domains_stop_after_one_pass(prepared):
+    problem = OfficeProblem("office31", data_config("office31", prepared), 4)
+    first, second, third = problem._source.splits["train"]
+    problem._source.splits["train"] = (first[:13], second[:4], third[:8])
+    *_, active = zip(*(arrays for _, arrays in problem.batches("train")), strict=True)
+    rows = [arrays[0] for _, arrays in problem.batches("train")]
+    np.testing.assert_array_equal(active, [[1, 1, 1], [1, 0, 1], [1, 0, 0]])
+    for t in range(3):
+        seen = [i for row, on in zip(rows, active, strict=True) if on[t] for i in row[t]]
+        assert len(seen) == len(set(seen)), "one pass: no image twice"
+    static, arrays = problem.batches("train")[1]
+    batch = problem.load((), static, problem.read(static, arrays))
+    np.testing.assert_array_equal(problem.single_task.active(batch), [True, False, True])
+    assert problem.multi_task.active is None
+    assert all(arrays[2].all() for _, arrays in problem.batches("validation"))
+
+
 def test_examples_of_office_are_spread_out(prepared):
     """A batch of the test set is sorted by class, and padded at its end."""
     problem = OfficeProblem("office31", data_config("office31", prepared), 8)
@@ -304,7 +321,7 @@ def test_examples_of_office_are_spread_out(prepared):
 
 
 @pytest.mark.usefixtures("small_encoder")
-def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatch):
+def test_without_validation_the_last_epochs_count(prepared, tmp_path, monkeypatch):
     config = comparison("cityscapes", prepared, tmp_path / "out")
     config = dataclasses.replace(
         config,
@@ -316,6 +333,7 @@ def test_without_validation_the_last_epoch_counts(prepared, tmp_path, monkeypatc
     for method, models in (("stl", 2), ("ew", 1)):
         records = read_run(config.out / f"{method}-seed0.jsonl")
         assert records[-1]["best_epoch"] == [1] * models
+        assert records[-1]["tested_epochs"] == 2
         assert records[-1]["validation"] == [[None, None], [None, None]]
         rates = [r["learning_rate"] for r in records if r["kind"] == "epoch"]
         np.testing.assert_allclose(rates, np.full((2, models), [[1e-3], [5e-4]]), rtol=1e-6)
@@ -378,7 +396,7 @@ def test_what_a_user_can_mend_is_one_line(prepared, tmp_path, monkeypatch):
 
     refused("nyuv2", "no prepared nyuv2 in", data_dir=tmp_path)
     refused("office31", "no prepared office31 in", data_dir=tmp_path)
-    refused("nyuv2", "there is no such file", weights=tmp_path / "none.npz")
+    refused("nyuv2", "cannot read .*No such file", weights=tmp_path / "none.npz")
     refused("nyuv2", "has no ResNet", network="segnet", weights=tmp_path / "none.npz")
     monkeypatch.setitem(dense._SIDES, "mtan", 20)
     refused("nyuv2", "multiples of 20, and these are 32×32", network="mtan")

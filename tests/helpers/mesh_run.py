@@ -24,9 +24,10 @@ from tests.helpers.noisy_problem import NoisyProblem
 
 
 def comparison(out: pathlib.Path) -> Compare:
-    """Of two methods, with a checkpoint at every step."""
+    """Of two methods, with a checkpoint at every step and batches of two chunks."""
+    data = dataclasses.replace(QM9, chunks=2)
     train = dataclasses.replace(TRAIN, epochs=1)
-    return Compare("qm9", QM9, train, ("stl", "db_mtl"), out=out, checkpoint_seconds=0)
+    return Compare("qm9", data, train, ("stl", "db_mtl"), out=out, checkpoint_seconds=0)
 
 
 def main() -> None:

@@ -26,15 +26,21 @@ def per_task_epoch_batches(
     """
     for task in indices:
         _check_size(task, batch_size)
-    steps = max(len(task) // batch_size for task in indices)
+    own_steps = per_task_steps(indices, batch_size)
+    steps = max(own_steps)
     stacks = []
-    for t, task in enumerate(indices):
-        passes = -(-steps // (len(task) // batch_size))
+    for t, (task, own) in enumerate(zip(indices, own_steps, strict=True)):
+        passes = -(-steps // own)
         orders = [
             np.random.default_rng([seed, epoch, t, p]).permutation(task) for p in range(passes)
         ]
         stacks.append(np.concatenate([_cut(order, batch_size) for order in orders])[:steps])
     return np.stack(stacks, axis=1)
+
+
+def per_task_steps(indices: Sequence[Indices], batch_size: int) -> list[int]:
+    """The number of batches in one pass over the images of each task."""
+    return [len(task) // batch_size for task in indices]
 
 
 def evaluation_batches(indices: Indices, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:

@@ -77,7 +77,7 @@ def load(
       data_dir: the `--out` of `prepare`.
       split_seed: seed of the validation set (NYUv2, Cityscapes) or the 60/20/20 split (Office).
       validation_size: number of training images to hold out for validation; None: a tenth; 0:
-        none, so that the last epoch counts. For NYUv2 and Cityscapes only.
+        none, so that all train. For NYUv2 and Cityscapes only.
       lists: folder of list files that define the split. For Office only.
 
     Raises:
@@ -200,6 +200,10 @@ class OfficeSource:
         return batching.per_task_epoch_batches(
             self.splits["train"], batch_size, seed=seed, epoch=epoch
         )
+
+    def train_steps(self, batch_size: int) -> list[int]:
+        """The number of steps of one pass over each domain, the first steps of an epoch."""
+        return batching.per_task_steps(self.splits["train"], batch_size)
 
     def evaluation_batches(self, split: str, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
         """The indices of a split, and a mask, False for padding, [S, T, B]."""

@@ -18,8 +18,8 @@ def hold_out(num_train: int, validation_size: int | None, seed: int) -> tuple[In
 
     Args:
       num_train: number of images to choose from.
-      validation_size: number of images for validation; None: a tenth; 0: none, so that the last
-        epoch counts.
+      validation_size: number of images for validation; None: a tenth; 0: none, so that all
+        train.
       seed: seed of the random choice.
     """
     size = num_train // 10 if validation_size is None else validation_size
