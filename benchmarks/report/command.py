@@ -85,7 +85,7 @@ def print_written(paths: list[pathlib.Path], console: Console) -> None:
 def _checked(folder: pathlib.Path, console: Console) -> Study:
     study = load(folder)
     for line in study.left_out:
-        console.print(f"left out: {line}", soft_wrap=True)
+        console.print(f"left out of {folder}: {line}", soft_wrap=True)
     if not study.outcomes:
         begun = ", ".join(study.unfinished) or "none has begun"
         raise UserError(f"{folder}: no run has come to an end: {begun}")

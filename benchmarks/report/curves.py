@@ -95,7 +95,7 @@ def _line(axis: Any, values: np.ndarray, look: dict[str, Any]) -> None:
 
 def _finish(axis: Any, title: str, logarithmic: bool) -> None:
     axis.set_title(title, fontsize=10)
-    if logarithmic and axis.dataLim.ymax > 0:  # a logarithmic scale needs something to show
+    if logarithmic and 0 < axis.yaxis.get_minpos() < np.inf:  # there is something to show
         axis.set_yscale("log")
         axis.yaxis.set_minor_formatter(NullFormatter())
         span = np.divide(*axis.get_ylim()[::-1])

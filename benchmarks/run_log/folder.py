@@ -52,7 +52,8 @@ def read_folder(folder: pathlib.Path) -> Folder:
             method, seed = _run_of(path)
             records = read_run(path)
         except UserError as error:
-            found.left_out.append(str(error))
+            # Reports are published, and the folder is of this machine alone.
+            found.left_out.append(str(error).removeprefix(f"{folder}{os.sep}"))
             continue
         if is_complete(records):
             runs.setdefault(method, {})[seed] = records

@@ -1,5 +1,7 @@
 """Tables and plots from fabricated files of runs: nothing is trained here."""
 
+import io
+import json
 import pathlib
 import re
 
@@ -12,6 +14,7 @@ from benchmarks.report import (
     columns,
     curves,
     exhibit,
+    figure_files,
     plots,
     printed,
     results,
@@ -206,6 +209,18 @@ def test_panels_and_legend_stand_apart(tmp_path, count, shape):
     assert len(legend) == 1
     box = legend[0].get_window_extent()
     assert not any(box.overlaps(axis.get_window_extent()) for axis in shown)
+
+
+@pytest.mark.parametrize("losses", [(0, 0), (-1, -1), (-1, 1), (None, -1), (1, 1e-90)])
+def test_curves_without_a_logarithm_are_drawn(tmp_path, losses):
+    for seed, loss in enumerate(losses):
+        for method in ("stl", "ew"):
+            start = {"dataset": "cityscapes"} | SETS["cityscapes"]
+            write_run(tmp_path, method, seed, start, metrics("cityscapes", seed))
+            path = tmp_path / f"{method}-seed{seed}.jsonl"
+            path.write_text(path.read_text().replace("[0.5, 0.5]", json.dumps([loss] * 2)))
+    figure = plots.draw(results.load(tmp_path))["losses"]
+    figure_files.as_it_is(figure).savefig(io.BytesIO(), format="svg", bbox_inches="tight")
 
 
 def test_what_was_not_recorded_is_left_out(tmp_path):

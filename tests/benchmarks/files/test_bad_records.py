@@ -151,7 +151,8 @@ def test_a_stray_file_stops_neither_report_nor_training(folder, name):
     printed = Console(width=300)
     with printed.capture() as capture:
         command._checked(folder, printed)
-    assert capture.get().startswith("left out: ")
+    assert capture.get().startswith(f"left out of {folder}: ")
+    assert str(folder) not in pages(folder)[0]  # which is published
     write_settings(folder, "cityscapes")
     run_log.open_folder(folder, json.loads((folder / "config.json").read_text()))
     (folder / f"{name}.checkpoint").mkdir()
