@@ -168,7 +168,7 @@ def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     problem = QM9Problem(dataclasses.replace(tiny.data, chunks=2), 4, make_molecules(5))
     plans = [[b[0] for b in problem.batches("train", seed=s)] for s in (0, 1)]
     assert plans[0] != plans[1]
-    trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.01)
+    trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.003)
     alone, joined = tmp_path / "alone", tmp_path / "joined"
     for folder in (alone, joined):
         folder.mkdir()
