@@ -122,7 +122,7 @@ class Perf:
     against: pathlib.Path | None = None
     """folder of another checkout of this project, such as an older commit: time its steps in turns
     with this checkout's, instead of everything else"""
-    compile_for: tuple[Literal["v5e", "v5p", "v6e", "h100"], ...] = ()
+    compile_for: tuple[Literal["v5e", "v5p", "v6e", "h100"], ...] | None = None
     """accelerators, which need not be there: compile the steps of --networks, --num-tasks and
     --modes for them and tell what the programs take, instead of everything else; nothing is run"""
     methods: tuple[str, ...] = ()

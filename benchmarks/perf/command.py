@@ -31,9 +31,9 @@ def perf(config: Perf, console: Console) -> None:
     With `config.against`, what is measured is this checkout next to another, and nothing else; with
     `config.compile_for`, programs are compiled and read, and not run.
     """
-    if not config.compile_for:
+    if config.compile_for is None:
         _refuse_for_compiling_alone(config)
-    if config.compile_for:
+    else:
         if config.against is not None or config.peers:
             raise UserError(
                 "--compile-for goes with neither --against nor --peers: it runs nothing"

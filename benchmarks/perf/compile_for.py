@@ -54,8 +54,15 @@ def measure(config: Perf, console: Console) -> list[Row]:
     Programs that are in `compiled.json` already are not compiled again, if it is of the same code.
 
     Raises:
-      UserError: for a target without its compiler, or an unknown method.
+      UserError: for a target without its compiler, an unknown method, and bad numbers.
     """
+    names = config.compile_for or ()
+    if not names:
+        raise UserError(f"--compile-for: expected some of {', '.join(targets.TARGETS)}, found none")
+    if config.batch_size is not None and config.batch_size < 1:
+        raise UserError(f"--batch-size: expected at least 1, found {config.batch_size}")
+    if min(config.num_tasks, default=1) < 1:
+        raise UserError(f"--num-tasks: expected at least 1, found {min(config.num_tasks)}")
     targets.prepare()
     others = _other_methods(config.methods)
     run_log.make_folder(config.out)
@@ -65,7 +72,7 @@ def measure(config: Perf, console: Console) -> list[Row]:
         for num_tasks in config.num_tasks:
             network = NETWORKS[name](num_tasks)
             size = config.batch_size or _batch_size(network)
-            for target in config.compile_for:
+            for target in names:
                 device = targets.devices(target)[0]
                 for method, mode in _programs(config.modes, others):
                     program = Program(target, device, name, network, method, mode)

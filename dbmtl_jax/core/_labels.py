@@ -149,6 +149,10 @@ def _by_keys(labels: Mapping[Any, Any], tree: PyTree, name: str) -> PyTree:
                 ) from None
             keys = (*keys, key)
         used.add(keys)
+        if found is None:
+            raise ValueError(
+                f"{name}: expected an entry for params{jax.tree_util.keystr(path)}, found None"
+            )
         return found
 
     labelled = jax.tree_util.tree_map_with_path(find, tree)

@@ -69,10 +69,10 @@ def _described(x: Any) -> str:
     return f"{type(x).__name__}" if shape is None else f"shape {shape}"
 
 
-def _real(losses: Any) -> Array:
+def _real(losses: Any, name: str = "fun") -> Array:
     array = jnp.asarray(losses)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"fun: expected losses of a real floating dtype, found {array.dtype}")
+        raise TypeError(f"{name}: expected losses of a real floating dtype, found {array.dtype}")
     return array
 
 
@@ -130,12 +130,12 @@ def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any,
 
 
 def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:
-    """The function of one task as (loss, aux); ValueError where the loss is no scalar."""
+    """The function of one task as (loss, aux), or an error where the loss is no real scalar."""
 
     def checked(*args, **kwargs):
         loss, aux = with_aux(fun, has_aux)(*args, **kwargs)
         if jnp.shape(loss) != ():
             raise ValueError(f"{name}: expected a scalar loss, found shape {jnp.shape(loss)}")
-        return loss, aux
+        return _real(loss, name), aux
 
     return checked

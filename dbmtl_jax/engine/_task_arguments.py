@@ -96,6 +96,12 @@ def _sliced(args: tuple[Any, ...], in_axes: Axes, num_tasks: int | None) -> Slic
     """The arguments whose leaves are sliced along axes, as `jax.vmap` takes `in_axes`."""
     axes = _for_leaves(args, in_axes)
     leaves, structure = jax.tree.flatten(args)
+    for leaf, axis in zip(leaves, axes, strict=True):
+        if axis is not None and not -jnp.ndim(leaf) <= axis < jnp.ndim(leaf):
+            raise ValueError(
+                f"in_axes: expected axes of the arguments, found {axis} for an array of shape "
+                f"{jnp.shape(leaf)}"
+            )
     mapped = [
         jnp.moveaxis(jnp.asarray(x), axis, 0)
         for x, axis in zip(leaves, axes, strict=True)
@@ -109,6 +115,8 @@ def _sliced(args: tuple[Any, ...], in_axes: Axes, num_tasks: int | None) -> Slic
             f"args: expected arrays with one {tasks} at the axes in_axes={in_axes!r}, found "
             f"shapes {found}"
         )
+    if 0 in sizes:
+        raise ValueError("args: expected the slices of at least one task, found none")
     return Slices(sizes.pop(), mapped, leaves, [axis is not None for axis in axes], structure)
 
 

@@ -53,3 +53,17 @@ def test_lists_of_methods_are_spelt_out():
     assert not {"stl", "ew", "modo"} & set(found)
     with pytest.raises(UserError, match="modo reads two batches"):
         compile_for._other_methods(["modo"])
+
+
+def test_bad_options_are_refused_before_a_compiler_is_looked_for(tmp_path):
+    def config(**changes):
+        return Perf(**{"out": tmp_path / "out", "compile_for": ("v5e",)} | changes)
+
+    for changes, expected in (
+        ({"compile_for": ()}, "--compile-for: expected some of v5e, v5p, v6e, h100, found none"),
+        ({"batch_size": 0}, "--batch-size: expected at least 1, found 0"),
+        ({"num_tasks": (3, 0)}, "--num-tasks: expected at least 1, found 0"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            compile_for.measure(config(**changes), None)
+    assert not (tmp_path / "out").exists()

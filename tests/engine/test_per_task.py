@@ -1,5 +1,7 @@
 """A batch for each task: what of the arguments is whose."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -214,3 +216,20 @@ def test_a_loop_that_streams_contains_the_function_once(num_tasks):
         return text.count(" sin ")
 
     assert sines(mode="loop") <= 2 < num_tasks + 1 <= sines() + 1
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}, {"stream": True, "mode": "loop"}])
+def test_bad_losses_and_slices_are_named(options):
+    engine = functools.partial(dbmtl.per_task_value_and_grads, **options)
+    w, xs = jnp.ones(3), jnp.ones((2, 3))
+    with pytest.raises(TypeError, match="fun: expected losses of a real floating dtype, found int"):
+        engine(lambda w, x: 1)(w, xs)
+    with pytest.raises(ValueError, match="args: expected the slices of at least one task"):
+        engine(lambda w, x: w @ x)(w, xs[:0])
+    with pytest.raises(ValueError, match=r"in_axes: expected axes of the arguments, found 5 for"):
+        engine(lambda w, x: w @ x, in_axes=5)(w, xs)
+    with pytest.raises(
+        ValueError, match=r"labels: expected an entry for params\['w'\], found None"
+    ):
+        fun = engine(lambda p, x: p["w"] @ x + p["v"] @ x, labels={"w": None, "v": 1})
+        fun({"w": w, "v": w}, xs)
