@@ -102,7 +102,7 @@ def nash_mtl(
             solved = jnp.where(gramian.norms > 0, found, alpha)
             return solved.astype(alpha.dtype)
 
-        if update_every == 1:
+        if isinstance(update_every, int) and update_every == 1:  # it may be traced
             alpha = solve(memory.alpha)
         else:
             is_due = memory.step % update_every == 0

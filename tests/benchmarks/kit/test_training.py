@@ -76,6 +76,7 @@ def test_pieces_of_other_settings_are_refused(tiny):
         train(config, Clock())
 
 
+@pytest.mark.slow
 def test_the_baseline_in_groups_has_the_records_of_one(tiny, tmp_path):
     config = dataclasses.replace(tiny, methods=("stl", "ew"))
     whole = dataclasses.replace(config, methods=("stl",), out=tmp_path / "whole")
