@@ -4,6 +4,7 @@ The program contains the function once, whatever the number of tasks, and keeps 
 forward pass: a row, and each part of a sum of rows, is computed from the start.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -42,36 +43,25 @@ def pending_of_slices(
     flat, structure = jax.tree.flatten(params)
     is_shared = _labels.is_shared(own_labels)
     leaves = [jnp.asarray(leaf) for leaf, here in zip(flat, is_shared, strict=True) if here]
+    own = [leaf for leaf, here in zip(flat, is_shared, strict=True) if not here]
+
+    def loss_of(
+        mapped: Sequence[Array], shared: Sequence[Array], own: Sequence[Array]
+    ) -> tuple[Array, PyTree]:
+        """A task's loss and auxiliary output as a function of both kinds of leaves."""
+        rest = {True: iter(shared), False: iter(own)}
+        whole = jax.tree.unflatten(structure, [next(rest[here]) for here in is_shared])
+        return loss(whole, *slices.arguments(mapped))
 
     def of_shared(mapped: Sequence[Array]) -> Callable[..., Array]:
-        """A task's loss as a function of the shared leaves."""
-
-        def value(*shared: Array) -> Array:
-            rest = iter(shared)
-            every = [
-                next(rest) if here else leaf for leaf, here in zip(flat, is_shared, strict=True)
-            ]
-            whole = jax.tree.unflatten(structure, every)
-            return loss(whole, *slices.arguments(mapped))[0]
-
-        return value
+        return lambda *shared: loss_of(mapped, shared, own)[0]
 
     def with_own_grads(mapped: Sequence[Array]) -> tuple[tuple[Array, PyTree], list[Array]]:
         """A task's loss, and its gradients of the leaves that belong to some task."""
-
-        def value(*own: Array) -> tuple[Array, PyTree]:
-            rest = iter(own)
-            every = [
-                leaf if here else next(rest) for leaf, here in zip(flat, is_shared, strict=True)
-            ]
-            return loss(jax.tree.unflatten(structure, every), *slices.arguments(mapped))
-
-        own = [leaf for leaf, here in zip(flat, is_shared, strict=True) if not here]
         if not own:
-            return value(), []
-        places = tuple(range(len(own)))
-        values, grads = jax.value_and_grad(value, argnums=places, has_aux=True)(*own)
-        return values, list(grads)
+            return loss_of(mapped, leaves, own), []
+        of_own = functools.partial(loss_of, mapped, leaves)
+        return jax.value_and_grad(of_own, has_aux=True)(own)
 
     (losses, aux), grads = map_tasks(with_own_grads, slices.mapped, _LOOP)
     rest = iter(grads)
