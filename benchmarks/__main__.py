@@ -1,14 +1,17 @@
 """`python -m benchmarks`: the command line of the experiments."""
 
-import itertools
+import dataclasses
+import functools
+import inspect
+import operator
 import signal
 import sys
-from typing import Annotated, get_args
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from benchmarks import allocator, presets
+from benchmarks import allocator
 from benchmarks.config import (
     Compare,
     ConvertCityscapes,
@@ -19,26 +22,29 @@ from benchmarks.config import (
     Reproduce,
 )
 from benchmarks.errors import UserError
+from benchmarks.problems.datasets import DATASETS
 from benchmarks.settings import Preset
 
-_OF_A_FOLDER = ("--out", "--data-dir", "--lists")
-"""Options after which a name such as `nyuv2` is that of a folder."""
-
+_PROGRAM = "python -m benchmarks"
 _INTERRUPTED = 128 + signal.SIGINT
 
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
+@dataclasses.dataclass(frozen=True)
+class _Which:
+    """What the defaults of `compare` depend on, besides the data set."""
+
+    preset: Preset = "quick"
+    network: str = ""
+
+
 def parse(arguments: list[str]) -> Command:
-    """Parses the command line; the defaults of `compare` depend on its preset and data set."""
-    named = (x for before, x in itertools.pairwise(["", *arguments]) if before not in _OF_A_FOLDER)
-    dataset = next((x for x in named if x in presets.DATASETS), "qm9")
-    preset = _option(arguments, "--preset")
-    default = presets.comparison(
-        preset if preset in get_args(Preset) else "quick", dataset, _option(arguments, "--network")
-    )
+    """Parses the command line."""
+    if arguments[:1] == ["compare"]:
+        return _parse_compare(arguments[1:])
     return tyro.cli(
-        Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+        Annotated[Compare, tyro.conf.subcommand("compare")]
         | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Perf, tyro.conf.subcommand("perf")]
@@ -46,18 +52,45 @@ def parse(arguments: list[str]) -> Command:
         | Annotated[ConvertCityscapes, tyro.conf.subcommand("convert-cityscapes")]
         | Annotated[MakeSample, tyro.conf.subcommand("make-sample")],
         args=arguments,
-        prog="python -m benchmarks",
+        prog=_PROGRAM,
         description=__doc__,
     )
 
 
-def _option(arguments: list[str], name: str) -> str:
-    """The value of an option, or an empty string if the option is not given."""
-    for position, argument in enumerate(arguments):
-        found, separator, value = argument.partition("=")
-        if found == name:
-            return value if separator else "".join(arguments[position + 1 : position + 2])
-    return ""
+def _parse_compare(arguments: list[str]) -> Compare:
+    """Parses `compare`, which has a subcommand for each data set, with its own defaults."""
+    name = arguments[0] if arguments else ""
+    which = _Which()
+    if name in DATASETS:
+        options = [argument for argument in arguments[1:] if argument not in ("-h", "--help")]
+        which, _ = tyro.cli(
+            _Which, args=options, prog=f"{_PROGRAM} compare {name}", return_unknown_args=True
+        )
+    commands: list[Any] = []
+    for dataset in DATASETS.values():
+        own = which if dataset.name == name else _Which()
+        default = Compare.preset_of(dataset, own.preset, own.network)
+        data: Any = Annotated[type(default.data), tyro.conf.arg(name="")]
+        command = dataclasses.make_dataclass(
+            "Compare", [("data", data)], bases=(Compare,), frozen=True
+        )
+        subcommand = tyro.conf.subcommand(
+            dataset.name,
+            default=command(**_fields(default)),
+            description=f"Compare methods on {dataset.description.title}.",
+        )
+        commands.append(Annotated[command, subcommand])
+    parsed: Any = tyro.cli(
+        functools.reduce(operator.or_, commands),
+        args=arguments,
+        prog=f"{_PROGRAM} compare",
+        description=inspect.getdoc(Compare),
+    )
+    return Compare(**_fields(parsed))
+
+
+def _fields(config: Compare) -> dict[str, Any]:
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Compare)}
 
 
 def _run(config: Command, console: Console) -> None:
@@ -79,7 +112,7 @@ def _run(config: Command, console: Console) -> None:
 
         perf(config, console)
     else:
-        from benchmarks.data.vision import commands
+        from benchmarks.data import commands
 
         commands.run(config, console)
 

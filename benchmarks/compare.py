@@ -1,19 +1,15 @@
 """`python -m benchmarks compare`: trains methods and compares them in a table and plots."""
 
-from typing import Any
-
 from rich.console import Console
 
 from benchmarks import initial_weights, methods, run_log, step_times
 from benchmarks.config import Compare
-from benchmarks.data.vision import specs
-from benchmarks.errors import UserError
+from benchmarks.problems import datasets
 from benchmarks.problems.problem import Problem
-from benchmarks.problems.qm9 import QM9Problem
 from benchmarks.progress_bar import on_console
 from benchmarks.report import command as report
-from benchmarks.report import terminal
-from benchmarks.settings import Comparison, DenseConfig, QM9Config
+from benchmarks.report.tables import terminal
+from benchmarks.settings import Comparison
 from benchmarks.training import distributed, runs
 
 
@@ -55,35 +51,12 @@ def time_steps(config: Comparison, rounds: int, console: Console) -> None:
 def open_problem(config: Comparison, console: Console) -> Problem:
     """Opens the data set of the configuration."""
     initial_weights.check(config)
-    data, batch_size = config.data, config.train.batch_size
-    if isinstance(data, QM9Config):
-        console.print(f"reading QM9 ({data.source}) ...")
-        return QM9Problem(data, batch_size, compute_dtype=config.train.compute_dtype)
-    if config.train.compute_dtype != "float32":
-        raise UserError(
-            f"--train.compute-dtype: expected float32 for {config.dataset}, as only QM9's network "
-            f"has been compared with it, found {config.train.compute_dtype}"
-        )
-    name: Any = config.dataset
-    problem: Problem
-    try:
-        # Imported late, as QM9 does not need the packages for images.
-        if isinstance(data, DenseConfig):
-            from benchmarks.problems.dense import DenseProblem
-
-            problem = DenseProblem(name, data, batch_size)
-        else:
-            from benchmarks.problems.office import OfficeProblem
-
-            problem = OfficeProblem(name, data, batch_size)
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"image data need the package {error.name}, which is not installed: {specs.INSTALL}"
-        ) from error
+    console.print(f"reading {config.dataset} ...", style="dim")
+    problem = datasets.find(config.dataset).open(config.data, config.train)
     if problem.is_sample:
-        console.print(f"{name} in {data.data_dir} is sample data, not the real data set")
+        console.print(f"{config.dataset} is sample data, not the real data set")
     if problem.initial_weights is not None:
-        console.print(f"{data.network}: {initial_weights.text(problem.initial_weights)}")
+        console.print(f"{problem.network}: {initial_weights.text(problem.initial_weights)}")
     return problem
 
 

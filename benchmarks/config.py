@@ -6,24 +6,31 @@ reads is in `benchmarks.settings`.
 
 import dataclasses
 import pathlib
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from benchmarks.data.vision.specs import Name
-from benchmarks.settings import Comparison, DataConfig, Preset
+from benchmarks.data.specs import Name
+from benchmarks.problems.dataset import Dataset
+from benchmarks.settings import Comparison, Preset
 
 
 @dataclasses.dataclass(frozen=True)
 class Compare(Comparison):
     """Train several methods on one data set and compare them in a table and plots.
 
-    The options of the data and the network depend on the data set, see `compare nyuv2 --help`.
+    The options depend on the data set, see `compare nyuv2 --help`.
     """
 
-    dataset: Annotated[Literal["qm9", Name], tyro.conf.Positional]
-    """data set to train on"""
-    data: Annotated[tyro.conf.AvoidSubcommands[DataConfig], tyro.conf.arg(name="")]
+    dataset: tyro.conf.Suppress[str]
+
+    @classmethod
+    def preset_of(cls, dataset: Dataset[Any], preset: Preset, network: str = "") -> "Compare":
+        """The command with the options of a preset, for one of the data set's networks."""
+        data, train = dataset.setting(preset, network)
+        several = dataset.description.several_networks
+        folder = f"{dataset.name}-{data.network}" if several else dataset.name
+        return cls(dataset.name, data, train, preset=preset, out=pathlib.Path("runs") / folder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,7 +49,7 @@ def write(
       path: path of the file, see the function `path`.
       image: [N, H, W, 3] in [0, 1] without any normalisation; if every task has its own images, a
         dict of these by task. They are stored with 8 bits per colour.
-      targets: targets by task, see `benchmarks.report.pictures.write`.
+      targets: targets by task, see `benchmarks.report.figures.pictures.dense`.
       predictions: predictions for the same tasks.
       class_names: names of the classes, in the order of their labels.
 

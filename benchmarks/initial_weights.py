@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.errors import UserError
-from benchmarks.settings import Comparison, QM9Config
+from benchmarks.problems.image_settings import ImageConfig
+from benchmarks.settings import Comparison
 
 RESNETS: Mapping[str, str] = {
     "deeplab": "resnet50",
@@ -50,7 +51,7 @@ def check(config: Comparison) -> None:
       UserError: if it does, or for options that do not go together.
     """
     data = config.data
-    if isinstance(data, QM9Config):
+    if not isinstance(data, ImageConfig):
         return
     if data.from_scratch and data.weights is not None:
         raise UserError(f"--from-scratch: expected no --weights with it, found {data.weights}")

@@ -10,24 +10,17 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, initial_weights, presets, run_log, step_times
-from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
+from benchmarks import compare, initial_weights, run_log, step_times
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
-from benchmarks.data.vision import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
-from benchmarks.report import exhibit, exhibits
+from benchmarks.problems import datasets
+from benchmarks.problems.image_settings import ImageConfig
+from benchmarks.report import rendered
 from benchmarks.report.command import print_written
-from benchmarks.settings import DenseConfig, QM9Config
-
-SAMPLE_SIZES = {
-    "nyuv2": (64, 16, 96, 128),
-    "cityscapes": (64, 16, 96, 128),
-    "office31": (480, 120, 64, 64),
-    "officehome": (480, 120, 64, 64),
-}
-"""Training images, test images, height and width of the sample data that replace missing data sets;
-training on them takes minutes on two cores."""
+from benchmarks.report.paper import exhibits
+from benchmarks.report.paper.catalogue import CATALOGUE, StudyName
+from benchmarks.report.records.choice import BETA_GRID
 
 _MEASURED = (BASELINE, "ew", "db_mtl")
 """The methods that `--measure` times. All methods that use task gradients take about as long as
@@ -37,7 +30,7 @@ DB-MTL."""
 class Part(NamedTuple):
     """The runs of one study that an exhibit (a table or figure) needs."""
 
-    study: Study
+    study: StudyName
     """data set and network"""
     methods: tuple[str, ...]
     """names of the methods"""
@@ -65,7 +58,7 @@ def reproduce(config: Reproduce, console: Console) -> None:
         for part in parts:
             _run(part, config, console)
         shown = exhibits.render(name, {p.study.key: config.out / p.study.key for p in parts})
-        print_written(exhibit.write(shown, config.out), console)
+        print_written(rendered.write(shown, config.out), console)
 
 
 def plan(config: Reproduce) -> dict[str, list[Part]]:
@@ -99,47 +92,42 @@ def _parts(name: str, config: Reproduce) -> list[Part]:
             f"`python -m benchmarks prepare {missing[0].dataset} --source FOLDER --out "
             f"{config.data_dir}` first; --preset quick does without"
         )
-    studies: Iterable[Study] = exhibit.offline if missing else exhibit.studies
+    studies: Iterable[StudyName] = exhibit.offline if missing else exhibit.studies
     if config.preset == "small":
         studies = [study for study in exhibit.offline if study.dataset == "qm9"]
     search = exhibit.searched and (config.preset == "paper" or config.search_beta)
 
-    def methods(study: Study) -> tuple[str, ...]:
+    def methods(study: StudyName) -> tuple[str, ...]:
         if exhibit.timed:
             return tuple(method for method in exhibit.methods if method != BASELINE)
-        return exhibit.methods + (BETA_GRID if search and _held_out(study, config) else ())
+        return exhibit.methods + (
+            BETA_GRID if search and comparison(study, config).data.holds_out() else ()
+        )
 
     return [Part(study, methods(study), exhibit.timed) for study in studies]
 
 
-def _held_out(study: Study, config: Reproduce) -> bool:
-    """Whether the study has a validation set, without which there is nothing to choose by."""
-    data = comparison(study, config).data
-    return not isinstance(data, DenseConfig) or data.validation_size != 0
+def _prepared(study: StudyName, data_dir: pathlib.Path) -> bool:
+    return datasets.find(study.dataset).is_prepared(data_dir)
 
 
-def _prepared(study: Study, data_dir: pathlib.Path) -> bool:
-    return study.dataset == "qm9" or (data_dir / study.dataset / specs.VERSION).is_dir()
-
-
-def comparison(study: Study, config: Reproduce, methods: Sequence[str] = ()) -> Compare:
+def comparison(study: StudyName, config: Reproduce, methods: Sequence[str] = ()) -> Compare:
     """The command `compare` that trains the methods of a study."""
-    data, train = presets.preset(config.preset, study.dataset, study.network)
-    if not isinstance(data, QM9Config):
+    command = Compare.preset_of(datasets.find(study.dataset), config.preset, study.network)
+    data = command.data
+    if isinstance(data, ImageConfig):
         found = _prepared(study, config.data_dir)
-        data = dataclasses.replace(data, data_dir=config.data_dir if found else _samples(config))
+        data = dataclasses.replace(
+            data,
+            data_dir=config.data_dir if found else _samples(config),
+            from_scratch=config.from_scratch,
+        )
         if config.weights is not None:
             weights = initial_weights.in_folder(config.weights, data.network)
             data = dataclasses.replace(data, weights=weights)
-        data = dataclasses.replace(data, from_scratch=config.from_scratch)
-    if config.hold_out and isinstance(data, DenseConfig):
-        data = dataclasses.replace(data, validation_size=None)
-    name: Any = study.dataset
-    return Compare(
-        dataset=name,
-        data=data,
-        train=train,
-        preset=config.preset,
+    return dataclasses.replace(
+        command,
+        data=data.holding_out() if config.hold_out else data,
         methods=tuple(methods),
         out=config.out / study.key,
         seeds=config.seeds,
@@ -162,17 +150,19 @@ def _run(part: Part, config: Reproduce, console: Console) -> None:
         compare.time_steps(command, config.rounds, console)
 
 
-def _make_sample(study: Study, config: Reproduce, console: Console) -> None:
+def _make_sample(study: StudyName, config: Reproduce, console: Console) -> None:
     """Renders and prepares sample data if the data set of the study is missing."""
     if _prepared(study, config.data_dir) or _prepared(study, _samples(config)):
         return
-    from benchmarks.data.vision import commands
+    from benchmarks.data import commands
 
     name: Any = study.dataset
-    train, test, height, width = SAMPLE_SIZES[name]
+    sample = datasets.find(name).sample
+    if sample is None:
+        return
     files = _samples(config) / "files" / name
     if not files.exists():
-        commands.run(MakeSample(name, files, train, test, height=height, width=width), console)
+        commands.run(MakeSample(name, files, **sample._asdict()), console)
     commands.run(Prepare(name, files, _samples(config)), console)
 
 
@@ -181,7 +171,7 @@ def _timed(folder: pathlib.Path) -> Mapping[str, Any]:
     return {} if times is None else times.methods
 
 
-def _measure(study: Study, config: Reproduce, console: Console) -> None:
+def _measure(study: StudyName, config: Reproduce, console: Console) -> None:
     """Times a training step of single-task learning, equal weighting and DB-MTL."""
     command = comparison(study, config, _MEASURED)
     if set(_MEASURED) <= _timed(command.out).keys():

@@ -6,41 +6,31 @@ The docstrings and the texts below the fields are also the help texts of the com
 
 import dataclasses
 import pathlib
-from typing import Any, Literal
-
-from benchmarks.data.vision.specs import Name
+from typing import Any, Literal, Self
 
 Preset = Literal["quick", "small", "paper"]
-DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
 
 
 @dataclasses.dataclass(frozen=True)
-class QM9Config:
-    """QM9: eleven properties of small molecules, as in Table 3 of the paper.
+class DataConfig:
+    """The options of a data set and its network; each data set has its own."""
 
-    The defaults are the settings of the paper (`--preset paper`).
-    """
+    @property
+    def network(self) -> str:
+        """The architecture of the network; empty if there is no choice."""
+        return ""
 
-    source: Literal["qm9pack", "tfds"] = "qm9pack"
-    """where to read the molecules: the PyPI package qm9pack, or TensorFlow Datasets (downloads)"""
-    data_dir: pathlib.Path | None = None
-    """folder of the data; None: the default folder of the source"""
-    train_size: int | None = None
-    """number of training molecules; None: all that are not held out (110,831 by default)"""
-    validation_size: int = 10_000
-    """number of molecules held out for validation"""
-    test_size: int = 10_000
-    """number of molecules held out for the test"""
-    split_seed: int = 0
-    """random seed of the split into training, validation and test set"""
-    chunks: int = 4
-    """number of chunks that a random batch is sorted into by size; each has its own padding"""
-    width: int = 64
-    """size of the state vector of an atom"""
-    edge_width: int = 128
-    """hidden units of the edge network"""
-    message_steps: int = 3
-    """number of message-passing steps"""
+    def holds_out(self) -> bool:
+        """Whether a part of the training data is held out, to choose by."""
+        return True
+
+    def holding_out(self) -> Self:
+        """The same options, with a part of the training data held out."""
+        return self
+
+    def parts_of_batch(self) -> int:
+        """The number of parts of a batch that are divided between devices, each by itself."""
+        return 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,63 +63,10 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DenseConfig:
-    """NYUv2 or Cityscapes with a network for dense prediction. The defaults are the paper's."""
-
-    data_dir: pathlib.Path = pathlib.Path("data")
-    """folder of the prepared data sets, the `--out` of the command `prepare`"""
-    network: DenseNetwork = "deeplab"
-    """architecture of the network"""
-    weights: pathlib.Path | None = None
-    """file with ImageNet weights of the ResNet-50, .safetensors or .npz, named as in torchvision;
-    None: random initial weights, which --preset paper refuses without --from-scratch"""
-    from_scratch: bool = False
-    """begin from random initial weights, also with --preset paper"""
-    augment: bool = False
-    """crop and flip the training images at random"""
-    validation_size: int | None = 0
-    """number of training images held out for validation, which chooses the epoch that is tested;
-    None: a tenth; 0: none, all images train, and the last epochs count (--train.last-epochs)"""
-    split_seed: int = 0
-    """random seed that chooses the validation images"""
-    width: int = 64
-    """number of channels of the first layer; all other layers scale with it"""
-    blocks: tuple[int, ...] = (3, 4, 6, 3)
-    """number of blocks in each of the four layers of the ResNet"""
-
-
-@dataclasses.dataclass(frozen=True)
-class OfficeConfig:
-    """Office-31 or Office-Home with a ResNet-18. The defaults are the paper's."""
-
-    data_dir: pathlib.Path = pathlib.Path("data")
-    """folder of the prepared data sets, the `--out` of the command `prepare`"""
-    network: Literal["resnet18"] = "resnet18"
-    """architecture of the network"""
-    weights: pathlib.Path | None = None
-    """file with ImageNet weights of the ResNet-18, .safetensors or .npz, named as in torchvision;
-    None: random initial weights, which --preset paper refuses without --from-scratch"""
-    from_scratch: bool = False
-    """begin from random initial weights, also with --preset paper"""
-    lists: pathlib.Path | None = None
-    """folder of the files {domain}_{train,val,test}.txt, which list the images of each split; None:
-    a random split of 60/20/20 percent"""
-    split_seed: int = 0
-    """random seed of the 60/20/20 split"""
-    width: int = 64
-    """number of channels of the first layer; all other layers scale with it"""
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
-    """number of blocks in each of the four layers of the ResNet"""
-
-
-DataConfig = QM9Config | DenseConfig | OfficeConfig
-
-
-@dataclasses.dataclass(frozen=True)
 class Comparison:
     """What `compare` trains, and where; `benchmarks.config.Compare` is its command line."""
 
-    dataset: Literal["qm9", Name]
+    dataset: str
     """data set to train on"""
     data: DataConfig
     train: TrainConfig

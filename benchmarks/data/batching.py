@@ -1,118 +1,76 @@
-"""Batches of molecules, sorted by size into chunks to save padding.
-
-Molecules that one array holds are padded to the same number of atoms, and a program is compiled for
-every combination of padded sizes. The cost of a molecule grows with the square of the size, as
-every pair of atoms is an edge. Batches of molecules of similar size would save the most, but
-training suffers from them: batches are random, and the molecules of a batch are sorted and divided
-into a few chunks, each with its own padded size.
-"""
+"""Batches of images as a function of seed and epoch, so that a resumed run has the same batches."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-Padding = tuple[int, ...]
-"""The padded numbers of atoms of the K chunks of a batch."""
-
-_SAMPLES = 1_000
-"""The number of random batches from which `training_paddings` learns how large chunks are."""
-_USUAL = 0.9
-"""The quantile of every chunk's size which the first padding of `training_paddings` holds."""
-_EVALUATION = (0.5, 0.85, 1.0)
-"""The quantiles of molecules' sizes to which evaluation pads: 18, 21 and 29 atoms for QM9."""
+from benchmarks.data.splits import Indices
+from benchmarks.errors import UserError
 
 
-class Batch(NamedTuple):
-    """A batch of B molecules in K chunks, given by their indices."""
-
-    padding: Padding
-    index: NDArray[np.int32]  # type: ignore[assignment]  # hides tuple.index
-    """[K, C], indices of the molecules; C is B / K, rounded up"""
-    valid: NDArray[np.bool_]
-    """[K, C], False for the entries that only fill up the chunks; their index is 0"""
+def epoch_batches(indices: Indices, batch_size: int, *, seed: int, epoch: int) -> Indices:
+    """Shuffles indices [N] into batches [S, B]; images that do not fill a batch are left out."""
+    _check_size(indices, batch_size)
+    order = np.random.default_rng([seed, epoch]).permutation(indices)
+    return _cut(order, batch_size)
 
 
-def cut(
-    num_atoms: ArrayLike, order: ArrayLike, *, batch_size: int, paddings: Sequence[Padding]
-) -> list[Batch]:
-    """Cuts an order of molecules into batches; only the last one may be incomplete.
+def per_task_epoch_batches(
+    indices: Sequence[Indices], batch_size: int, *, seed: int, epoch: int
+) -> Indices:
+    """Shuffles the indices of each task, [N_t], into one batch per task and step, [S, T, B].
 
-    Every batch is sorted by size and divided into chunks. It has the first padding whose chunks
-    hold all of its own.
-
-    Args:
-      num_atoms: [N] number of atoms of every molecule of the data set.
-      order: [M] indices of the molecules.
-      batch_size: number of molecules in a batch, B.
-      paddings: the possible paddings, all of the same number of chunks; the last one holds any
-        molecule.
+    An epoch is one pass over the task with the most batches; the other tasks repeat their images,
+    each time in a new order.
     """
-    num_atoms, order = np.asarray(num_atoms), np.asarray(order, np.int32)
-    if batch_size < 1:
-        raise ValueError(f"batch_size: expected at least 1, found {batch_size}")
-    held = np.asarray(paddings, np.int64)  # [paddings, K]
-    if held.ndim != 2 or held.size == 0 or (held < 1).any():
-        raise ValueError(f"paddings: expected sizes of at least 1, found {list(paddings)}")
-    if order.size == 0:
-        return []
-    atoms = num_atoms[order]
-    if atoms.max() > held[-1].min():
-        raise ValueError(
-            f"paddings: molecule {order[atoms.argmax()]} has {atoms.max()} atoms, more than the "
-            f"last one, {tuple(paddings[-1])}, holds in every chunk"
+    for task in indices:
+        _check_size(task, batch_size)
+    own_steps = per_task_steps(indices, batch_size)
+    steps = max(own_steps)
+    stacks = []
+    for t, (task, own) in enumerate(zip(indices, own_steps, strict=True)):
+        passes = -(-steps // own)
+        orders = [
+            np.random.default_rng([seed, epoch, t, p]).permutation(task) for p in range(passes)
+        ]
+        stacks.append(np.concatenate([_cut(order, batch_size) for order in orders])[:steps])
+    return np.stack(stacks, axis=1)
+
+
+def per_task_steps(indices: Sequence[Indices], batch_size: int) -> list[int]:
+    """The number of batches in one pass over the images of each task."""
+    return [len(task) // batch_size for task in indices]
+
+
+def evaluation_batches(indices: Indices, batch_size: int) -> tuple[Indices, NDArray[np.bool_]]:
+    """Batches [S, B] of indices [N] in order, and a mask [S, B], False for padding with index 0."""
+    steps = -(-len(indices) // batch_size)
+    padded = np.zeros(steps * batch_size, np.int64)
+    padded[: len(indices)] = indices
+    valid = np.arange(steps * batch_size) < len(indices)
+    return padded.reshape(steps, batch_size), valid.reshape(steps, batch_size)
+
+
+def per_task_evaluation_batches(
+    indices: Sequence[Indices], batch_size: int
+) -> tuple[Indices, NDArray[np.bool_]]:
+    """Like `evaluation_batches`, but with a batch of each task in every step: [S, T, B]."""
+    parts = [evaluation_batches(task, batch_size) for task in indices]
+    shape = (max(len(index) for index, _ in parts), len(parts), batch_size)
+    padded, valid = np.zeros(shape, np.int64), np.zeros(shape, bool)
+    for t, (index, counts) in enumerate(parts):
+        padded[: len(index), t], valid[: len(index), t] = index, counts
+    return padded, valid
+
+
+def _cut(order: Indices, batch_size: int) -> Indices:
+    return order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
+
+
+def _check_size(indices: Indices, batch_size: int) -> None:
+    if not 1 <= batch_size <= len(indices):
+        raise UserError(
+            f"a batch of {batch_size} cannot be made of {len(indices):,} training images: choose a "
+            "smaller batch"
         )
-    slots = _sorted_chunks(num_atoms, order, batch_size, held.shape[1])
-    sizes = _chunk_sizes(num_atoms, slots)
-    first = (sizes[:, None] <= held).all(axis=2).argmax(axis=1)
-    return [
-        Batch(tuple(map(int, held[padding])), np.maximum(own, 0), own >= 0)
-        for padding, own in zip(first, slots, strict=True)
-    ]
-
-
-def training_paddings(num_atoms: ArrayLike, *, batch_size: int, chunks: int) -> list[Padding]:
-    """The paddings for random batches of molecules with these numbers of atoms.
-
-    The first one holds nine tenths of the sizes that each chunk has in random batches, and so most
-    batches (of QM9 84% with 128 molecules in 4 chunks); the second one the largest that were drawn.
-    The last one holds any batch, and is hardly ever needed.
-    """
-    num_atoms = np.asarray(num_atoms)
-    if chunks < 1:
-        raise ValueError(f"chunks: expected at least 1, found {chunks}")
-    rng = np.random.default_rng(0)
-    per_epoch = -(-len(num_atoms) // batch_size)
-    epochs = [
-        _sorted_chunks(num_atoms, rng.permutation(len(num_atoms)), batch_size, chunks)
-        for _ in range(-(-_SAMPLES // per_epoch))
-    ]
-    sizes = _chunk_sizes(num_atoms, np.concatenate(epochs)).clip(min=1)
-    found = [np.quantile(sizes, share, axis=0, method="higher") for share in (_USUAL, 1.0)]
-    found.append(np.full(chunks, num_atoms.max()))
-    return list(dict.fromkeys(tuple(map(int, padding)) for padding in found))
-
-
-def evaluation_paddings(num_atoms: ArrayLike) -> list[Padding]:
-    """The paddings for batches of a single chunk, of molecules that are sorted by size."""
-    sizes = np.quantile(np.asarray(num_atoms), _EVALUATION, method="higher")
-    return [(int(size),) for size in dict.fromkeys(sizes)]
-
-
-def _sorted_chunks(
-    num_atoms: NDArray[np.integer], order: NDArray[np.integer], batch_size: int, chunks: int
-) -> NDArray[np.int32]:
-    """[batches, K, C] indices of molecules, by size within each batch, -1 for filling in front."""
-    rows, batches = -(-batch_size // chunks), -(-len(order) // batch_size)
-    slots = np.full((batches, batch_size), -1, np.int32)
-    slots.reshape(-1)[: len(order)] = order
-    slots = np.pad(slots, ((0, 0), (rows * chunks - batch_size, 0)), constant_values=-1)
-    sizes = np.where(slots < 0, 0, num_atoms[slots])
-    by_size = np.argsort(sizes, axis=1, kind="stable")
-    return np.take_along_axis(slots, by_size, axis=1).reshape(batches, chunks, rows)
-
-
-def _chunk_sizes(num_atoms: NDArray[np.integer], slots: NDArray[np.int32]) -> NDArray[np.integer]:
-    """[batches, K] the largest number of atoms in each chunk; 0 without molecules."""
-    return np.where(slots < 0, 0, num_atoms[slots]).max(axis=2)

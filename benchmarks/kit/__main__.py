@@ -64,13 +64,14 @@ def run(arguments: list[str]) -> None:
         )
     elif options.command == "qm9":
         deadline = Deadline(options.minutes, at_least=4)
-        from benchmarks import allocator, presets
-        from benchmarks.data import qm9_npz
+        from benchmarks import allocator
         from benchmarks.kit import training
+        from benchmarks.problems.qm9 import npz_file
+        from benchmarks.problems.qm9.dataset import QM9
         from benchmarks.settings import Comparison
 
         allocator.keep_memory()
-        data, train = presets.preset(options.preset, "qm9")
+        data, train = QM9.setting(options.preset, "")
         config = Comparison(
             "qm9",
             data,
@@ -81,7 +82,7 @@ def run(arguments: list[str]) -> None:
             options.seeds,
             checkpoint_seconds=150.0,
         )
-        molecules = qm9_npz.read(options.data)
+        molecules = npz_file.read(options.data)
         training.train(config, molecules, deadline, at_once=options.at_once)
     elif options.command == "unpack":
         from benchmarks.kit import pieces
@@ -89,10 +90,11 @@ def run(arguments: list[str]) -> None:
         pieces.unpack(options.pieces, options.out)
         print(f"written to {options.out}: python -m benchmarks report {options.out}")
     else:
-        from benchmarks.data import qm9, qm9_npz
+        from benchmarks.problems import qm9
+        from benchmarks.problems.qm9 import npz_file
 
         print("reading QM9 ...")
-        qm9_npz.write(options.out, qm9.load())
+        npz_file.write(options.out, qm9.load())
         print(f"written to {options.out} ({options.out.stat().st_size / 2**20:.0f} MiB)")
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from benchmarks.perf import steps
 from benchmarks.perf.network import FORMS, MODES, README
-from benchmarks.report import table_formats
-from benchmarks.report.table import plain
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.table import plain
 
 _COLUMNS = (steps.ROWS, *MODES, *FORMS, README)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import run_log
-from benchmarks.data.qm9 import TASKS
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE
+from benchmarks.problems.qm9 import TASKS
 from benchmarks.settings import Comparison
 from benchmarks.training import runs
 

@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 import jax
 
 from benchmarks import methods, run_log
-from benchmarks.data.qm9 import TASKS, Molecules
 from benchmarks.errors import UserError
 from benchmarks.kit import pieces, single_task
 from benchmarks.kit.deadline import Deadline, OutOfTime
-from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.problems.qm9 import TASKS, Molecules
+from benchmarks.problems.qm9.problem import QM9Problem
+from benchmarks.problems.qm9.settings import QM9Config
 from benchmarks.progress import Display, Progress, Say
-from benchmarks.settings import Comparison, QM9Config
+from benchmarks.settings import Comparison
 from benchmarks.training import runs
 from benchmarks.training.checkpoints import Checkpoints
 

@@ -22,7 +22,7 @@ from benchmarks.perf import (
     steps_table,
     transformation,
 )
-from benchmarks.report import table_formats
+from benchmarks.report.tables import table_formats
 
 
 def perf(config: Perf, console: Console) -> None:

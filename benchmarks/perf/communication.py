@@ -16,8 +16,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import dbmtl_jax as dbmtl
 from benchmarks.accelerators import figures, hlo, targets
 from benchmarks.perf.network import engine_options
-from benchmarks.report import table_formats
-from benchmarks.report.table import Table, plain
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.table import Table, plain
 from benchmarks.training.mesh import AXES, Layout
 
 _BATCH = 64

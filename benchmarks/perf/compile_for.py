@@ -17,8 +17,8 @@ from benchmarks.methods import display_name
 from benchmarks.perf import compile_for_picture, steps
 from benchmarks.perf.deeplab import deeplab
 from benchmarks.perf.network import Network
-from benchmarks.report import table_formats
-from benchmarks.report.table import plain
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.table import plain
 
 NOTE = "compiled, not run"
 """What is said of every figure."""

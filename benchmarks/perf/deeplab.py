@@ -6,11 +6,11 @@ from flax import nnx
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
-from benchmarks.models.deeplab import DeepLab
-from benchmarks.models.functional import functional
-from benchmarks.models.multi_task import split_tasks
+from benchmarks.networks.deeplab import DeepLab
+from benchmarks.networks.functional import functional
+from benchmarks.networks.multi_task import split_tasks
 from benchmarks.perf.network import Network, engine_options
-from benchmarks.problems.dense import FIELDS
+from benchmarks.problems.dense.problem import FIELDS
 from benchmarks.tasks import DEPTH, NORMALS, SEGMENTATION
 
 _SIZE = (288, 384)

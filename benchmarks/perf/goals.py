@@ -7,7 +7,7 @@ from benchmarks.methods import display_name
 from benchmarks.perf import aggregation, compilation, peers, steps, transformation
 from benchmarks.perf.network import MODES
 from benchmarks.perf.verdict import Verdict
-from benchmarks.report.table import Table, plain
+from benchmarks.report.tables.table import Table, plain
 
 
 class Row(NamedTuple):

@@ -22,8 +22,8 @@ import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.accelerators import figures, hlo, targets
 from benchmarks.perf import steps
-from benchmarks.report import table_formats
-from benchmarks.report.table import plain
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.table import plain
 
 METHODS: dict[str, dict[str, Any]] = {
     "EW": {"method": dbmtl.ew},

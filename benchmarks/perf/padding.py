@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import allocator
-from benchmarks.data import qm9
 from benchmarks.perf.timing import in_turns
-from benchmarks.problems.qm9 import QM9Problem
-from benchmarks.settings import Comparison, QM9Config, TrainConfig
+from benchmarks.problems import qm9
+from benchmarks.problems.qm9.problem import QM9Problem
+from benchmarks.problems.qm9.settings import QM9Config
+from benchmarks.settings import Comparison, TrainConfig
 from benchmarks.training import runs
 
 _MOLECULES = 4096

@@ -13,8 +13,9 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks.problems.problem import Model
-from benchmarks.problems.qm9 import QM9Problem, models
-from benchmarks.settings import QM9Config
+from benchmarks.problems.qm9.models import models
+from benchmarks.problems.qm9.problem import QM9Problem
+from benchmarks.problems.qm9.settings import QM9Config
 
 _KEY = jax.random.key(0)  # not used, as training draws no random numbers
 _SEEDS = 24

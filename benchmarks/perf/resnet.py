@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 import dbmtl_jax as dbmtl
-from benchmarks.models.functional import functional
-from benchmarks.models.resnet import resnet18
+from benchmarks.networks.functional import functional
+from benchmarks.networks.resnet import resnet18
 from benchmarks.perf.network import Network, engine_options
 
 _SIDE = 128

@@ -13,7 +13,6 @@ import numpy as np
 import optax
 
 import dbmtl_jax as dbmtl
-from benchmarks.data import qm9
 from benchmarks.perf.network import (
     FORMS,
     MODES,
@@ -25,8 +24,9 @@ from benchmarks.perf.network import (
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
-from benchmarks.problems.qm9 import models, one_chunk
-from benchmarks.settings import QM9Config
+from benchmarks.problems import qm9
+from benchmarks.problems.qm9.models import models, one_chunk
+from benchmarks.problems.qm9.settings import QM9Config
 
 GOALS = {
     ("mlp", 2): Goal(1.75, 2.0),

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from benchmarks.errors import UserError
-from benchmarks.report import exhibit, exhibits, page, study_exhibit
-from benchmarks.report.study import Study, is_study, load
-from benchmarks.report.study_exhibit import title
+from benchmarks.report import page, rendered, study_report
+from benchmarks.report.paper import exhibits
+from benchmarks.report.paper.catalogue import CATALOGUE
+from benchmarks.report.records.study import Study, is_study, load
+from benchmarks.report.study_report import title
 
 __all__ = ["load", "print_written", "report", "title", "write_all", "write_study"]
 
@@ -43,8 +45,8 @@ def report(folder: pathlib.Path, console: Console) -> None:
 
 def write_study(study: Study) -> list[pathlib.Path]:
     """Writes the tables, plots and page of a study into its folder; returns the paths."""
-    shown = study_exhibit.make(study)
-    written = exhibit.write(shown, study.folder)
+    shown = study_report.make(study)
+    written = rendered.write(shown, study.folder)
     section = page.Section(shown, study.folder, "study")
     return [*written, page.write(study.folder / PAGE, shown.title, [section])]
 
@@ -60,7 +62,7 @@ def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathli
       The paths of the files.
     """
     sections, absent = [], []
-    for name in exhibits.KINDS:
+    for name in CATALOGUE:
         try:
             shown = exhibits.make(name, studies)
         except UserError as error:
@@ -68,9 +70,9 @@ def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathli
         else:
             sections.append(page.Section(shown, folder, name, "As in the paper"))
     for key, study in studies.items():
-        shown = study_exhibit.make(study)
+        shown = study_report.make(study)
         sections.append(page.Section(shown, study.folder, key, "All runs of each study"))
-    written = [path for s in sections for path in exhibit.write(s.exhibit, s.folder)]
+    written = [path for s in sections for path in rendered.write(s.rendered, s.folder)]
     return [*written, page.write(folder / PAGE, "Experiments", sections, absent)]
 
 

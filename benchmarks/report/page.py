@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks import run_log
-from benchmarks.report import figure_files, table_formats
-from benchmarks.report.exhibit import Exhibit
+from benchmarks.report.figures import figure_files
+from benchmarks.report.rendered import Rendered
+from benchmarks.report.tables import table_formats
 
 
 class Section(NamedTuple):
     """A section of the page, with an exhibit whose files are written."""
 
-    exhibit: Exhibit
+    rendered: Rendered
     folder: pathlib.Path
     """folder of the files of the exhibit"""
     key: str
@@ -58,14 +59,14 @@ def _contents(sections: Sequence[Section]) -> str:
     parts = []
     for group, members in itertools.groupby(sections, key=lambda section: section.group):
         entries = (
-            f'<li><a href="#{_id(s)}">{html.escape(s.exhibit.title)}</a></li>' for s in members
+            f'<li><a href="#{_id(s)}">{html.escape(s.rendered.title)}</a></li>' for s in members
         )
         parts.append(f"<h2>{html.escape(group)}</h2><ul>{''.join(entries)}</ul>")
     return f"<nav>{''.join(parts)}</nav>"
 
 
 def _section(section: Section) -> str:
-    shown = section.exhibit
+    shown = section.rendered
     settings = [f'<p class="setting">{html.escape(line)}</p>' for line in shown.settings]
     caption = [f"<p>{html.escape(shown.caption)}</p>"]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in shown.notes)
@@ -89,8 +90,8 @@ def _section(section: Section) -> str:
 
 
 def _figure(section: Section, stem: str) -> str:
-    own = section.exhibit.figure_captions.get(stem, "")
-    text = html.escape(own or section.exhibit.caption, quote=True)
+    own = section.rendered.figure_captions.get(stem, "")
+    text = html.escape(own or section.rendered.caption, quote=True)
     caption = f"<figcaption>{text}</figcaption>" if own else ""
     uri = figure_files.data_uri(section.folder, stem)
     return f'<figure><img src="{uri}" alt="{text}">{caption}</figure>'

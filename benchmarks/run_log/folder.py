@@ -16,7 +16,7 @@ from benchmarks.files.expected import COUNT, NAME, OBJECT, optional
 from benchmarks.run_log.records import Records, is_complete, read_run
 
 _RUN = re.compile(r"(?P<method>.+)-seed(?P<seed>0|[1-9][0-9]{0,8})\.jsonl", re.ASCII)
-_SETTINGS = {"dataset": NAME, "preset": NAME, "data": OBJECT, "qm9": OBJECT, "train": OBJECT}
+_SETTINGS = {"dataset": NAME, "preset": NAME, "data": OBJECT, "train": OBJECT}
 _OF_DATA = {"network": optional(NAME), "train_size": optional(COUNT)}
 
 
@@ -94,7 +94,7 @@ def read_settings(folder: pathlib.Path) -> dict[str, Any] | None:
     if found is None:
         return None
     expected.check_fields(found, _SETTINGS, str(path))
-    for name, kinds in (("data", _OF_DATA), ("qm9", _OF_DATA), ("train", {"epochs": COUNT})):
+    for name, kinds in (("data", _OF_DATA), ("train", {"epochs": COUNT})):
         expected.check_fields(found.get(name, {}), kinds, f"{path}: {name}")
     return found
 

@@ -18,7 +18,7 @@ from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.progress import Display
 from benchmarks.schedule import Schedule
 from benchmarks.scores import delta_p_per_task
-from benchmarks.settings import Comparison, QM9Config
+from benchmarks.settings import Comparison
 from benchmarks.training import distributed, mesh
 from benchmarks.training.checkpoints import Checkpoints
 from benchmarks.training.checkpoints import path as checkpoint_path
@@ -186,8 +186,7 @@ def _mesh(config: Comparison) -> Mesh | None:
     axes = config.mesh or (f"data={jax.device_count()}" if config.distributed else "")
     if not axes:
         return None
-    chunks = config.data.chunks if isinstance(config.data, QM9Config) else 1
-    return mesh.make(axes, config.train.batch_size, chunks)
+    return mesh.make(axes, config.train.batch_size, config.data.parts_of_batch())
 
 
 def _baseline(work: Work, seed: int) -> Result | None:

@@ -11,9 +11,10 @@ pytest.importorskip("rich")
 pytest.importorskip("tyro")
 
 from benchmarks.config import Compare
-from benchmarks.data import qm9
-from benchmarks.problems.qm9 import QM9Problem
-from benchmarks.settings import QM9Config, TrainConfig
+from benchmarks.problems import qm9
+from benchmarks.problems.qm9.problem import QM9Problem
+from benchmarks.problems.qm9.settings import QM9Config
+from benchmarks.settings import TrainConfig
 
 NUM_MOLECULES = 40
 QM9 = QM9Config(

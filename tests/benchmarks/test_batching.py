@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.data.batching import Batch, cut, evaluation_paddings, training_paddings
+from benchmarks.problems.qm9.batching import Batch, cut, evaluation_paddings, training_paddings
 
 # Numbers of atoms of all molecules, and paddings of two chunks that hold them.
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=60).map(np.array)

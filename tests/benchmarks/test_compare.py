@@ -16,11 +16,11 @@ from benchmarks import __main__ as command_line
 from benchmarks import methods, step_times
 from benchmarks.compare import compare, run_missing
 from benchmarks.config import Compare, Perf
-from benchmarks.data import qm9
 from benchmarks.errors import UserError
-from benchmarks.presets import DATASETS, preset
-from benchmarks.report import results
-from benchmarks.report.printed import paper_table
+from benchmarks.problems import qm9
+from benchmarks.problems.datasets import DATASETS
+from benchmarks.report.records import study
+from benchmarks.report.tables.printed import paper_table
 from tests.benchmarks.conftest import changed
 
 
@@ -73,7 +73,7 @@ def test_a_comparison_from_start_to_table(tiny):
     )
     cells = [cell.strip("*<u>/ ") for cell in row.split("|")]
     assert f"{np.mean(deltas):.2f} ± {np.std(deltas, ddof=1):.2f}" in cells
-    outcome = next(o for o in results.load(config.out) if o.method == "db_mtl")
+    outcome = next(o for o in study.load(config.out).outcomes if o.method == "db_mtl")
     np.testing.assert_allclose(outcome.delta_p, deltas, rtol=1e-6)
     np.testing.assert_allclose(outcome.test, [last("db_mtl", 0), last("db_mtl", 1)])
 
@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_figures(tiny, tmp_path):
     for name in ("a", "b"):
         config = dataclasses.replace(tiny, out=tmp_path / name, methods=("stl", "db_mtl"))
         train(config)
-        tests.append([outcome.test for outcome in results.load(config.out)])
+        tests.append([outcome.test for outcome in study.load(config.out).outcomes])
     np.testing.assert_array_equal(*tests)
 
 
@@ -173,7 +173,7 @@ def test_help_has_the_defaults_of_the_data_set(capsys, monkeypatch, dataset):
     with pytest.raises(SystemExit):
         command_line.parse(["compare", dataset, "--help"])
     said = capsys.readouterr().out
-    data, train = preset("quick", dataset)
+    data, train = DATASETS[dataset].setting("quick", "")
     for option, value in (
         ("--train.batch-size", train.batch_size),
         ("--train.schedule", train.schedule),
@@ -187,18 +187,19 @@ def test_help_has_the_defaults_of_the_data_set(capsys, monkeypatch, dataset):
 def test_the_preset_sets_the_defaults_and_options_override_them():
     command = ["compare", "qm9", "--preset", "paper", "--train.epochs", "7"]
     config = command_line.parse(command)
-    assert config.data == preset("paper", "qm9")[0]
-    assert config.train == dataclasses.replace(preset("paper", "qm9")[1], epochs=7)
+    assert config.data == DATASETS["qm9"].setting("paper", "")[0]
+    assert config.train == dataclasses.replace(DATASETS["qm9"].setting("paper", "")[1], epochs=7)
     quick = command_line.parse(["compare", "qm9", "--preset=quick"])
-    assert quick.data == preset("quick", "qm9")[0]
+    assert quick.data == DATASETS["qm9"].setting("quick", "")[0]
     assert command_line.parse(["compare", "qm9", "--methods", "stl", "ew"]).methods == ("stl", "ew")
     assert isinstance(command_line.parse(["perf", "--rounds", "2"]), Perf)
     # A folder with the name of a data set.
-    assert command_line.parse(["compare", "--out", "nyuv2", "qm9"]).data == quick.data
+    named = command_line.parse(["compare", "qm9", "--out", "nyuv2"])
+    assert (named.dataset, named.data) == ("qm9", quick.data)
 
 
 def test_the_papers_preset_is_the_papers():
-    problem, train = preset("paper", "qm9")
+    problem, train = DATASETS["qm9"].setting("paper", "")
     assert (train.epochs, train.batch_size, train.learning_rate) == (300, 128, 1e-3)
     assert (train.plateau_factor, train.plateau_patience, train.min_learning_rate) == (0.7, 5, 1e-5)
     assert (problem.validation_size, problem.test_size, problem.train_size) == (
@@ -243,7 +244,7 @@ def test_many_methods_make_a_short_table_and_a_plot_of_speed(tiny):
     assert "time / EW" in printed
     assert (config.out / "delta_p_and_time.png").stat().st_size > 5_000
     assert "| log + PCGrad |" in (config.out / "table.md").read_text()
-    assert [outcome.method for outcome in results.load(config.out)] == list(names)
+    assert [outcome.method for outcome in study.load(config.out).outcomes] == list(names)
 
 
 def test_steps_are_timed_in_turns():
@@ -265,5 +266,5 @@ def test_a_comparison_can_time_its_steps(tiny):
     times = record.methods
     assert set(times) == {"stl", "ew"}
     assert record.reading > 0
-    speeds = {o.method: o.steps_per_second for o in results.load(config.out)}
+    speeds = {o.method: o.steps_per_second for o in study.load(config.out).outcomes}
     assert speeds["ew"] == pytest.approx(1e3 / times["ew"]["milliseconds"])

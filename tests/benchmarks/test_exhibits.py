@@ -11,8 +11,11 @@ import pytest
 from benchmarks import step_times
 from benchmarks.errors import UserError
 from benchmarks.methods import DISPLAY_NAMES
-from benchmarks.report import exhibit, exhibits, table_formats
-from benchmarks.report.printed import paper_table
+from benchmarks.report import rendered
+from benchmarks.report.paper import exhibits
+from benchmarks.report.paper.catalogue import CATALOGUE
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.printed import paper_table
 from tests.benchmarks.runs import (
     SETS,
     delta_p,
@@ -71,7 +74,7 @@ def shown(values, decimals=2):
     return f"{np.mean(values):.{decimals}f} ± {np.std(values, ddof=1):.{decimals}f}"
 
 
-@pytest.mark.parametrize("name", exhibits.KINDS)
+@pytest.mark.parametrize("name", CATALOGUE)
 def test_every_exhibit_says_what_it_is_of(studies, name):
     one = exhibits.render(name, studies)
     assert one.name == name
@@ -87,7 +90,7 @@ def test_every_exhibit_says_what_it_is_of(studies, name):
         assert ("rendered sample data" in line) != line.startswith("QM9")
     for figure in one.figures.values():
         assert figure.get_supxlabel() == "\n".join(one.settings)
-    text = exhibit.latex(one)
+    text = rendered.latex(one)
     assert text.isascii()
     assert bool(text) == (one.table is not None)
 
@@ -100,14 +103,14 @@ def test_a_table_has_the_figures_of_the_files_in_all_three_forms(studies, name, 
     names = [DISPLAY_NAMES[m] for m in methods]
     markdown = {
         (cells := [re.sub(r"\*\*|</?u>", "", c.strip()) for c in line.split("|")[1:-1]])[0]: cells
-        for line in exhibit.markdown(one).splitlines()
+        for line in rendered.markdown(one).splitlines()
         if line.startswith("| ")
     }
     assert sorted(set(markdown) - {"method", "---"}) == sorted(names)
     page = ET.fromstring(table_formats.html_table(one.table))
     rows = [["".join(cell.itertext()) for cell in row] for row in page.iter("tr")]
     html = {row[0]: [cell.replace("−", "-") for cell in row] for row in rows}
-    lines = [line.removesuffix(r" \\").split(" & ") for line in exhibit.latex(one).splitlines()]
+    lines = [line.removesuffix(r" \\").split(" & ") for line in rendered.latex(one).splitlines()]
     latex = {line[0]: line for line in lines}
     for method, title in zip(methods, names, strict=True):
         expected = shown(deltas(folder, method))
@@ -139,13 +142,13 @@ def test_best_and_second_stand_out_in_all_three_forms(studies):
     assert [name for name, cell in cells.items() if cell.style == "bold"] == [best]
     assert [name for name, cell in cells.items() if cell.style == "underline"] == [second]
     texts = {style: re.escape(cells[n].text) for style, n in (("bold", best), ("line", second))}
-    assert re.search(rf"\*\*{texts['bold']}\*\*", exhibit.markdown(one))
-    assert re.search(rf"<u>{texts['line']}</u>", exhibit.markdown(one))
+    assert re.search(rf"\*\*{texts['bold']}\*\*", rendered.markdown(one))
+    assert re.search(rf"<u>{texts['line']}</u>", rendered.markdown(one))
     page = ET.fromstring(table_formats.html_table(one.table))
     rows = {row[0].text: row[column] for row in page.iter("tr")}
     assert (rows[best][0].tag, rows[second][0].tag) == ("b", "u")
     number = cells[best].text.replace("±", r"\pm")
-    assert rf"\textbf{{\boldmath ${number}$}}" in exhibit.latex(one)
+    assert rf"\textbf{{\boldmath ${number}$}}" in rendered.latex(one)
 
 
 def test_table_4_has_both_data_sets_side_by_side(studies):
@@ -322,8 +325,8 @@ def test_failed_runs_are_seen(tmp_path):
     assert [row.name for row in one.table.rows if row.failed] == [
         "IMTL-L (failed: seed 2 at step 33)", "MGDA (failed: seed 0 at step 7)",
     ]  # fmt: skip
-    assert "MGDA (failed: seed 0 at step 7)" in exhibit.markdown(one)
-    assert "MGDA (failed: seed 0 at step 7)" in exhibit.latex(one)
+    assert "MGDA (failed: seed 0 at step 7)" in rendered.markdown(one)
+    assert "MGDA (failed: seed 0 at step 7)" in rendered.latex(one)
     assert '<tr class="failed"><th scope="row">MGDA' in table_formats.html_table(one.table)
     for seed in (0, 1):
         write_run(tmp_path, "log+ew", seed, start, metrics("cityscapes", seed))

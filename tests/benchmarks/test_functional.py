@@ -8,7 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
-from benchmarks.models.functional import functional
+from benchmarks.networks.functional import functional
 
 _HEADS = 11  # more than 10: sorted as strings, "10" comes before "2"
 

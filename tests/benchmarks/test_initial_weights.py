@@ -6,11 +6,14 @@ import json
 
 import pytest
 
-from benchmarks import initial_weights, presets, reproduce
-from benchmarks.config import Reproduce
-from benchmarks.data.vision import specs
+from benchmarks import initial_weights, reproduce
+from benchmarks.config import Compare, Reproduce
+from benchmarks.data import specs
 from benchmarks.errors import UserError
-from benchmarks.report import exhibit, exhibits, study
+from benchmarks.problems.datasets import DATASETS
+from benchmarks.report import rendered
+from benchmarks.report.paper import exhibits
+from benchmarks.report.records import study
 from tests.benchmarks.runs import write_folder, write_settings
 
 CONTENT = b"not read here"
@@ -50,9 +53,9 @@ def test_a_file_that_is_not_clear_is_refused(folder):
 
 
 def comparison(preset="paper", dataset="nyuv2", network="deeplab", **data):
-    made = presets.comparison(preset, dataset, network)
+    made = Compare.preset_of(DATASETS[dataset], preset, network)
     changed = dataclasses.replace(made.data, **data)
-    return dataclasses.replace(made, preset=preset, data=changed)
+    return dataclasses.replace(made, data=changed)
 
 
 def test_the_papers_preset_needs_weights(folder):
@@ -68,7 +71,7 @@ def test_the_papers_preset_needs_weights(folder):
         comparison(from_scratch=True),
         comparison(network="segnet_mtan"),
         comparison(preset="quick"),
-        presets.comparison("paper", "qm9"),
+        comparison(dataset="qm9", network=""),
     ):
         initial_weights.check(fine)
 
@@ -100,7 +103,7 @@ def test_every_exhibit_says_it(recorded, weights, expected, tmp_path):
     settings["data"]["weights"] = weights
     (tmp_path / "config.json").write_text(json.dumps(settings))
     loaded = {"nyuv2-deeplab": study.load(tmp_path)}
-    assert expected in exhibit.markdown(exhibits.make("table1", loaded))
+    assert expected in rendered.markdown(exhibits.make("table1", loaded))
     figure = exhibits.make("figure9", loaded).figures["figure9"]
     footnote = " ".join(figure.get_supxlabel().split())
     assert expected in footnote

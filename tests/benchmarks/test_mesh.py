@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks import compare
-from benchmarks.data import qm9
 from benchmarks.errors import UserError
+from benchmarks.problems import qm9
 from benchmarks.run_log import MutedLog
 from benchmarks.training import distributed, mesh
 from benchmarks.training.programs import Programs

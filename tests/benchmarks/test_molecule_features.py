@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.models.molecule_features import EDGE_FEATURES, NODE_FEATURES, featurize, pair_mask
+from benchmarks.networks.molecule_features import EDGE_FEATURES, NODE_FEATURES, featurize, pair_mask
 
 _CHARGE = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9}
 _CH = 1.09

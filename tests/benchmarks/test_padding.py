@@ -2,8 +2,8 @@
 
 import sys
 
-from benchmarks.data import qm9
 from benchmarks.perf import padding
+from benchmarks.problems import qm9
 from tests.benchmarks.conftest import make_molecules
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.data.vision import source, specs
-from benchmarks.report import pictures
+from benchmarks.data import source, specs
+from benchmarks.report.figures import pictures
 
 GREY = (0.6, 0.6, 0.6)
 RNG = np.random.default_rng(0)
@@ -67,26 +67,13 @@ def test_logits_and_normals_of_any_length(rooms):
     np.testing.assert_allclose(pictures.normal_colours([0, 0, 5]), [0.5, 0.5, 1])
 
 
-def test_office_names_what_is_right_and_wrong(tmp_path):
+def test_office_names_what_is_right_and_wrong():
     images = {"amazon": RNG.uniform(size=(2, 4, 4, 3)), "dslr": RNG.uniform(size=(1, 4, 4, 3))}
     targets = {"amazon": [0, 1], "dslr": [1]}
     predictions = {"amazon": [0, 0], "dslr": np.eye(2)[[1]]}
     figure = pictures.office(images, targets, predictions, ["back_pack", "mug"])
     texts = [axis.get_xlabel() for axis in figure.axes if axis.images]
     assert texts == ["✓ back pack", "✗ back pack\n(true: mug)", "✓ mug"]
-    path = pictures.write(
-        tmp_path / "p.png", images, targets, predictions, sample_data=True, note="Office-31"
-    )
-    assert path.stat().st_size > 5_000
-
-
-def test_the_note_of_sample_data_says_so(tmp_path, rooms, monkeypatch):
-    notes = []
-    monkeypatch.setattr(pictures.Figure, "suptitle", lambda self, text, **_: notes.append(text))
-    image, targets = rooms
-    for sample in (True, False):
-        pictures.write(tmp_path / "p.png", image, targets, targets, note="N.", sample_data=sample)
-    assert notes == ["N (sample data)", "N."]
 
 
 def test_normalised_images_are_shown_as_they_were():

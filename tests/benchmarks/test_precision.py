@@ -10,7 +10,7 @@ import pytest
 from benchmarks import run_log
 from benchmarks.errors import UserError
 from benchmarks.perf.precision import cosine, first_update
-from benchmarks.problems.qm9 import models
+from benchmarks.problems.qm9.models import models
 from tests.benchmarks.conftest import QM9, changed
 
 KEY = jax.random.key(0)
@@ -59,7 +59,7 @@ def test_the_type_is_a_setting_of_the_results(tiny):
 
 def test_networks_of_images_are_refused(tiny):
     from benchmarks.compare import open_problem
-    from benchmarks.settings import DenseConfig
+    from benchmarks.problems.dense.settings import DenseConfig
 
     config = dataclasses.replace(
         changed(tiny, compute_dtype="bfloat16"), dataset="nyuv2", data=DenseConfig()

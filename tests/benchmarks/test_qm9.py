@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks.data import qm9
 from benchmarks.errors import UserError
+from benchmarks.problems import qm9
 
 HARTREE_IN_MEV = 27211.3825435
 

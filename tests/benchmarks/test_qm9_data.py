@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from benchmarks.data import qm9
 from benchmarks.errors import UserError
+from benchmarks.problems import qm9
+from benchmarks.problems.qm9 import data
 
 HARTREE_IN_MEV = 27211.3825435
 FREE_ATOMS = {  # U0, U, H, G in Hartree
@@ -108,7 +109,7 @@ def csv_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Eight invented molecules; `load` is told that this is all of QM9."""
     pytest.importorskip("pandas")
     write_csv(tmp_path, invent(INDICES))
-    monkeypatch.setattr(qm9, "NUM_MOLECULES", 8)
+    monkeypatch.setattr(data, "NUM_MOLECULES", 8)
     return tmp_path
 
 
@@ -303,7 +304,7 @@ def tfds_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(requests, "head", lambda url, timeout: None)
         monkeypatch.setattr(qm9_dataset_builder, "_SIZE", molecules[-1].index)
         monkeypatch.setattr(qm9_dataset_builder, "_CHARACTERIZED_SIZE", len(molecules))
-        monkeypatch.setattr(qm9, "NUM_MOLECULES", len(molecules))
+        monkeypatch.setattr(data, "NUM_MOLECULES", len(molecules))
         monkeypatch.setattr(tfds.download.DownloadManager, "download", download)
         monkeypatch.setattr(tfds.download.DownloadManager, "download_and_extract", download)
 

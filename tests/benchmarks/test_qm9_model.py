@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks.models.functional import functional
-from benchmarks.models.molecule_features import featurize, pair_mask
-from benchmarks.models.qm9 import (
+from benchmarks.networks.functional import functional
+from benchmarks.networks.molecule_features import featurize, pair_mask
+from benchmarks.networks.qm9 import (
     EdgeConditionedConvolution,
     QM9Network,
     matrices_first,

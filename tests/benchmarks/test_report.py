@@ -9,26 +9,23 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from benchmarks import run_log
 from benchmarks.errors import UserError
-from benchmarks.report import (
-    columns,
-    curves,
-    exhibit,
-    figure_files,
-    plots,
-    printed,
-    results,
-    setting,
-    study,
-    study_exhibit,
-    terminal,
-)
+from benchmarks.problems import datasets
+from benchmarks.report import rendered, study_report
+from benchmarks.report.figures import curves, figure_files, plots
+from benchmarks.report.records import columns, results, setting, study
+from benchmarks.report.tables import printed, terminal
 from tests.benchmarks.runs import SETS, delta_p, metrics, write_folder, write_run
+
+
+def outcomes_of(folder):
+    return results.outcomes(run_log.read_folder(folder).runs)
 
 
 def markdown(folder):
     """The folder's table."""
-    return exhibit.markdown(study_exhibit.make(study.load(folder), figures=False))
+    return rendered.markdown(study_report.make(study.load(folder), figures=False))
 
 
 def table_rows(markdown):
@@ -52,7 +49,7 @@ def table_rows(markdown):
 @pytest.mark.parametrize("dataset", SETS)
 def test_figures_are_those_of_the_files(tmp_path, dataset):
     test = write_folder(tmp_path, dataset)
-    outcomes = results.load(tmp_path)
+    outcomes = outcomes_of(tmp_path)
     assert [outcome.method for outcome in outcomes] == ["stl", "ew", "db_mtl"]
     headings, rows, _, _ = table_rows(markdown(tmp_path))
     flat = np.array([[v for task in run for v in task] for run in test["db_mtl"]])
@@ -92,11 +89,9 @@ def test_the_papers_figures_stand_in_their_columns(tmp_path, dataset):
 
 def test_segnet_stands_beside_table_6_and_other_networks_alone():
     def name(network, dataset="nyuv2"):
-        return printed.table_name(
-            columns.read({"dataset": dataset, "network": network} | SETS[dataset], "a run")
-        )
+        return datasets.describe(dataset).printed_table(network)
 
-    assert [name(n) for n in (None, "deeplab")] == ["table1"] * 2
+    assert [name(n) for n in ("", "deeplab")] == ["table1"] * 2
     assert [name(n) for n in ("segnet", "segnet_mtan")] == ["table6"] * 2
     assert [name(n) for n in ("cross_stitch", "mtan")] == [None] * 2
     assert name("segnet", "cityscapes") is None
@@ -112,12 +107,12 @@ def test_best_and_second_follow_the_direction(tmp_path):
     assert rows["STL"][:4] == [f"<u>{x}</u>" for x in ("50.00", "50.00", "0.2000", "0.2000")]
     # mIoU +20, PAcc -20; AErr -50, RErr +50; and the reverse.
     assert rows["EW"][4] == "**0.00**"
-    assert results.load(tmp_path)[1].delta_p_per_task[0] == pytest.approx([0, 0])
+    assert outcomes_of(tmp_path)[1].delta_p_per_task[0] == pytest.approx([0, 0])
 
 
 def test_sample_data_are_marked_everywhere(tmp_path, monkeypatch):
     write_folder(tmp_path, "nyuv2", sample_data=True)
-    outcomes = results.load(tmp_path)
+    outcomes = outcomes_of(tmp_path)
     title = "NYUv2, preset quick"
     _, _, _, paper = table_rows(markdown(tmp_path))
     assert markdown(tmp_path).startswith("## NYUv2 (sample data)\n")
@@ -132,23 +127,17 @@ def test_sample_data_are_marked_everywhere(tmp_path, monkeypatch):
         assert "paper" not in capture.get()
     notes = []
     monkeypatch.setattr(plots.Figure, "supxlabel", lambda self, text, **_: notes.append(text))
-    assert len(study_exhibit.make(study.load(tmp_path)).figures) == 5
+    assert len(study_report.make(study.load(tmp_path)).figures) == 5
     assert len(notes) == 5
     assert all("sample data" in note for note in notes)
     assert columns.marked("Sample data of NYUv2", outcomes[0].columns) == "Sample data of NYUv2"
 
 
-def test_older_files_are_of_qm9(tmp_path):
-    for method in ("stl", "ew"):
-        write_run(tmp_path, method, 0, {}, [[float(k)] for k in range(1, 12)])
-    (outcome, _) = results.load(tmp_path)
-    assert outcome.columns == columns.QM9
-    assert outcome.columns.tasks == tuple(SETS["qm9"]["tasks"])
-    assert "0.062" in table_rows(markdown(tmp_path))[3]["STL"]
-    # New runs beside older ones.
-    start = {"dataset": "qm9", "sample_data": False, "network": "mpnn"} | SETS["qm9"]
-    write_run(tmp_path, "uw", 0, start, [[1.0]] * 11)
-    assert results.load(tmp_path)[0].columns.network == "mpnn"
+def test_a_run_without_the_name_of_its_network_agrees_with_others(tmp_path):
+    start = {"dataset": "qm9", "sample_data": False} | SETS["qm9"]
+    for method, network in (("stl", {}), ("ew", {}), ("uw", {"network": "mpnn"})):
+        write_run(tmp_path, method, 0, start | network, [[1.0]] * 11)
+    assert outcomes_of(tmp_path)[0].columns.network == "mpnn"
 
 
 def test_runs_that_disagree_are_named(tmp_path):
@@ -159,35 +148,35 @@ def test_runs_that_disagree_are_named(tmp_path):
         UserError,
         match=r"uw-seed3.jsonl: sample_data is True there and False in stl-seed0.jsonl",
     ):
-        results.load(tmp_path)
+        outcomes_of(tmp_path)
     for seed, network in enumerate([None, "deeplab", "segnet"]):
         write_run(tmp_path, "uw", seed + 1, start | {"network": network}, metrics("cityscapes", 0))
     (tmp_path / "uw-seed3.jsonl").rename(tmp_path / "uw-seed4.jsonl")
     with pytest.raises(
         UserError, match=r"uw-seed4.jsonl: network is 'segnet' there and 'deeplab' in uw-seed2"
     ):
-        results.load(tmp_path)
+        outcomes_of(tmp_path)
     (tmp_path / "uw-seed4.jsonl").unlink()
     write_run(tmp_path, "uw", 3, start, [[0.5], [0.5, 0.5]])
     with pytest.raises(UserError, match=r"uw-seed3.jsonl: expected \[2, 2\] metrics .*\[1, 2\]"):
-        results.load(tmp_path)
+        outcomes_of(tmp_path)
     write_run(tmp_path, "uw", 3, {"dataset": "cityscapes"}, metrics("cityscapes", 0))
-    with pytest.raises(UserError, match=r"uw-seed3.jsonl: its first record has no 'tasks'"):
-        results.load(tmp_path)
+    with pytest.raises(UserError, match=r"uw-seed3.jsonl: expected tasks, found"):
+        outcomes_of(tmp_path)
     write_run(tmp_path, "uw", 3, start | {"higher_is_better": [[True], [False, False]]}, [[1.0]])
     with pytest.raises(UserError, match=r"uw-seed3.jsonl: expected a metric and its direction"):
-        results.load(tmp_path)
+        outcomes_of(tmp_path)
 
 
 def test_a_baseline_of_zero_counts_as_in_validation_and_nulls_leave_dashes(tmp_path):
     start = {"dataset": "office31"} | SETS["office31"]
     write_run(tmp_path, "stl", 0, start, [[0.0], [0.5], [0.5]])
     write_run(tmp_path, "ew", 0, start, [[0.1], [None], [0.6]])
-    outcome = results.load(tmp_path)[1]
+    outcome = outcomes_of(tmp_path)[1]
     np.testing.assert_allclose(outcome.delta_p_per_task[0], [10, np.nan, 20], rtol=1e-6)
     _, rows, _, _ = table_rows(markdown(tmp_path))
     assert rows["EW"] == ["10.00", "–", "60.00", "–", "–", "4.0"]
-    drawn = plots.draw(results.load(tmp_path))
+    drawn = plots.draw(outcomes_of(tmp_path))
     assert set(drawn) == {"losses", "gradient_norms", "validation"}
 
 
@@ -199,7 +188,7 @@ def test_panels_and_legend_stand_apart(tmp_path, count, shape):
     write_folder(tmp_path, "qm9", seeds=1)
     titles = [str(k) for k in range(count)]
     panels = curves.Panels("what", titles, [True] * count, lambda _: np.arange(1.0, count + 1))
-    figure = curves.draw(results.load(tmp_path), panels)
+    figure = curves.draw(outcomes_of(tmp_path), panels)
     grid = figure.axes[0].get_gridspec()
     assert (grid.nrows, grid.ncols) == shape
     shown = [axis for axis in figure.axes if axis.axison]
@@ -219,7 +208,7 @@ def test_curves_without_a_logarithm_are_drawn(tmp_path, losses):
             write_run(tmp_path, method, seed, start, metrics("cityscapes", seed))
             path = tmp_path / f"{method}-seed{seed}.jsonl"
             path.write_text(path.read_text().replace("[0.5, 0.5]", json.dumps([loss] * 2)))
-    figure = plots.draw(results.load(tmp_path))["losses"]
+    figure = plots.draw(outcomes_of(tmp_path))["losses"]
     figure_files.as_it_is(figure).savefig(io.BytesIO(), format="svg", bbox_inches="tight")
 
 
@@ -227,7 +216,7 @@ def test_what_was_not_recorded_is_left_out(tmp_path):
     write_folder(tmp_path, "cityscapes", seeds=1)
     for path in pathlib.Path(tmp_path).glob("*.jsonl"):
         path.write_text(path.read_text().replace('"gradient_norms"', '"other"'))
-    drawn = plots.draw(results.load(tmp_path))
+    drawn = plots.draw(outcomes_of(tmp_path))
     assert set(drawn) == {"losses", "validation", "delta_p", "delta_p_and_time"}
 
 

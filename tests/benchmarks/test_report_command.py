@@ -13,7 +13,9 @@ from benchmarks import __main__ as command_line
 from benchmarks import examples_file
 from benchmarks.config import Report
 from benchmarks.errors import UserError
-from benchmarks.report import command, figure_files, study, study_exhibit
+from benchmarks.report import command, study_report
+from benchmarks.report.figures import figure_files
+from benchmarks.report.records import study
 from tests.benchmarks.runs import (
     SETS,
     metrics,
@@ -169,7 +171,7 @@ def test_a_report_needs_no_data_sets_and_no_training_code(tmp_path):
     write_cityscapes(tmp_path, epochs=0)
     blocked = (
         "flax", "orbax", "tensorflow_datasets", "tensorflow", "array_record", "qm9pack", "pandas",
-        "safetensors", "benchmarks.training", "benchmarks.models", "benchmarks.problems",
+        "safetensors", "benchmarks.training", "benchmarks.networks", "benchmarks.problems.problem",
     )  # fmt: skip
     program = f"""
 import sys
@@ -186,7 +188,7 @@ def test_more_methods_than_lines_can_show_are_those_of_the_tables(tmp_path):
     methods = ["stl", "ew", *(f"db_mtl@beta=0.{k}" for k in range(1, 10))]
     methods += [f"log+cagrad@c=0.{k}" for k in range(1, 16)]
     write_folder(tmp_path, "cityscapes", methods=methods, seeds=1)
-    losses = study_exhibit.make(study.load(tmp_path)).figures["losses"]
+    losses = study_report.make(study.load(tmp_path)).figures["losses"]
     lines = [line.get_label() for line in losses.axes[0].lines]
     assert lines == ["STL", "EW", "DB-MTL"]
 
@@ -229,7 +231,7 @@ def test_office_examples_are_drawn_by_task(tmp_path):
     images = {task: RNG.uniform(size=(2, 4, 4, 3)) for task in tasks}
     right, said = {task: [0, 1] for task in tasks}, {task: [0, 0] for task in tasks}
     examples_file.write(examples_file.path(tmp_path, "ew", 0), images, right, said, ["mug", "pen"])
-    figure = study_exhibit.make(study.load(tmp_path)).figures["examples-ew"]
+    figure = study_report.make(study.load(tmp_path)).figures["examples-ew"]
     texts = [axis.get_xlabel() for axis in figure.axes if axis.images]
     assert texts == ["✓ mug", "✗ mug\n(true: pen)"] * 3
     assert figure.get_suptitle().startswith("EW: Office-31 (real data)")

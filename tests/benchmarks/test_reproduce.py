@@ -10,13 +10,15 @@ import pytest
 from rich.console import Console
 
 from benchmarks import __main__ as command_line
-from benchmarks import compare, presets, reproduce, step_times
-from benchmarks.catalogue import BETA_GRID, CATALOGUE, STUDIES
+from benchmarks import compare, reproduce, step_times
 from benchmarks.config import Reproduce
-from benchmarks.data import qm9
-from benchmarks.data.vision import specs
+from benchmarks.data import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import check
+from benchmarks.problems import qm9
+from benchmarks.problems.datasets import DATASETS
+from benchmarks.report.paper.catalogue import CATALOGUE
+from benchmarks.report.records.choice import BETA_GRID
 from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
 from tests.benchmarks.runs import SETS, delta_p, metrics, write_run
 
@@ -104,7 +106,9 @@ def test_the_catalogue_names_methods_and_studies_that_exist():
     for exhibit in CATALOGUE.values():
         for method in (*exhibit.methods, *BETA_GRID):
             check(method)
-        assert {study.key for study in exhibit.studies + exhibit.offline} <= set(STUDIES)
+        for study in exhibit.studies + exhibit.offline:
+            data, _ = DATASETS[study.dataset].setting("paper", study.network)
+            assert data.network in (study.network, "resnet18")
     numbers = [f"table{i}" for i in range(1, 7)] + [f"figure{i}" for i in range(1, 11)]
     assert list(CATALOGUE) == numbers
 
@@ -186,7 +190,8 @@ def test_the_listing_tells_what_is_done_and_what_the_rest_costs(tmp_path):
 
 def test_runs_are_trained_once_and_shared(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
-    monkeypatch.setattr(presets, "preset", lambda *_: (QM9, TRAIN))
+    tiny = dataclasses.replace(DATASETS["qm9"], setting=lambda *_: (QM9, TRAIN))
+    monkeypatch.setattr(reproduce.datasets, "find", {"qm9": tiny}.__getitem__)
     config = offline(tmp_path, "figure8", seeds=1)
     run(config)
     folder = config.out / "qm9"

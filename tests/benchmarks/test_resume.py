@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks import progress, run_log
 from benchmarks.errors import UserError
 from benchmarks.methods import BEYOND, PAPER, REPLACES_ADAM, gradients_of
-from benchmarks.problems.qm9 import QM9Problem
+from benchmarks.problems.qm9.problem import QM9Problem
 from benchmarks.progress_bar import ProgressBar
 from benchmarks.run_log import RunLog
 from benchmarks.training import checkpoints
@@ -157,7 +157,9 @@ def close(got, expected):
                 assert ours[key] == value
             else:
                 flat = [np.array(jax.tree.leaves(v), float) for v in (ours[key], value)]
-                np.testing.assert_allclose(*flat, rtol=1e-5, atol=1e-6, err_msg=key)
+                # Scores are improvements in percent: rounding of the metrics, a hundred times.
+                atol = 1e-4 if key == "score" else 1e-6
+                np.testing.assert_allclose(*flat, rtol=1e-5, atol=atol, err_msg=key)
 
 
 @pytest.mark.parametrize("method", ["stl", slow("db_mtl"), slow("pcgrad")])
@@ -168,7 +170,7 @@ def test_seeds_that_are_trained_together_have_the_figures_of_separate_runs(
     problem = QM9Problem(dataclasses.replace(tiny.data, chunks=2), 4, make_molecules(5))
     plans = [[b[0] for b in problem.batches("train", seed=s)] for s in (0, 1)]
     assert plans[0] != plans[1]
-    trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.003)
+    trainer = make_trainer(problem, method, tiny, epochs=2, learning_rate=0.01)
     alone, joined = tmp_path / "alone", tmp_path / "joined"
     for folder in (alone, joined):
         folder.mkdir()

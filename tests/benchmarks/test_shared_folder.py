@@ -11,7 +11,8 @@ from rich.console import Console
 
 from benchmarks import compare, methods, run_log
 from benchmarks.errors import UserError
-from benchmarks.report import exhibit, results, study, study_exhibit
+from benchmarks.report import rendered, study_report
+from benchmarks.report.records import study
 from benchmarks.run_log import RunLog
 from benchmarks.schedule import Schedule
 from benchmarks.training import checkpoints
@@ -165,11 +166,11 @@ def test_broken_losses_do_not_stop_the_others(tmp_path, finish, monkeypatch):
     monkeypatch.setattr(methods, "build", broken)
     printed = finish(tmp_path, methods=("stl", "pcgrad", "mgda"), seeds=1, checkpoint_seconds=1e9)
     assert "PCGrad, seed 0: the losses of seed 0 are not finite at step 1: run given up" in printed
-    outcomes = {outcome.method: outcome for outcome in results.load(tmp_path)}
+    outcomes = {outcome.method: outcome for outcome in study.load(tmp_path).outcomes}
     assert {method: o.failed for method, o in outcomes.items()} == {
         "stl": [], "pcgrad": ["seed 0 at step 1"], "mgda": [],
     }  # fmt: skip
-    shown = exhibit.markdown(study_exhibit.make(study.load(tmp_path), figures=False))
+    shown = rendered.markdown(study_report.make(study.load(tmp_path), figures=False))
     assert "failed: seed 0 at step 1" in shown
     again = finish(tmp_path, methods=("stl", "pcgrad", "mgda"), seeds=1)
     assert "all runs are complete" in again

@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from benchmarks.report import table_formats
-from benchmarks.report.table import Cell, Heading, Row, Table, beside
+from benchmarks.report.tables import table_formats
+from benchmarks.report.tables.table import Cell, Heading, Row, Table, beside
 
 
 def test_latex_prints_text_as_it_is():

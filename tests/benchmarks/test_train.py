@@ -16,7 +16,7 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.methods import REPLACES_ADAM, gradients_of
 from benchmarks.problems.problem import Problem, stateless
-from benchmarks.problems.qm9 import MoleculeBatch
+from benchmarks.problems.qm9.models import MoleculeBatch
 from benchmarks.progress_bar import ProgressBar
 from benchmarks.run_log import RunLog, read_run
 from benchmarks.training.programs import Programs

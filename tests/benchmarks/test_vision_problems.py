@@ -20,18 +20,21 @@ pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
 
 from benchmarks import __main__ as command_line
-from benchmarks import compare, examples_file, presets
+from benchmarks import compare, examples_file
 from benchmarks.config import Compare, MakeSample, Prepare
-from benchmarks.data.vision import commands, specs
+from benchmarks.data import commands, specs
 from benchmarks.errors import UserError
 from benchmarks.methods import PAPER
-from benchmarks.models import deeplab, office
-from benchmarks.models.batch_norm import BatchNorm
-from benchmarks.models.layers import KAIMING_FAN_OUT, conv
-from benchmarks.problems import dense
-from benchmarks.problems.office import OfficeProblem
+from benchmarks.networks import deeplab, office
+from benchmarks.networks.batch_norm import BatchNorm
+from benchmarks.networks.layers import KAIMING_FAN_OUT, conv
+from benchmarks.problems.datasets import DATASETS
+from benchmarks.problems.dense import problem as dense
+from benchmarks.problems.dense.settings import DenseConfig
+from benchmarks.problems.office.problem import OfficeProblem
+from benchmarks.problems.office.settings import OfficeConfig
 from benchmarks.run_log import read_run
-from benchmarks.settings import DenseConfig, OfficeConfig, TrainConfig
+from benchmarks.settings import TrainConfig
 from benchmarks.training import runs
 from benchmarks.training.programs import Programs
 
@@ -382,8 +385,8 @@ def test_presets_of_the_paper():
     assert quick.data.blocks == (2, 2, 2, 2)
     assert quick.data.data_dir == pathlib.Path("x")
     assert quick.out == pathlib.Path("runs/nyuv2-mtan")
-    for name in presets.DATASETS:
-        json.dumps(presets.comparison("paper", name).settings())
+    for dataset in DATASETS.values():
+        json.dumps(Compare.preset_of(dataset, "paper").settings())
 
 
 def test_what_a_user_can_mend_is_one_line(prepared, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from rich.console import Console
 import tests.conftest  # noqa: F401  # the same settings of JAX
 from benchmarks import compare
 from benchmarks.config import Compare
-from benchmarks.data import qm9
+from benchmarks.problems import qm9
 from benchmarks.training import checkpoints
 from benchmarks.training.programs import Programs
 from tests.benchmarks.conftest import QM9, TRAIN, make_molecules

@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow_datasets")
 pytest.importorskip("array_record")
 
 from benchmarks.config import MakeSample, Prepare
-from benchmarks.data.vision import commands
+from benchmarks.data import commands
 
 SIZE = (24, 32)
 TRAIN, TEST = 6, 3

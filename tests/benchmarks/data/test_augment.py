@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.data.vision import augment as a
-from benchmarks.data.vision.sample import rooms
+from benchmarks.data import augment as a
+from benchmarks.data.sample import rooms
 
 HEIGHT, WIDTH = 30, 40
 

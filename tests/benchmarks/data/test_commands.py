@@ -6,8 +6,8 @@ from rich.console import Console
 
 from benchmarks import __main__ as command_line
 from benchmarks.config import ConvertCityscapes, MakeSample, Prepare
-from benchmarks.data.vision import builders, prepare, source
-from benchmarks.data.vision.new_folder import new_folder
+from benchmarks.data import builders, prepare, source
+from benchmarks.data.new_folder import new_folder
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import run
 
@@ -78,7 +78,7 @@ def test_new_folder(tmp_path):
 
 
 def test_missing_packages_are_named(sample, prepared, tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "benchmarks.data.vision.prepare")
+    monkeypatch.delitem(sys.modules, "benchmarks.data.prepare")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(UserError, match=r"tensorflow_datasets.*pip install -e '.\[vision\]'"):
         run(Prepare("nyuv2", sample / "nyuv2", tmp_path))

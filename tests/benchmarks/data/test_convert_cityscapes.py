@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.config import ConvertCityscapes
-from benchmarks.data.vision import npy_folder, specs
-from benchmarks.data.vision.convert_cityscapes import LABEL_OF_ID
+from benchmarks.data import npy_folder, specs
+from benchmarks.data.convert_cityscapes import LABEL_OF_ID
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import run
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.config import MakeSample, Prepare
-from benchmarks.data.vision import builders, mark, npy_folder, source, specs
+from benchmarks.data import builders, mark, npy_folder, source, specs
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import OFFICE_IMAGES, SIZE, TEST, TRAIN, run
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from benchmarks.config import MakeSample, Prepare
-from benchmarks.data.vision import batching, source
+from benchmarks.data import batching, source
 from benchmarks.errors import UserError
 from benchmarks.training.prefetch import Prefetch
 from tests.benchmarks.data.conftest import TEST, TRAIN, run
@@ -92,7 +92,7 @@ def test_threads_read_the_same(prepared):
 
 _READ = """
 import itertools, resource, sys
-from benchmarks.data.vision import source
+from benchmarks.data import source
 from benchmarks.training.prefetch import Prefetch
 
 data = source.load("nyuv2", sys.argv[1], validation_size=0)

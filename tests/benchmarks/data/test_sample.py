@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.config import MakeSample
-from benchmarks.data.vision import mark
-from benchmarks.data.vision.sample import domains, objects, rooms, streets
-from benchmarks.data.vision.sample.render import Camera, Light, Solid, render
-from benchmarks.data.vision.sample.textures import Texture
+from benchmarks.data import mark
+from benchmarks.data.sample import domains, objects, rooms, streets
+from benchmarks.data.sample.render import Camera, Light, Solid, render
+from benchmarks.data.sample.textures import Texture
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import SIZE, run
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.data.vision import source, splits
+from benchmarks.data import source, splits
 from benchmarks.errors import UserError
 from tests.benchmarks.data.conftest import OFFICE_IMAGES, TEST, TRAIN
 

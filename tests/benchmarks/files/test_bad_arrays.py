@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import examples_file
-from benchmarks.data import qm9_npz
-from benchmarks.data.vision import mark, splits
+from benchmarks.data import mark, splits
 from benchmarks.errors import UserError
 from benchmarks.files import arrays
-from benchmarks.models import pretrained
+from benchmarks.networks import pretrained
+from benchmarks.problems.qm9 import npz_file as qm9_npz
 
 GOOD = np.arange(6, dtype=np.float32).reshape(2, 3)
 VALUES = GOOD.tobytes()

@@ -12,7 +12,9 @@ from rich.console import Console
 
 from benchmarks import run_log
 from benchmarks.errors import UserError
-from benchmarks.report import command, exhibit, page, study, study_exhibit, terminal
+from benchmarks.report import command, page, rendered, study_report
+from benchmarks.report.records import study
+from benchmarks.report.tables import terminal
 from benchmarks.schedule import Schedule
 from benchmarks.training import runs
 from tests.benchmarks.runs import SETS, metrics, write_folder, write_run, write_settings
@@ -111,12 +113,12 @@ def write(path, text):
 def pages(folder):
     """Everything that a report says, without figures."""
     found = study.load(folder)
-    shown = study_exhibit.make(found, figures=False)
+    shown = study_report.make(found, figures=False)
     console = Console(file=io.StringIO(), markup=False, width=200)
-    console.print(terminal.table(found.outcomes, study_exhibit.title(found)))
+    console.print(terminal.table(found.outcomes, study_report.title(found)))
     section = page.Section(shown, folder, "study")
     page.write(folder / "report.html", "title", [section])
-    return exhibit.markdown(shown), exhibit.latex(shown)
+    return rendered.markdown(shown), rendered.latex(shown)
 
 
 @pytest.mark.parametrize(("text", "said"), FAULTS)
@@ -263,8 +265,8 @@ def test_names_are_shown_as_they_are(tmp_path):
     }
     for method in ("stl", "ew", "uw$$"):
         write_run(tmp_path, method, 0, start, [[0.5]] * len(NAMES), cosines=True)
-    shown = study_exhibit.make(study.load(tmp_path))
-    exhibit.write(shown, tmp_path)
+    shown = study_report.make(study.load(tmp_path))
+    rendered.write(shown, tmp_path)
     written = page.write(tmp_path / "p.html", "x", [page.Section(shown, tmp_path, "study")])
     assert "<script" not in written.read_text()
     text = (tmp_path / "table.md").read_text()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from benchmarks.data import qm9, qm9_npz
 from benchmarks.errors import UserError
+from benchmarks.problems import qm9
+from benchmarks.problems.qm9 import npz_file as qm9_npz
 from tests.benchmarks.conftest import make_molecules
 
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.errors import UserError
 from benchmarks.kit import pieces, single_task, training
 from benchmarks.kit.deadline import Deadline, OutOfTime
-from benchmarks.report.study import load
+from benchmarks.report.records.study import load
 from tests.benchmarks.conftest import make_molecules
 from tests.benchmarks.kit.conftest import Clock
 from tests.helpers.interruptions import figures

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.models.batch_norm import BatchNorm, in_turn
-from benchmarks.models.functional import functional
+from benchmarks.networks.batch_norm import BatchNorm, in_turn
+from benchmarks.networks.functional import functional
 
 _RNG = np.random.default_rng(0)
 _X = _RNG.normal(3, 2, (4, 3, 5, 2)).astype(np.float32)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks.models.layers import KAIMING_FAN_OUT, TORCH_DEFAULT, XAVIER, conv, halve, linear
-from benchmarks.models.resize import resize_align_corners
+from benchmarks.networks.layers import KAIMING_FAN_OUT, TORCH_DEFAULT, XAVIER, conv, halve, linear
+from benchmarks.networks.resize import resize_align_corners
 
 _RNG = np.random.default_rng(0)
 

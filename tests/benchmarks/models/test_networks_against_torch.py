@@ -10,12 +10,12 @@ torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs t
 
 import torch.nn.functional as F  # noqa: N812, E402
 
-from benchmarks.models.cross_stitch import CrossStitch  # noqa: E402
-from benchmarks.models.deeplab import DeepLab  # noqa: E402
-from benchmarks.models.mtan import MTAN  # noqa: E402
-from benchmarks.models.segnet import SegNet  # noqa: E402
-from benchmarks.models.segnet_mtan import SegNetMTAN  # noqa: E402
-from tests.benchmarks.models.trees import (  # noqa: E402
+from benchmarks.networks.cross_stitch import CrossStitch  # noqa: E402
+from benchmarks.networks.deeplab import DeepLab  # noqa: E402
+from benchmarks.networks.mtan import MTAN  # noqa: E402
+from benchmarks.networks.segnet import SegNet  # noqa: E402
+from benchmarks.networks.segnet_mtan import SegNetMTAN  # noqa: E402
+from tests.benchmarks.networks.trees import (  # noqa: E402
     difference,
     random_images,
     random_network,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.errors import UserError
-from benchmarks.models.cross_stitch import CrossStitch
-from benchmarks.models.mtan import MTAN
-from benchmarks.models.pretrained import load_backbones
-from benchmarks.models.resnet import Bottleneck, ResNet
-from tests.benchmarks.models.trees import random_network
+from benchmarks.networks.cross_stitch import CrossStitch
+from benchmarks.networks.mtan import MTAN
+from benchmarks.networks.pretrained import load_backbones
+from benchmarks.networks.resnet import Bottleneck, ResNet
+from tests.benchmarks.networks.trees import random_network
 
 _BLOCKS = (2, 1, 1, 1)
 _WIDTH = 2

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet50
-from tests.benchmarks.models.trees import count, shapes
+from benchmarks.networks.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet50
+from tests.benchmarks.networks.trees import count, shapes
 
 
 @pytest.mark.parametrize(

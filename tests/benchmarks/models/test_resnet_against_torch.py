@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs t
 import torch.nn.functional as F  # noqa: N812, E402
 from torch import nn  # noqa: E402
 
-from benchmarks.models.batch_norm import BatchNorm  # noqa: E402
-from benchmarks.models.functional import functional  # noqa: E402
-from benchmarks.models.pretrained import load_backbones  # noqa: E402
-from benchmarks.models.resize import resize_align_corners  # noqa: E402
-from benchmarks.models.resnet import resnet18, resnet50  # noqa: E402
-from tests.benchmarks.models.trees import difference, random_images, shapes  # noqa: E402
+from benchmarks.networks.batch_norm import BatchNorm  # noqa: E402
+from benchmarks.networks.functional import functional  # noqa: E402
+from benchmarks.networks.pretrained import load_backbones  # noqa: E402
+from benchmarks.networks.resize import resize_align_corners  # noqa: E402
+from benchmarks.networks.resnet import resnet18, resnet50  # noqa: E402
+from tests.benchmarks.networks.trees import difference, random_images, shapes  # noqa: E402
 
 _TOLERANCE = 1e-4
 

@@ -12,15 +12,15 @@ from flax import nnx
 from flax.traverse_util import flatten_dict
 
 import dbmtl_jax as dbmtl
-from benchmarks.models.cross_stitch import CrossStitch
-from benchmarks.models.deeplab import DeepLab
-from benchmarks.models.functional import functional
-from benchmarks.models.mtan import MTAN
-from benchmarks.models.multi_task import join_tasks, labels, split_tasks
-from benchmarks.models.office import OfficeNetwork
-from benchmarks.models.segnet import SegNet, pool_with_places, unpool
-from benchmarks.models.segnet_mtan import SegNetMTAN
-from tests.benchmarks.models.trees import Network, count, random_network, shapes
+from benchmarks.networks.cross_stitch import CrossStitch
+from benchmarks.networks.deeplab import DeepLab
+from benchmarks.networks.functional import functional
+from benchmarks.networks.mtan import MTAN
+from benchmarks.networks.multi_task import join_tasks, labels, split_tasks
+from benchmarks.networks.office import OfficeNetwork
+from benchmarks.networks.segnet import SegNet, pool_with_places, unpool
+from benchmarks.networks.segnet_mtan import SegNetMTAN
+from tests.benchmarks.networks.trees import Network, count, random_network, shapes
 
 _OUTPUTS = (3, 1)
 _RESNET = {"blocks": (2, 2, 2, 2), "width": 4, "head_width": 4}

@@ -7,7 +7,7 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from benchmarks.models.functional import Apply, Arrays, functional
+from benchmarks.networks.functional import Apply, Arrays, functional
 
 
 class Network(NamedTuple):

@@ -1,5 +1,0 @@
-"""NYUv2, Cityscapes, Office-31 and Office-Home: preparing and reading the data.
-
-`prepare` checks a folder of images and writes them in the array_record format of TensorFlow
-Datasets (TFDS); `load` reads this format.
-"""

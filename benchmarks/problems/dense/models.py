@@ -1,0 +1,146 @@
+"""The networks for dense prediction with their losses, as functions of parameters and batches."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+import dbmtl_jax as dbmtl
+from benchmarks.networks import cross_stitch, deeplab, mtan, segnet, segnet_mtan
+from benchmarks.problems.dense.settings import DenseConfig
+from benchmarks.problems.images import LossFun, Network, network, side_by_side
+from benchmarks.problems.problem import Model, Variables
+from benchmarks.tasks import Task
+
+FIELDS = {"segmentation": "label", "depth": "depth", "normals": "normal"}
+"""The target of each task, as the name of an array in a batch."""
+
+_NETWORKS: dict[str, Callable[..., nnx.Module]] = {
+    "deeplab": deeplab.DeepLab,
+    "segnet": segnet.SegNet,
+    "segnet_mtan": segnet_mtan.SegNetMTAN,
+    "mtan": mtan.MTAN,
+    "cross_stitch": cross_stitch.CrossStitch,
+}
+_SHARED_REPRESENTATION = {"deeplab", "segnet"}
+"""The networks whose heads use only the output of the encoder, which is the same for all."""
+
+
+def models(
+    config: DenseConfig, tasks: Sequence[Task], num_outputs: Sequence[int]
+) -> tuple[Model, Model]:
+    """The multi-task network, and a single-task network for each task.
+
+    Args:
+      config: options of the network.
+      tasks: the tasks.
+      num_outputs: number of output channels of every task.
+    """
+
+    def make(outputs: Sequence[int]) -> Network:
+        if config.network.startswith("segnet"):
+            sizes: dict[str, Any] = {"widths": [config.width * k for k in (1, 2, 4, 8, 8)]}
+        else:
+            sizes = {
+                "width": config.width,
+                "head_width": 4 * config.width,
+                "blocks": config.blocks,
+            }
+        cls = _NETWORKS[config.network]
+        return network(lambda rngs: cls(outputs, **sizes, rngs=rngs), config.weights)
+
+    whole = make(num_outputs)
+    singles = [make([outputs]) for outputs in num_outputs]
+    build = _shared if config.network in _SHARED_REPRESENTATION else _joint
+    losses, *grads = build(whole, tasks)
+
+    def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
+        return whole.outputs(params, batch_stats, batch["image"])[0]
+
+    def predict_single(variables: list[Variables], batch: Any) -> list[Any]:
+        return [
+            single.outputs(*own, batch["image"])[0][0]
+            for single, own in zip(singles, variables, strict=True)
+        ]
+
+    multi_task = Model(
+        init=whole.init,
+        losses=losses,
+        task_grads=grads[0],
+        predict=predict,
+        num_tasks=len(tasks),
+        pending_task_grads=grads[1],
+        representation_task_grads=grads[2],
+    )
+    single_losses = [
+        _single_loss(single, task) for single, task in zip(singles, tasks, strict=True)
+    ]
+    return multi_task, side_by_side(singles, single_losses, predict_single)
+
+
+def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
+    """The losses of a network with one representation for all heads, and its task gradients.
+
+    These are stacked, pending, and of the representation.
+
+    The backward pass runs T times through the encoder and only once through each head.
+    """
+
+    def encode(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        rng = jax.random.fold_in(key, net.num_tasks)
+        return net.encoder(params, batch_stats[0], batch["image"], train=True, rng=rng)
+
+    def head(t: int) -> Callable[..., tuple[jax.Array, Any]]:
+        def loss(params: Any, features: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+            output, new = net.heads[t](
+                params,
+                batch_stats[1][t],
+                features,
+                batch["image"].shape[1:3],
+                train=True,
+                rng=jax.random.fold_in(key, t),
+            )
+            return _loss(tasks[t], output, batch), new
+
+        return loss
+
+    heads = [head(t) for t in range(net.num_tasks)]
+
+    def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        features, encoder_stats = encode(params[0], batch_stats, batch, key)
+        rows = [
+            head(own, features, batch_stats, batch, key)
+            for head, own in zip(heads, params[1], strict=True)
+        ]
+        return jnp.stack([row[0] for row in rows]), (encoder_stats, [row[1] for row in rows])
+
+    task_grads = functools.partial(dbmtl.encoder_value_and_task_grads, encode, heads, has_aux=True)
+    return losses, task_grads(), task_grads(stream=True), task_grads(wrt="representation")
+
+
+def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
+    """Like `_shared`, for a network with a representation for each task: there is none of all."""
+
+    def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        outputs, new = net.outputs(params, batch_stats, batch["image"], key)
+        values = [_loss(task, out, batch) for task, out in zip(tasks, outputs, strict=True)]
+        return jnp.stack(values), new
+
+    labels = "shared", list(range(net.num_tasks))
+    task_grads = functools.partial(dbmtl.value_and_task_grads, losses, labels=labels, has_aux=True)
+    return losses, task_grads(), task_grads(stream=True), None
+
+
+def _single_loss(net: Network, task: Task) -> LossFun:
+    def loss(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        outputs, new = net.outputs(params, batch_stats, batch["image"], key)
+        return _loss(task, outputs[0], batch), new
+
+    return loss
+
+
+def _loss(task: Task, output: jax.Array, batch: Any) -> jax.Array:
+    return task.loss(output, batch[FIELDS[task.name]])

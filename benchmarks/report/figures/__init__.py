@@ -1,0 +1,1 @@
+"""What figures are drawn with, and the figures of every comparison."""

@@ -1,0 +1,1 @@
+"""What the files of a folder of results say."""

@@ -1,0 +1,1 @@
+"""Tables, their formats, and the table of every comparison."""
