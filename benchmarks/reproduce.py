@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks import compare, initial_weights, run_log, step_times
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.errors import UserError
-from benchmarks.methods import BASELINE
+from benchmarks.methods import BASELINE, for_network
 from benchmarks.problems import datasets
 from benchmarks.problems.image_settings import ImageConfig
 from benchmarks.report import rendered
@@ -98,11 +98,12 @@ def _parts(name: str, config: Reproduce) -> list[Part]:
     search = exhibit.searched and (config.preset == "paper" or config.search_beta)
 
     def methods(study: StudyName) -> tuple[str, ...]:
+        shares = datasets.find(study.dataset).shares_representation(study.network)
+        names = for_network(exhibit.methods, shares)
         if exhibit.timed:
-            return tuple(method for method in exhibit.methods if method != BASELINE)
-        return exhibit.methods + (
-            BETA_GRID if search and comparison(study, config).data.holds_out() else ()
-        )
+            return tuple(method for method in names if method != BASELINE)
+        searched = search and comparison(study, config).data.holds_out()
+        return (*names, *BETA_GRID) if searched else tuple(names)
 
     return [Part(study, methods(study), exhibit.timed) for study in studies]
 

@@ -86,6 +86,8 @@ class Dataset(Generic[Config]):
     if there is no such preset"""
     open: Callable[[Config, TrainConfig], "Problem"]
     """reads the data; it raises UserError if they are missing, or do not go with the options"""
+    shares_representation: Callable[[str], bool] = lambda network: True
+    """network -> whether its heads share one representation"""
     folder: str | None = None
     """where the prepared data are, within the folder of all prepared data sets; None if they need
     not be prepared"""

@@ -162,9 +162,11 @@ class Programs:
             jax.tree.map(lambda *rows: np.sum(rows, axis=0), *jax.device_get(parts))
         )
 
-    def probe(self, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The norms [T] and cosine similarities [T, T] of the task gradients on one batch."""
-        return self._probe(variables, self._data, *batch)
+    def probe(self, variables: Variables, batches: Sequence[Batch]) -> tuple[Any, Any]:
+        """The norms [T] and cosine similarities [T, T] of task gradients, means over batches."""
+        found = [self._probe(variables, self._data, *batch) for batch in batches]
+        norms, cosines = zip(*jax.device_get(found), strict=True)
+        return np.mean(norms, axis=0), np.mean(cosines, axis=0)
 
     def predict(self, variables: Variables, batch: Batch) -> tuple[Any, Any]:
         """The predictions for a batch, and the batch as the input of the network."""

@@ -14,6 +14,7 @@ from benchmarks import methods, run_log
 from benchmarks.errors import UserError
 from benchmarks.files.expected import check_present
 from benchmarks.methods import BASELINE
+from benchmarks.problems import datasets
 from benchmarks.problems.problem import Metrics, Problem
 from benchmarks.progress import Display
 from benchmarks.schedule import Schedule
@@ -77,7 +78,9 @@ def follow(work: Work) -> None:
 
 def spelt_out(config: Comparison) -> Comparison:
     """The comparison with the names of methods in place of those of lists."""
-    return dataclasses.replace(config, methods=methods.spelt_out(config.methods))
+    shares = datasets.find(config.dataset).shares_representation(config.data.network)
+    names = methods.spelt_out(config.methods, shares_representation=shares)
+    return dataclasses.replace(config, methods=names)
 
 
 def schedule_of(config: Comparison) -> Schedule:
@@ -129,7 +132,8 @@ def make_method(name: str, problem: Problem, config: Comparison) -> MethodFactor
         "labels": model.labels,
         "last_shared": model.last_shared,
         "steps_per_epoch": len(problem.batches("train")),
-        "weight_optimizer": optax.adam(train.learning_rate),
+        # A step sets the rate, see `make_update`: learnt weights follow the model's schedule.
+        "weight_optimizer": optax.inject_hyperparams(optax.adam)(train.learning_rate),
     }
     return lambda seed: methods.build(name, model.num_tasks, seed=seed, **options)
 

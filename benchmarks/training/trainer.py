@@ -18,6 +18,9 @@ from benchmarks.training.skipped import SkippedTasks
 from benchmarks.training.update import TrainState
 from benchmarks.training.validation import Epoch, Result, Run, Standing, Validation
 
+_PROBED = 4
+"""The number of batches, the same in all epochs, on which norms and cosines are measured."""
+
 
 class State(NamedTuple):
     """The full state of a run, which a checkpoint contains."""
@@ -72,10 +75,7 @@ class Trainer:
                 f"--mesh: expected seeds that are trained one by one, found {len(runs)} together"
             )
         state = self._resume(runs, progress, checkpoints) or self._begin(runs)
-        probes = [
-            next(self.programs.read(self._problem.batches("train", seed=run.seed)[:1]))
-            for run in runs
-        ]
+        probes = [self._probes(run) for run in runs]
         compiles = True
         epochs = self.programs.config.epochs
         while state.epoch < epochs and not all(s.failed for s in state.standings):
@@ -88,6 +88,12 @@ class Trainer:
         if checkpoints is not None:
             checkpoints.discard()
         return results
+
+    def _probes(self, run: Run) -> list[Batch]:
+        """The first batches of the first one's kind, so that one program measures all of them."""
+        batches = self._problem.batches("train", seed=run.seed)
+        alike = [batch for batch in batches if batch[0] == batches[0][0]]
+        return list(self.programs.read(alike[:_PROBED]))
 
     def _initial(self, runs: Sequence[Run]) -> State:
         """The initial state."""
@@ -191,7 +197,7 @@ class Trainer:
         self,
         state: State,
         runs: Sequence[Run],
-        probes: Sequence[Batch],
+        probes: Sequence[Sequence[Batch]],
         progress: Progress,
         compiles: bool,
     ) -> State:

@@ -74,6 +74,8 @@ def make_update(
     def step(state: TrainState, batch: Any, learning_rate: jax.Array) -> Any:
         params, batch_stats, opt_state, key = state
         key, own = jax.random.split(key)
+        if optax.tree.get_all_with_path(opt_state, "learning_rate"):  # of learnt weights
+            opt_state = optax.tree.set(opt_state, learning_rate=learning_rate[0])
         if method is None:
 
             def total(params):

@@ -3,6 +3,7 @@
 Without a validation set, the last epochs are tested instead, and the mean of their metrics counts.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -111,7 +112,12 @@ class Validation:
         return chosen.astype(np.float32)
 
     def judge(
-        self, run: Run, before: Standing, epoch: Epoch, probe_batch: Batch, progress: Progress
+        self,
+        run: Run,
+        before: Standing,
+        epoch: Epoch,
+        probes: Sequence[Batch],
+        progress: Progress,
     ) -> Standing:
         """Validates an epoch, writes its records, and returns the new state.
 
@@ -119,7 +125,7 @@ class Validation:
           run: the run.
           before: state before the epoch.
           epoch: the trained epoch.
-          probe_batch: batch for norms and cosines of gradients, the same for all epochs.
+          probes: batches for norms and cosines of gradients, the same for all epochs.
           progress: display for the message on a failure.
         """
         programs, log, table = self._programs, run.log, epoch.losses
@@ -142,7 +148,7 @@ class Validation:
         norms: Any = np.full(programs.model.num_tasks, np.nan)
         cosines = None
         if programs.model.independent != "listed":  # its program would be too large
-            norms, cosines = programs.probe(epoch.variables, probe_batch)
+            norms, cosines = programs.probe(epoch.variables, probes)
         test = None
         if not self._held_out and epoch.number >= programs.config.epochs - self._averaged:
             test = programs.evaluate(epoch.variables, "test")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from benchmarks.data import specs
 from benchmarks.data.specs import DenseName
 from benchmarks.problems.dataset import Dataset, Description, Sample, Shown, percent
-from benchmarks.problems.dense.settings import DenseConfig, DenseNetwork
+from benchmarks.problems.dense.settings import SHARED_REPRESENTATION, DenseConfig, DenseNetwork
 from benchmarks.problems.image_settings import PAPER_TRAIN, QUICK_TRAIN, no_small_preset, opened
 from benchmarks.settings import Preset, TrainConfig
 
@@ -42,6 +42,7 @@ def _dataset(name: DenseName, description: Description, batch_size: int) -> Data
         description,
         setting,
         opened(name, make),
+        shares_representation=lambda network: network in SHARED_REPRESENTATION,
         folder=f"{name}/{specs.VERSION}",
         sample=Sample(train=64, test=16, height=96, width=128),
     )

@@ -10,7 +10,7 @@ from flax import nnx
 
 import dbmtl_jax as dbmtl
 from benchmarks.networks import cross_stitch, deeplab, mtan, segnet, segnet_mtan
-from benchmarks.problems.dense.settings import DenseConfig
+from benchmarks.problems.dense.settings import SHARED_REPRESENTATION, DenseConfig
 from benchmarks.problems.images import LossFun, Network, network, side_by_side
 from benchmarks.problems.problem import Model, Variables
 from benchmarks.tasks import Task
@@ -25,8 +25,9 @@ _NETWORKS: dict[str, Callable[..., nnx.Module]] = {
     "mtan": mtan.MTAN,
     "cross_stitch": cross_stitch.CrossStitch,
 }
-_SHARED_REPRESENTATION = {"deeplab", "segnet"}
-"""The networks whose heads use only the output of the encoder, which is the same for all."""
+
+_ALONE = {"segnet_mtan": "segnet"}
+"""What learns a single task beside a network: attention between one task and itself is none."""
 
 
 def models(
@@ -40,8 +41,8 @@ def models(
       num_outputs: number of output channels of every task.
     """
 
-    def make(outputs: Sequence[int]) -> Network:
-        if config.network.startswith("segnet"):
+    def make(name: str, outputs: Sequence[int]) -> Network:
+        if name.startswith("segnet"):
             sizes: dict[str, Any] = {"widths": [config.width * k for k in (1, 2, 4, 8, 8)]}
         else:
             sizes = {
@@ -49,12 +50,13 @@ def models(
                 "head_width": 4 * config.width,
                 "blocks": config.blocks,
             }
-        cls = _NETWORKS[config.network]
+        cls = _NETWORKS[name]
         return network(lambda rngs: cls(outputs, **sizes, rngs=rngs), config.weights)
 
-    whole = make(num_outputs)
-    singles = [make([outputs]) for outputs in num_outputs]
-    build = _shared if config.network in _SHARED_REPRESENTATION else _joint
+    whole = make(config.network, num_outputs)
+    alone = _ALONE.get(config.network, config.network)
+    singles = [make(alone, [outputs]) for outputs in num_outputs]
+    build = _shared if config.network in SHARED_REPRESENTATION else _joint
     losses, *grads = build(whole, tasks)
 
     def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:

@@ -7,6 +7,9 @@ from benchmarks.problems.image_settings import ImageConfig
 
 DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
 
+SHARED_REPRESENTATION = frozenset({"deeplab", "segnet"})
+"""The networks whose heads use only the output of the encoder, which is the same for all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class DenseConfig(ImageConfig):

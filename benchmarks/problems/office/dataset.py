@@ -50,6 +50,7 @@ def _dataset(name: OfficeName, domains: Mapping[str, str], printed: str) -> Data
         ),
         setting,
         opened(name, make),
+        shares_representation=lambda network: False,  # each domain has its own images
         folder=f"{name}/{specs.VERSION}",
         sample=Sample(train=480, test=120, height=64, width=64),
     )

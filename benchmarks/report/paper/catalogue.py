@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from benchmarks.methods import BASELINE, PAPER
+from benchmarks.methods import BASELINE, PAPER, VARIANTS
 from benchmarks.report.paper import bar_charts, comparisons, step_costs, training_curves
 from benchmarks.report.paper.parts import Make
 
@@ -56,7 +56,7 @@ OFFICEHOME = StudyName("officehome")
 IMAGES = (NYUV2, CITYSCAPES, OFFICE31, OFFICEHOME)
 _ARCHITECTURES = (StudyName("nyuv2", "cross_stitch"), StudyName("nyuv2", "mtan"))
 
-_METHODS = tuple(method for method in PAPER if method != BASELINE)
+_METHODS = tuple(VARIANTS.get(method, method) for method in PAPER if method != BASELINE)
 _TENTHS = [f"0.{tenth}" for tenth in range(1, 10)]
 _BETAS = (
     "db_mtl@beta=0",
@@ -154,8 +154,8 @@ CATALOGUE: Mapping[str, Exhibit] = MappingProxyType(
             (NYUV2,),
             training_curves.over_epochs(
                 "gradient_norms",
-                "Norm of every task's gradient over training, of EW and DB-MTL, on one fixed "
-                "batch.",
+                "Norm of every task's gradient over training, of EW and DB-MTL, on fixed training "
+                "batches.",
             ),
         ),
         "figure9": Exhibit(

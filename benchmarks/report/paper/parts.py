@@ -59,7 +59,7 @@ def select(
         if outcome is None or not len(outcome.test):
             missing += [methods.display_name(name)] * (outcome is None)
         elif compared and not np.isfinite(outcome.delta_p).all():
-            notes.append(f"{outcome.name} has no Δp: it needs finished runs of STL with its seeds.")
+            notes.append(f"{outcome.name} has no Δp: it needs a finished run of STL.")
         else:
             found[name] = outcome
     if missing:

@@ -20,9 +20,10 @@ _KINDS = {
     "hybrid balancing": "#F0E442",
     "others": "#0072B2",
 }
-_LOSS = ("gls", "rlw", "uw", "dwa", "imtl_l", "igbv2")
+_LOSS = ("uw", "dwa", "imtl_l", "igbv2")
 _HYBRID = ("imtl", "db_mtl")
-_OTHERS = (methods.BASELINE, "ew")
+_OTHERS = (methods.BASELINE, "ew", "gls", "rlw")
+"""The groups of Section 4.1."""
 
 
 def times(studies: Studies) -> Parts:
@@ -45,7 +46,7 @@ def times(studies: Studies) -> Parts:
     texts = [f"{_short(value)} {unit}{ratio}" for value, ratio in zip(shown, ratios, strict=True)]
     axis.bar_label(bars, texts, padding=3, fontsize=8)
     axis.set_xlim(0, 1.3 * max(shown))
-    names = list(map(methods.display_name, ordered))
+    names = [methods.display_name(methods.row_name(m)) for m in ordered]
     axis.set_yticks(range(len(ordered)), names, parse_math=False)
     axis.invert_yaxis()
     axis.set_xlabel(f"time of an epoch ({unit}), median")
@@ -60,7 +61,7 @@ def times(studies: Studies) -> Parts:
     )
     rows = [
         [
-            methods.display_name(method),
+            methods.display_name(methods.row_name(method)),
             _kind(method),
             _short(value),
             *([] if math.isnan(ratio) else [f"{ratio:.2f}"]),

@@ -52,16 +52,38 @@ def db_mtl(outcomes: Sequence[Outcome]) -> tuple[Outcome | None, list[str]]:
 
 
 def headline(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
-    """One outcome for each method, as in the tables of the paper (without chains), and notes."""
+    """One outcome for each method, as in the tables of the paper (without chains), and notes.
+
+    Methods that were trained in the form of LibMTL stand for themselves.
+    """
     chosen, notes = db_mtl(outcomes)
-    rows = [
-        o
-        for o in outcomes
-        if not (spec := methods.parse(o.method)).balancers
-        and spec.method != DB_MTL
-        and spec.is_exact
-    ]
+    trained = {outcome.method for outcome in outcomes}
+    rows = []
+    for outcome in outcomes:
+        name = methods.row_name(outcome.method)
+        spec = methods.parse(name)
+        if spec.balancers or spec.method == DB_MTL or not spec.is_exact:
+            continue
+        if name != outcome.method:
+            rows.append(dataclasses.replace(outcome, method=name))
+            notes.append(f"{methods.display_name(name)} {_FORMS[name]}, as in LibMTL.")
+        elif methods.VARIANTS.get(name) not in trained:
+            rows.append(outcome)
+    if weighted := [o.name for o in rows if o.method in _WEIGHTED]:
+        notes.append(
+            f"{' and '.join(weighted)} weigh the gradients of the heads, too, as in the paper."
+        )
     return [*rows, *([chosen] if chosen else [])], notes
+
+
+_FORMS = {
+    "moco": "averages gradients of unit length times the loss, with a softmax for its projection",
+    "grad_drop": "chooses among the gradients of the representation",
+}
+"""What `methods.VARIANTS` are."""
+
+_WEIGHTED = ("mgda", "grad_norm")
+"""The methods with another choice, which LibMTL makes for MGDA."""
 
 
 def is_rate(method: str) -> bool:

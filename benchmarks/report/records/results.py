@@ -27,7 +27,7 @@ class Outcome:
     method: str
     columns: Columns  # the same for all outcomes of a folder
     test: np.ndarray  # [seeds, M], metrics in the order of `columns.flat`
-    delta_p: np.ndarray  # [seeds], percent; NaN if the seed has no baseline
+    delta_p: np.ndarray  # [seeds], percent, against the baseline's mean over its seeds; else NaN
     delta_p_per_task: np.ndarray  # [seeds, T]
     validation_delta_p: np.ndarray  # [seeds], of the chosen epoch; NaN without validation
     steps_per_second: float  # of timing in turns if there is one, else of the runs
@@ -165,14 +165,15 @@ def _outcome(
 def _improvements(
     columns: Columns, rows: Mapping[int, np.ndarray], reference: Mapping[int, np.ndarray]
 ) -> np.ndarray:
-    """The Δp of every seed and task, [seeds, T]; NaN if the seed has no baseline."""
-    unknown = np.full(len(columns.flat), np.nan)
+    """The Δp of every seed and task, [seeds, T]; NaN without a baseline.
+
+    All are relative to the baseline's mean metrics, so that their mean is the Δp of the mean
+    metrics, as in the paper's tables, and their spread is not that of the baseline.
+    """
+    found = list(reference.values()) or [np.full(len(columns.flat), np.nan)]
+    baseline = columns.per_task(np.mean(found, axis=0))
     deltas = [
-        delta_p_per_task(
-            columns.per_task(row),
-            columns.per_task(reference.get(seed, unknown)),
-            columns.higher_is_better,
-        )
-        for seed, row in rows.items()
+        delta_p_per_task(columns.per_task(row), baseline, columns.higher_is_better)
+        for row in rows.values()
     ]
     return np.array(deltas, float).reshape(len(rows), len(columns.tasks))

@@ -62,7 +62,10 @@ def legend(outcomes: Sequence[Outcome]) -> str:
     seeds = sorted({len(outcome.test) for outcome in outcomes} - {0})
     text = f"Test {columns.one_metric or 'metrics'}"
     if seeds and seeds[-1] > 1:
-        text += f", mean ± standard deviation over {' or '.join(map(str, seeds))} seeds"
+        text += (
+            f", mean ± standard deviation over {' or '.join(map(str, seeds))} seeds; Δp of these "
+            "means against those of STL"
+        )
     text += "; arrows point to the better side; best in bold, second best underlined"
     if not paper_figures(columns):
         return f"{text}."
