@@ -10,6 +10,7 @@ from rich.table import Table
 import dbmtl_jax as dbmtl
 from benchmarks import methods
 from benchmarks.perf import steps
+from benchmarks.perf.mlp import mlp
 from benchmarks.perf.verdict import Goal, Verdict, judged
 
 MANY_TASKS = 40
@@ -49,7 +50,7 @@ def measure(num_tasks: int, num_steps: int = 3) -> list[Row]:
 
 
 def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Row:
-    network = steps.mlp(num_tasks)
+    network = mlp(num_tasks)
     options: dict[str, Any] = {
         "labels": network.labels,
         "steps_per_epoch": num_steps,

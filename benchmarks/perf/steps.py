@@ -1,7 +1,6 @@
 """Time and memory of a step of DB-MTL relative to equal weighting, for every mode of the engine."""
 
 import functools
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -9,24 +8,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import dbmtl_jax as dbmtl
-from benchmarks.data import qm9
-from benchmarks.perf.network import (
-    FORMS,
-    MODES,
-    README,
-    Network,
-    engine_options,
-    refresh_of,
-)
+from benchmarks.perf.mlp import mlp
+from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
+from benchmarks.perf.qm9 import qm9
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
 from benchmarks.perf.verdict import Goal, Verdict, judged
-from benchmarks.problems.qm9 import models, one_chunk
-from benchmarks.settings import QM9Config
 
 GOALS = {
     ("mlp", 2): Goal(1.75, 2.0),
@@ -47,10 +37,6 @@ README_GOALS = {
 MEMORY_GOALS = {("mlp", 11): Goal(11.5, 17.5)}
 """Goals for the memory beyond that of equal weighting, in units of the shared parameters."""
 
-_MLP_WIDTHS = (512, 1600, 1600, 1024)  # 5.0 million shared parameters
-_MLP_BATCH = 256
-_QM9_BATCH = 32
-_QM9_ATOMS = 18
 _LEARNING_RATE = 1e-4
 
 EW = "EW"
@@ -79,90 +65,8 @@ class Row(NamedTuple):
     memory_verdict: Verdict
 
 
-def mlp(num_tasks: int, compute_dtype: str = "float32") -> Network:
-    """An MLP with tanh, 5 million parameters, linear regression heads and batch size 256.
-
-    Its encoder computes in `compute_dtype`, its heads in float32.
-    """
-    keys = iter(jax.random.split(jax.random.key(0), 3 + len(_MLP_WIDTHS) + num_tasks))
-
-    def matrix(rows: int, columns: int) -> jax.Array:
-        return jax.random.normal(next(keys), (rows, columns)) / rows**0.5
-
-    encoder = [
-        {"w": matrix(rows, columns), "b": jnp.zeros(columns)}
-        for rows, columns in itertools.pairwise(_MLP_WIDTHS)
-    ]
-    heads = [matrix(_MLP_WIDTHS[-1], 1) for _ in range(num_tasks)]
-    x = jax.random.normal(next(keys), (_MLP_BATCH, _MLP_WIDTHS[0]))
-    y = jax.random.normal(next(keys), (_MLP_BATCH, num_tasks))
-
-    def encode(params, batch):
-        z = batch[0].astype(compute_dtype)
-        for layer in params:
-            w, b = (layer[name].astype(compute_dtype) for name in ("w", "b"))
-            z = jnp.tanh(z @ w + b[None])
-        return z.astype(jnp.float32)
-
-    def head(task):
-        return lambda params, z, batch: jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
-
-    def losses(params, batch):
-        z = encode(params[0], batch)
-        return [head(task)(params[1][task], z, batch) for task in range(num_tasks)]
-
-    def task_grads(mode):
-        return dbmtl.encoder_value_and_task_grads(
-            encode, [head(task) for task in range(num_tasks)], **engine_options(mode)
-        )
-
-    last_bias = f"0/{len(encoder) - 1}/b"  # its matrix is a third of all shared parameters
-    return Network(
-        (encoder, heads), (x, y), losses, task_grads, num_tasks, lambda path: path == last_bias
-    )
-
-
-def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
-    """The QM9 network of the paper on random molecules of 18 atoms with batch size 32.
-
-    The messages between atoms are computed in `compute_dtype`, all else in float32.
-    """
-    rng = np.random.default_rng(0)
-    batch = (
-        jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
-        jnp.asarray(rng.normal(size=(_QM9_BATCH, _QM9_ATOMS, 3)) * 2, jnp.float32),
-        jnp.asarray(rng.normal(size=(_QM9_BATCH, len(qm9.TASKS))), jnp.float32),
-    )
-
-    def model(mode="auto"):
-        return models(QM9Config(), num_tasks, mode, compute_dtype)[0]
-
-    key = jax.random.key(0)  # for the parameters; training draws no random numbers
-
-    def task_grads(mode):
-        if mode == "representation":
-            of_all = model().representation_task_grads
-        else:
-            stream = engine_options(mode).get("stream", False)
-            of_all = model().pending_task_grads if stream else model(mode).task_grads
-
-        def losses_and_grads(params, batch):
-            (losses, _), grads = of_all(params, {}, one_chunk(*batch), key)
-            return losses, grads
-
-        return losses_and_grads
-
-    return Network(
-        model().init(key)[0],
-        batch,
-        lambda params, batch: model().losses(params, {}, one_chunk(*batch), key)[0],
-        task_grads,
-        num_tasks,
-        model().last_shared,
-    )
-
-
-NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
+NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "qm9": qm9, "resnet": resnet}
+"""From the number of tasks, and the type to compute in."""
 
 
 def step_of(

@@ -15,14 +15,14 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, compilation, peers, resnet, steps, transformation
+from benchmarks.perf import aggregation, compilation, mlp, peers, resnet, steps, transformation
 from benchmarks.perf.command import perf
 from benchmarks.perf.verdict import Goal, judged
 
 
 def test_ratios_are_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(mlp, "_BATCH", 4)
     small = functools.partial(transformation.measure, num_leaves=2, side=4)
     monkeypatch.setattr(transformation, "measure", small)
     small = functools.partial(aggregation.measure, num_leaves=2, side=4)
@@ -101,8 +101,8 @@ def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
         return {name: [0.03 if name == "ours" else 0.1] * rounds for name in turns}
 
     monkeypatch.setattr(peers, "in_turns", in_turns)
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(mlp, "_BATCH", 4)
     python = executable(
         tmp_path / "python",
         "#!/bin/sh\necho torch 9\nwhile read network tasks peer; do\n"
@@ -170,8 +170,8 @@ def test_a_resnet_is_timed(monkeypatch):
 @pytest.mark.parametrize("mode", ["unroll", "loop"])
 def test_the_timed_steps_do_what_they_claim(mode, monkeypatch):
     """The timed network's task gradients are a loop of `jax.grad`."""
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    network = steps.mlp(2)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    network = mlp.mlp(2)
     losses, grads = network.task_grads(mode)(network.params, network.batch)
     for task in range(2):
         expected = jax.grad(lambda p, t=task: network.losses(p, network.batch)[t])(network.params)
