@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, initial_weights, presets, run_log, step_times
+from benchmarks import compare, initial_weights, presets, run_log, step_times, terminal_table
 from benchmarks.catalogue import BETA_GRID, CATALOGUE, Study
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.data.vision import specs
@@ -19,6 +19,7 @@ from benchmarks.methods import BASELINE
 from benchmarks.report import exhibit, exhibits
 from benchmarks.report.command import print_written
 from benchmarks.settings import DenseConfig, QM9Config
+from benchmarks.terminal_table import Column
 
 SAMPLE_SIZES = {
     "nyuv2": (64, 16, 96, 128),
@@ -192,26 +193,23 @@ def _measure(study: Study, config: Reproduce, console: Console) -> None:
 
 def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
     """A table of the runs of each exhibit, how many are done, and the time that the rest takes."""
-    table = Table(title=f"preset {config.preset}, {config.seeds} seeds, in {config.out}")
-    for heading, side in (("", "left"), ("shows", "left"), ("data", "left"), ("runs done", "right"),
-                          ("time left", "right")):  # fmt: skip
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    sections = []
     for name, parts in plans.items():
-        for i, part in enumerate(parts):
+        rows: list[tuple[str, ...]] = []
+        for part in parts:
             done, total, seconds = _progress(part, config)
-            real = _prepared(part.study, config.data_dir)
-            table.add_row(
-                *((name, CATALOGUE[name].title) if i == 0 else ("", "")),
-                part.study.key if real else f"{part.study.key} (sample data)",
-                f"{done}/{total}",
-                _duration(seconds),
-                end_section=i == len(parts) - 1,
-            )
-    table.caption = (
+            key = part.study.key
+            data = key if _prepared(part.study, config.data_dir) else f"{key} (sample data)"
+            shown = ("", "") if rows else (name, CATALOGUE[name].title)
+            rows.append((*shown, data, f"{done}/{total}", _duration(seconds)))
+        sections.append(rows)
+    return terminal_table.table(
+        f"preset {config.preset}, {config.seeds} seeds, in {config.out}",
+        ("", Column("shows"), Column("data"), "runs done", "time left"),
+        sections,
         "Runs that several exhibits share are trained once. A ? is not known yet: --measure 3 "
-        "times three steps."
+        "times three steps.",
     )
-    return table
 
 
 def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
