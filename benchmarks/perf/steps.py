@@ -1,22 +1,21 @@
 """Time and memory of a step of DB-MTL relative to equal weighting, for every mode of the engine."""
 
 import functools
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 import dbmtl_jax as dbmtl
+from benchmarks.perf.measurement import Figure, Goal, Measurement, Quantity, milliseconds, ratio
 from benchmarks.perf.mlp import mlp
 from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
 from benchmarks.perf.qm9 import qm9
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
-from benchmarks.perf.verdict import Goal, Verdict, judged
 
 GOALS = {
     ("mlp", 2): Goal(1.75, 2.0),
@@ -44,25 +43,6 @@ EW = "EW"
 
 ROWS = "rows"
 """In place of a mode: only the gradient of every task and its norm, one task after the other."""
-
-
-class Row(NamedTuple):
-    """The result of one program relative to equal weighting, on one network."""
-
-    network: str
-    num_tasks: int
-    mode: str
-    ratio: float  # median of the rounds' ratios
-    spread: tuple[float, float]  # smallest and largest ratio
-    milliseconds: float  # median time of a step
-    compile_seconds: float
-    target: float | None  # goal for the ratio
-    fail: float | None
-    verdict: Verdict
-    memory: float  # beyond that of equal weighting, in units of the shared parameters
-    memory_target: float | None
-    memory_fail: float | None
-    memory_verdict: Verdict
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "qm9": qm9, "resnet": resnet}
@@ -123,10 +103,10 @@ def _db_mtl(network: Network, mode: str) -> optax.GradientTransformationExtraArg
     return dbmtl.refresh_weights(method, every) if every > 1 else method
 
 
-def best_mode(rows: Sequence[Row], network: str, num_tasks: int) -> str:
+def best_mode(rows: Sequence[Measurement], network: str, num_tasks: int) -> str:
     """The fastest measured mode of a network; "stream" if none is measured."""
-    found = [row for row in rows if (row.network, row.num_tasks) == (network, num_tasks)]
-    of_mode = {row.mode: row.ratio for row in found if row.mode in MODES}
+    found = [row for row in rows if (row.subject, row.num_tasks) == (network, num_tasks)]
+    of_mode = {row.name: row.figures["over_ew"].value for row in found if row.name in MODES}
     return min(of_mode, key=lambda mode: of_mode[mode], default="stream")
 
 
@@ -159,7 +139,7 @@ class Program:
         return self._state
 
 
-def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
+def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Measurement]:
     """Times a step of every mode, of equal weighting, and of the gradients alone."""
     programs = {mode: Program(network, mode) for mode in (EW, ROWS, *modes)}
     turns = in_turns(
@@ -167,28 +147,18 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
     )
     times = {mode: [t / refresh_of(mode) for t in taken] for mode, taken in turns.items()}
     shared_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(network.params[0]))
-    full = [a / b for a, b in zip(times.get("stream", times[EW]), times[EW], strict=True)]
+    full = ratio(times.get("stream", times[EW]), times[EW]).value
     needed = {mode: needed_bytes(program.compiled) for mode, program in programs.items()}
     rows = []
     for mode, program in programs.items():
-        ratios = [a / b for a, b in zip(times[mode], times[EW], strict=True)]
-        ratio = statistics.median(ratios)
-        memory = (needed[mode] - needed[EW]) / shared_bytes
-        goal, memory_goal = _goals(name, network.num_tasks, mode, statistics.median(full))
-        rows.append(
-            Row(
-                name,
-                network.num_tasks,
-                mode,
-                ratio,
-                (min(ratios), max(ratios)),
-                1e3 * statistics.median(times[mode]),
-                program.compile_seconds,
-                *judged(goal, ratio),
-                memory,
-                *judged(memory_goal, memory),
-            )
-        )
+        goal, memory_goal = _goals(name, network.num_tasks, mode, full)
+        figures: dict[Quantity, Figure] = {
+            "milliseconds": milliseconds(times[mode]),
+            "over_ew": ratio(times[mode], times[EW], goal),
+            "compile_seconds": Figure(program.compile_seconds),
+            "memory": Figure((needed[mode] - needed[EW]) / shared_bytes, goal=memory_goal),
+        }
+        rows.append(Measurement(name, network.num_tasks, mode, figures))
     return rows
 
 
