@@ -20,6 +20,7 @@ from benchmarks.files import json_text
 from benchmarks.kit import modes_table, source
 from benchmarks.kit.deadline import Deadline
 from benchmarks.perf import steps
+from benchmarks.perf.compiled import needed_bytes
 from benchmarks.perf.measurement import milliseconds, ratio
 from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
 from benchmarks.perf.timing import in_turns
@@ -135,7 +136,7 @@ def _measured(case: Case, rounds: int) -> dict[str, Any]:
         "steps_per_turn": own,
         "compile_seconds": program.compile_seconds,
         "temporary": program.compiled.memory_analysis().temp_size_in_bytes,
-        "needed": steps.needed_bytes(program.compiled),
+        "needed": needed_bytes(program.compiled),
     }
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 import dbmtl_jax as dbmtl
+from benchmarks.perf.compiled import needed_bytes
 from benchmarks.perf.measurement import Figure, Goal, Measurement, Quantity, milliseconds, ratio
 from benchmarks.perf.mlp import mlp
 from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
@@ -108,18 +109,6 @@ def best_mode(rows: Sequence[Measurement], network: str, num_tasks: int) -> str:
     found = [row for row in rows if (row.subject, row.num_tasks) == (network, num_tasks)]
     of_mode = {row.name: row.figures["over_ew"].value for row in found if row.name in MODES}
     return min(of_mode, key=lambda mode: of_mode[mode], default="stream")
-
-
-def needed_bytes(compiled: Any) -> int:
-    """The memory that a compiled program needs; donated arguments are counted once."""
-    memory = compiled.memory_analysis()
-    # On CPUs, `peak_memory_in_bytes` only contains the arguments.
-    return (
-        memory.argument_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
 
 
 class Program:
