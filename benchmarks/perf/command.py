@@ -76,15 +76,13 @@ class _Results:
         self._environment = run_log.environment()
         self._kinds: dict[str, list[Measurement]] = {}
         self._missing: dict[str, None] = {}
+        self._write()
 
     def add(self, kind: str, rows: Sequence[Measurement], missing: Iterable[str] = ()) -> None:
         """Keeps and writes rows of a kind, and notes what was not there to be timed."""
         self._kinds.setdefault(kind, []).extend(rows)
         self._missing |= dict.fromkeys(missing)
-        record = {kind: [row.as_json() for row in rows] for kind, rows in self._kinds.items()}
-        text = json.dumps({"environment": self._environment} | record, indent=2) + "\n"
-        run_log.write_file(self._folder / "perf.json", text)
-        run_log.write_file(self._folder / "goals.md", self._goals() + "\n")
+        self._write()
 
     def of(self, kind: str) -> list[Measurement]:
         """The rows of a kind."""
@@ -105,6 +103,12 @@ class _Results:
             self._console.print(f"not timed: {line}")
         self._console.print(self._goals(), soft_wrap=True, markup=False)
         self._console.print(f"written to {self._folder / 'perf.json'} and goals.md")
+
+    def _write(self) -> None:
+        record = {kind: [row.as_json() for row in rows] for kind, rows in self._kinds.items()}
+        text = json.dumps({"environment": self._environment} | record, indent=2) + "\n"
+        run_log.write_file(self._folder / "perf.json", text)
+        run_log.write_file(self._folder / "goals.md", self._goals() + "\n")
 
     def _goals(self) -> str:
         return table_formats.markdown(goals.table([*itertools.chain(*self._kinds.values())]))

@@ -71,6 +71,15 @@ def executable(path, text):
     return path
 
 
+def test_nothing_to_measure_is_written_too(tmp_path):
+    nothing = {"transformation": False, "aggregation": False, "compilation": False}
+    output = io.StringIO()
+    perf(Perf(networks=(), out=tmp_path, **nothing), Console(file=output))
+    assert list(json.loads((tmp_path / "perf.json").read_text())) == ["environment"]
+    assert "verdict" in (tmp_path / "goals.md").read_text()
+    assert "┃" not in output.getvalue()
+
+
 def test_torchjd_is_timed_in_turns(tmp_path, monkeypatch):
     """A stand-in for the interpreter takes a tenth of a second for everything, and has no MGDA."""
     python = executable(

@@ -94,6 +94,13 @@ def test_a_worker_that_has_died_is_one_line(tmp_path):
             worker.ask("run")
 
 
+def test_a_worker_may_write_what_is_no_text(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("printf '\\377\\n'\n")
+    with Worker(pathlib.Path("/bin/sh"), script) as worker:
+        assert worker.version == "\N{REPLACEMENT CHARACTER}"
+
+
 def test_packages_of_another_checkout_are_refused(tmp_path):
     checkout_worker.refuse_other_checkouts(HERE)
     with pytest.raises(SystemExit, match=r"dbmtl_jax is imported from .*__init__.py"):
