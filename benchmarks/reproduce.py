@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import compare, initial_weights, run_log, step_times
+from benchmarks import compare, initial_weights, run_log, step_times, terminal_table
 from benchmarks.config import Compare, MakeSample, Prepare, Reproduce
 from benchmarks.errors import UserError
 from benchmarks.methods import BASELINE, for_network
@@ -21,6 +21,7 @@ from benchmarks.report.command import print_written
 from benchmarks.report.paper import exhibits
 from benchmarks.report.paper.catalogue import CATALOGUE, StudyName
 from benchmarks.report.records.choice import BETA_GRID
+from benchmarks.terminal_table import Column
 
 _MEASURED = (BASELINE, "ew", "db_mtl")
 """The methods that `--measure` times. All methods that use task gradients take about as long as
@@ -183,26 +184,23 @@ def _measure(study: StudyName, config: Reproduce, console: Console) -> None:
 
 def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
     """A table of the runs of each exhibit, how many are done, and the time that the rest takes."""
-    table = Table(title=f"preset {config.preset}, {config.seeds} seeds, in {config.out}")
-    for heading, side in (("", "left"), ("shows", "left"), ("data", "left"), ("runs done", "right"),
-                          ("time left", "right")):  # fmt: skip
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    sections = []
     for name, parts in plans.items():
-        for i, part in enumerate(parts):
+        rows: list[tuple[str, ...]] = []
+        for part in parts:
             done, total, seconds = _progress(part, config)
-            real = _prepared(part.study, config.data_dir)
-            table.add_row(
-                *((name, CATALOGUE[name].title) if i == 0 else ("", "")),
-                part.study.key if real else f"{part.study.key} (sample data)",
-                f"{done}/{total}",
-                _duration(seconds),
-                end_section=i == len(parts) - 1,
-            )
-    table.caption = (
+            key = part.study.key
+            data = key if _prepared(part.study, config.data_dir) else f"{key} (sample data)"
+            shown = ("", "") if rows else (name, CATALOGUE[name].title)
+            rows.append((*shown, data, f"{done}/{total}", _duration(seconds)))
+        sections.append(rows)
+    return terminal_table.table(
+        f"preset {config.preset}, {config.seeds} seeds, in {config.out}",
+        ("", Column("shows"), Column("data"), "runs done", "time left"),
+        sections,
         "Runs that several exhibits share are trained once. A ? is not known yet: --measure 3 "
-        "times three steps."
+        "times three steps.",
     )
-    return table
 
 
 def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:

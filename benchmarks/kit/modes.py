@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import pathlib
-import statistics
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ from benchmarks.files import json_text
 from benchmarks.kit import modes_table, source
 from benchmarks.kit.deadline import Deadline
 from benchmarks.perf import steps
+from benchmarks.perf.compiled import needed_bytes
+from benchmarks.perf.measurement import milliseconds, ratio
 from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
 from benchmarks.perf.timing import in_turns
 from benchmarks.progress import Say
@@ -127,15 +128,15 @@ def _measured(case: Case, rounds: int) -> dict[str, Any]:
     }
     times = in_turns(turns, rounds)
     mine = [seconds / own for seconds in times[case.mode]]
-    ratios = [a / (b / num_steps) for a, b in zip(mine, times[steps.EW], strict=True)]
+    over_ew = ratio(mine, [seconds / num_steps for seconds in times[steps.EW]])
     return {
-        "ratio": statistics.median(ratios),
-        "spread": (min(ratios), max(ratios)),
-        "milliseconds": 1e3 * statistics.median(mine),
+        "ratio": over_ew.value,
+        "spread": over_ew.spread,
+        "milliseconds": milliseconds(mine).value,
         "steps_per_turn": own,
         "compile_seconds": program.compile_seconds,
         "temporary": program.compiled.memory_analysis().temp_size_in_bytes,
-        "needed": steps.needed_bytes(program.compiled),
+        "needed": needed_bytes(program.compiled),
     }
 
 

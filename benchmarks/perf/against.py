@@ -7,18 +7,19 @@ the processes take turns.
 import json
 import os
 import pathlib
-import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import run_log
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, steps
+from benchmarks.files import expected, json_text
+from benchmarks.files.expected import POSITIVE, Kind
+from benchmarks.perf import aggregation, steps, tables
+from benchmarks.perf.measurement import Measurement, milliseconds, ratio
 from benchmarks.perf.worker import Worker
 
 HERE = pathlib.Path(__file__).resolve().parents[2]
@@ -33,28 +34,67 @@ class Program(NamedTuple):
     name: str  # the mode of a network's step; else the method
 
 
-class Row(NamedTuple):
-    """One program in both checkouts."""
+_FOUND = Kind("built or missing", lambda answer: answer in ("built", "missing"))
 
-    subject: str
-    num_tasks: int
-    name: str
-    milliseconds: float  # this checkout's median
-    their_milliseconds: float
-    ratio: float  # median of the rounds' ratios, this checkout's time over the other's
-    spread: tuple[float, float]  # smallest and largest ratio
-    pairs: list[tuple[float, float]]  # seconds of (this, the other) in every round
+
+class Side(NamedTuple):
+    """A checkout and its process, which may answer anything."""
+
+    folder: pathlib.Path
+    worker: Worker
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The folder and the environment.
+
+        Raises:
+          UserError: if the first line is no environment.
+        """
+        where = f"{self._where}: the environment"
+        found = json_text.parse(self.worker.version.encode(), where)
+        expected.check(found, run_log.ENVIRONMENT, where)
+        return found | {"folder": str(self.folder.resolve())}
+
+    def build(self, program: Program) -> bool:
+        """Builds a program; whether there is one.
+
+        Raises:
+          UserError: if the answer is another.
+        """
+        answer = self.worker.ask("build {} {} {}".format(*program))
+        expected.check(answer, _FOUND, f"{self._where}: building {program.name}")
+        return answer == "built"
+
+    def seconds(self) -> float:
+        """Runs the program that was built last.
+
+        Raises:
+          UserError: if the answer is no time.
+        """
+        where = f"{self._where}: the seconds of a program"
+        seconds = json_text.parse(self.worker.ask("run").encode(), where)
+        expected.check(seconds, POSITIVE, where)
+        return seconds
+
+    @property
+    def _where(self) -> str:
+        return f"--against: {self.folder}"
 
 
 def compare(config: Perf, checkout: pathlib.Path, console: Console) -> None:
-    """Measures and prints, and writes all pairs of times to `against.json`."""
+    """Measures and prints, and writes all pairs of times to `against.json`.
+
+    Raises:
+      UserError: if the folder is no checkout, or its process fails or answers something else.
+    """
     check(checkout)
     run_log.make_folder(config.out)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     missing: list[str] = []
     heading = ""
-    with open_worker(HERE) as this, open_worker(checkout) as that:
-        record: dict[str, Any] = {"this": _origin(HERE, this), "that": _origin(checkout, that)}
+    with open_worker(HERE) as ours, open_worker(checkout) as theirs:
+        this, that = Side(HERE, ours), Side(checkout, theirs)
+        record: dict[str, Any] = {"this": this.origin, "that": that.origin}
         for program in programs(config):
             if heading != (heading := f"{program.subject}, T = {program.num_tasks} ..."):
                 console.print(heading, style="dim")
@@ -64,13 +104,13 @@ def compare(config: Perf, checkout: pathlib.Path, console: Console) -> None:
             else:
                 rows.append(row)
             # At once, so that what has been measured is not lost.
-            record |= {"rows": [row._asdict() for row in rows], "missing": missing}
+            record |= {"rows": [row.as_json() for row in rows], "missing": missing}
             text = json.dumps(record, indent=2) + "\n"
             run_log.write_file(config.out / "against.json", text)
     for side in ("this", "that"):
-        line = f"{side}: {record[side]['folder']} ({record[side]['commit']})"
+        line = f"{side}: {record[side]['folder']} ({record[side].get('commit')})"
         console.print(line, soft_wrap=True, highlight=False)
-    console.print(table(rows))
+    console.print(tables.against(rows))
     if missing:
         lacking = ", ".join(missing)
         console.print(f"not timed, as a checkout leaves it out: {lacking}", highlight=False)
@@ -124,20 +164,19 @@ def programs(config: Perf) -> list[Program]:
     return found
 
 
-def measure(program: Program, this: Worker, that: Worker, rounds: int) -> Row | None:
+def measure(program: Program, this: Side, that: Side, rounds: int) -> Measurement | None:
     """Builds a program in both processes and times it; None where one of them has no such one."""
-    request = "build {} {} {}".format(*program)
-    if "missing" in [this.ask(request), that.ask(request)]:
+    if not all([this.build(program), that.build(program)]):
         return None
-    pairs = in_pairs(lambda: float(this.ask("run")), lambda: float(that.ask("run")), rounds)
+    pairs = in_pairs(this.seconds, that.seconds, rounds)
     ours, theirs = zip(*pairs, strict=True)
-    ratios = [a / b for a, b in pairs]
-    return Row(
+    return Measurement(
         *program,
-        1e3 * statistics.median(ours),
-        1e3 * statistics.median(theirs),
-        statistics.median(ratios),
-        (min(ratios), max(ratios)),
+        {
+            "milliseconds": milliseconds(ours),
+            "their_milliseconds": milliseconds(theirs),
+            "over_theirs": ratio(ours, theirs),
+        },
         pairs,
     )
 
@@ -159,31 +198,3 @@ def in_pairs(
             ours = this()
         pairs.append((ours, theirs))
     return pairs[1:]
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """For the terminal."""
-    title = "this checkout's time over the other's, medians over rounds"
-    result = Table(title=title, title_justify="left")
-    result.add_column("", no_wrap=True)
-    result.add_column("T", justify="right", no_wrap=True)
-    result.add_column("program", no_wrap=True)
-    for heading in ("this\nms", "that\nms", "this\n/ that", "range"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    for index, row in enumerate(rows):
-        last = index + 1 == len(rows) or rows[index + 1][:2] != row[:2]
-        result.add_row(
-            row.subject,
-            str(row.num_tasks),
-            row.name,
-            f"{row.milliseconds:.1f}",
-            f"{row.their_milliseconds:.1f}",
-            f"{row.ratio:.3f}",
-            f"{row.spread[0]:.2f}–{row.spread[1]:.2f}",
-            end_section=last,
-        )
-    return result
-
-
-def _origin(checkout: pathlib.Path, worker: Worker) -> dict[str, Any]:
-    return {"folder": str(checkout.resolve()), **json.loads(worker.version)}

@@ -2,25 +2,24 @@
 
 import contextlib
 import functools
-import math
 import os
 import pathlib
-import statistics
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from rich.table import Table
 
 import dbmtl_jax as dbmtl
 from benchmarks.methods import DISPLAY_NAMES
+from benchmarks.perf.measurement import Figure, Goal, Measurement, Quantity, milliseconds, ratio
 from benchmarks.perf.timing import in_turns
-from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.perf.worker import Worker
 
 _OF_THE_PAPER = ("mgda", "pcgrad", "grad_vac", "imtl_g", "cagrad", "nash_mtl", "aligned_mtl")
 _BEYOND = ("upgrad", "dual_proj", "con_fig", "fair_grad")
+
+SUBJECT = "aggregation"
 
 METHODS = (*_OF_THE_PAPER, *_BEYOND)
 """The methods that both libraries have."""
@@ -29,21 +28,6 @@ GOALS = {name: Goal(0.35, 0.5) for name in _OF_THE_PAPER} | {
     name: Goal(0.3, 0.5) for name in _BEYOND
 }
 """The goals for the time of our update relative to that of TorchJD, for eleven tasks."""
-
-
-class Row(NamedTuple):
-    """The result of one method; times and ratios are medians over the rounds."""
-
-    method: str
-    num_tasks: int
-    num_parameters: int
-    milliseconds: float  # time of one update
-    over_sum: float  # relative to a plain sum of the gradients
-    torchjd_milliseconds: float  # time of one call of TorchJD; NaN without it
-    over_torchjd: float  # relative to TorchJD; NaN without it
-    target: float | None
-    fail: float | None
-    verdict: Verdict
 
 
 def open_torchjd(python: pathlib.Path, num_tasks: int, num_parameters: int) -> Worker:
@@ -59,7 +43,7 @@ def measure(
     num_leaves: int = 10,
     side: int = 1000,
     rounds: int = 7,
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Measurement], list[str]]:
     """Times updates of gradients [T, side, side] in `num_leaves` leaves, in turns with TorchJD.
 
     TorchJD gets the gradients as one matrix [T, P], so that it need not concatenate leaves, and as
@@ -71,75 +55,55 @@ def measure(
     grads = [
         jax.random.normal(jax.random.key(i), (num_tasks, side, side)) for i in range(num_leaves)
     ]
-    params = [jnp.zeros((side, side)) for _ in range(num_leaves)]
     num_parameters = num_leaves * side * side
-
-    def program(name: str) -> Callable[[], Any]:
-        tx = dbmtl.METHODS[name](num_tasks)
-        update = jax.jit(tx.update)
-        state = [tx.init(params)]
-
-        def call() -> Any:
-            updates, state[0] = update(grads, state[0])
-            return updates
-
-        return call
-
-    programs: Mapping[str, Callable[[], Any]] = {name: program(name) for name in ("ew", *METHODS)}
-    missing = {}
+    turns: dict[str, Callable[[], Any]] = {
+        name: _program(name, num_tasks, grads) for name in ("ew", *METHODS)
+    }
+    missing = []
     with contextlib.ExitStack() as stack:
-        turns: dict[str, Callable[[], Any]] = dict(programs)
         if torch_python is not None:
             peer = stack.enter_context(open_torchjd(torch_python, num_tasks, num_parameters))
             for name in METHODS:
                 answer = peer.ask(DISPLAY_NAMES[name])
                 if "missing" in answer:
-                    missing[name] = f"TorchJD's {DISPLAY_NAMES[name]}: {answer}"
+                    missing.append(f"TorchJD's {DISPLAY_NAMES[name]}: {answer}")
                 else:
                     turns[_peer(name)] = functools.partial(peer.ask, DISPLAY_NAMES[name])
         times = in_turns(turns, rounds)
+    rows = [_measured(name, num_tasks, num_parameters, times) for name in METHODS]
+    return rows, missing
 
-    rows = []
-    for name in METHODS:
-        theirs = times.get(_peer(name), [math.nan] * rounds)
-        over_torchjd = statistics.median(a / b for a, b in zip(times[name], theirs, strict=True))
-        rows.append(
-            Row(
-                name,
-                num_tasks,
-                num_parameters,
-                1e3 * statistics.median(times[name]),
-                statistics.median(a / b for a, b in zip(times[name], times["ew"], strict=True)),
-                1e3 * statistics.median(theirs),
-                over_torchjd,
-                *judged(
-                    GOALS[name] if _peer(name) in times and num_tasks == 11 else None, over_torchjd
-                ),
-            )
-        )
-    return rows, list(missing.values())
+
+def _program(name: str, num_tasks: int, grads: list[jax.Array]) -> Callable[[], Any]:
+    """A method's update, which goes on from the state that the one before has left."""
+    tx = dbmtl.METHODS[name](num_tasks)
+    update = jax.jit(tx.update)
+    state = tx.init([jnp.zeros(g.shape[1:]) for g in grads])
+
+    def call() -> Any:
+        nonlocal state
+        updates, state = update(grads, state)
+        return updates
+
+    return call
+
+
+def _measured(
+    name: str, num_tasks: int, num_parameters: int, times: Mapping[str, Sequence[float]]
+) -> Measurement:
+    """The figures of a method; those next to TorchJD's only if it was timed."""
+    figures: dict[Quantity, Figure] = {
+        "parameters": Figure(num_parameters),
+        "milliseconds": milliseconds(times[name]),
+        "over_ew": ratio(times[name], times["ew"]),
+    }
+    theirs = times.get(_peer(name))
+    if theirs is not None:
+        goal = GOALS[name] if num_tasks == 11 else None
+        figures["their_milliseconds"] = milliseconds(theirs)
+        figures["over_theirs"] = ratio(times[name], theirs, goal)
+    return Measurement(SUBJECT, num_tasks, name, figures)
 
 
 def _peer(name: str) -> str:
     return f"TorchJD {name}"
-
-
-def table(rows: list[Row]) -> Table:
-    """The rows as a table for the terminal."""
-    size = f"{rows[0].num_parameters:,} parameters" if rows else ""
-    result = Table(title=f"aggregation alone, Gramian methods, {size}", title_justify="left")
-    result.add_column("method", no_wrap=True)
-    for heading in ("T", "ms", "over\na sum", "TorchJD\nms", "over\nTorchJD"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    result.add_column("goal", justify="right")
-    for row in rows:
-        result.add_row(
-            DISPLAY_NAMES[row.method],
-            str(row.num_tasks),
-            f"{row.milliseconds:.1f}",
-            f"{row.over_sum:.2f}",
-            f"{row.torchjd_milliseconds:.1f}",
-            f"{row.over_torchjd:.2f}",
-            "" if row.target is None else f"{row.target:g} / {row.fail:g} {row.verdict}",
-        )
-    return result

@@ -1,9 +1,9 @@
 """`python -m benchmarks perf`: the speed of training steps, as ratios of times taken in turns."""
 
+import itertools
 import json
-from collections.abc import Iterator
-from itertools import chain
-from typing import Any
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +19,10 @@ from benchmarks.perf import (
     goals,
     peers,
     steps,
-    steps_table,
+    tables,
     transformation,
 )
+from benchmarks.perf.measurement import Measurement
 from benchmarks.report.tables import table_formats
 
 
@@ -30,76 +31,27 @@ def perf(config: Perf, console: Console) -> None:
 
     With `config.against`, what is measured is this checkout next to another, and nothing else; with
     `config.compile_for`, programs are compiled and read, and not run.
+
+    Raises:
+      UserError: for options that do not go together, and where another interpreter fails.
     """
-    if config.compile_for is None:
-        _refuse_for_compiling_alone(config)
+    _check(config)
+    if config.compile_for is not None:
+        compile_for.measure(config, console)
+    elif config.against is not None:
+        against.compare(config, config.against, console)
     else:
+        _measure(config, console)
+
+
+def _check(config: Perf) -> None:
+    """Raises UserError for options that do not go together."""
+    if config.compile_for is not None:
         if config.against is not None or config.peers:
             raise UserError(
                 "--compile-for goes with neither --against nor --peers: it runs nothing"
             )
-        compile_for.measure(config, console)
         return
-    if config.against is not None:
-        if config.peers:
-            raise UserError("--against and --peers do not go together: they are separate runs")
-        against.compare(config, config.against, console)
-        return
-    if config.peers and config.torch_python is None:
-        raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
-    run_log.make_folder(config.out)
-    record: dict[str, Any] = {"environment": run_log.environment()}
-    reached: dict[str, list[goals.Row]] = {}
-
-    def reached_goals() -> str:
-        return table_formats.markdown(goals.table([*chain(*reached.values())]))
-
-    def keep(subject: str, rows: list[Any], of_them: list[goals.Row], *tables: Table) -> None:
-        """Prints and writes the rows of a subject at once, so that they are not lost later."""
-        for table in tables if rows else ():
-            console.print(table)
-        record[subject] = [row._asdict() for row in rows]
-        reached[subject] = of_them
-        text = json.dumps(record, indent=2) + "\n"
-        run_log.write_file(config.out / "perf.json", text)
-        run_log.write_file(config.out / "goals.md", reached_goals() + "\n")
-
-    rows: list[steps.Row] = []
-    for group in _steps(config, console):
-        rows += group
-        keep("steps", rows, goals.of_steps(rows))
-    keep("steps", rows, goals.of_steps(rows), *steps_table.tables(rows))
-    alone = []
-    if config.transformation:
-        console.print("the transformation alone ...", style="dim")
-        alone = [transformation.measure(t, rounds=config.rounds) for t in config.num_tasks]
-    keep("transformation", alone, goals.of_transformation(alone), _transformation_table(alone))
-    merged: list[aggregation.Row] = []
-    missing: dict[str, None] = {}
-    if config.aggregation:
-        console.print("the Gramian methods ...", style="dim")
-        for num_tasks in config.num_tasks:
-            found, absent = aggregation.measure(
-                num_tasks, config.torch_python, rounds=config.rounds
-            )
-            merged += found
-            missing |= dict.fromkeys(absent)
-    keep("aggregation", merged, goals.of_aggregation(merged), aggregation.table(merged))
-    compiled: list[compilation.Row] = []
-    if config.compilation:
-        console.print("compilation ...", style="dim")
-        compiled = compilation.measure(min(config.num_tasks, default=2))
-    keep("compilation", compiled, goals.of_compilation(compiled), compilation.table(compiled))
-    beside, version, absent = _peers(config, rows, console)
-    keep("peers", beside, goals.of_peers(beside), peers.table(beside, version))
-    for line in (*missing, *absent):
-        console.print(f"not timed: {line}")
-    console.print(reached_goals(), soft_wrap=True, markup=False)
-    console.print(f"written to {config.out / 'perf.json'} and goals.md")
-
-
-def _refuse_for_compiling_alone(config: Perf) -> None:
-    """Raises UserError for an option that goes with `--compile-for`."""
     given = {
         "--methods": bool(config.methods),
         "--batch-size": config.batch_size is not None,
@@ -109,49 +61,99 @@ def _refuse_for_compiling_alone(config: Perf) -> None:
     for option, here in given.items():
         if here:
             raise UserError(f"{option} goes with --compile-for")
+    if config.against is not None and config.peers:
+        raise UserError("--against and --peers do not go together: they are separate runs")
+    if config.peers and config.torch_python is None:
+        raise UserError("--peers needs --torch-python, the Python that has torch and torchjd")
 
 
-def _steps(config: Perf, console: Console) -> Iterator[list[steps.Row]]:
-    """The rows of each network and number of tasks."""
-    for name in config.networks:
+class _Results:
+    """What has been measured, which is on disk at once, so that nothing is lost later."""
+
+    def __init__(self, config: Perf, console: Console) -> None:
+        run_log.make_folder(config.out)
+        self._folder, self._console = config.out, console
+        self._environment = run_log.environment()
+        self._kinds: dict[str, list[Measurement]] = {}
+        self._missing: dict[str, None] = {}
+        self._write()
+
+    def add(self, kind: str, rows: Sequence[Measurement], missing: Iterable[str] = ()) -> None:
+        """Keeps and writes rows of a kind, and notes what was not there to be timed."""
+        self._kinds.setdefault(kind, []).extend(rows)
+        self._missing |= dict.fromkeys(missing)
+        self._write()
+
+    def of(self, kind: str) -> list[Measurement]:
+        """The rows of a kind."""
+        return self._kinds.get(kind, [])
+
+    def say(self, what: str) -> None:
+        """Prints what is measured now."""
+        self._console.print(f"{what} ...", style="dim")
+
+    def show(self, kind: str, table: Callable[[Sequence[Measurement]], Table]) -> None:
+        """Prints a table of the rows of a kind, if there are any."""
+        if rows := self.of(kind):
+            self._console.print(table(rows))
+
+    def end(self) -> None:
+        """Prints what was not timed, and the goals."""
+        for line in self._missing:
+            self._console.print(f"not timed: {line}")
+        self._console.print(self._goals(), soft_wrap=True, markup=False)
+        self._console.print(f"written to {self._folder / 'perf.json'} and goals.md")
+
+    def _write(self) -> None:
+        record = {kind: [row.as_json() for row in rows] for kind, rows in self._kinds.items()}
+        text = json.dumps({"environment": self._environment} | record, indent=2) + "\n"
+        run_log.write_file(self._folder / "perf.json", text)
+        run_log.write_file(self._folder / "goals.md", self._goals() + "\n")
+
+    def _goals(self) -> str:
+        return table_formats.markdown(goals.table([*itertools.chain(*self._kinds.values())]))
+
+
+def _measure(config: Perf, console: Console) -> None:
+    """All that the options ask for, one kind after the other."""
+    results = _Results(config, console)
+    _steps(config, results)
+    if config.transformation:
+        results.say("the transformation alone")
         for num_tasks in config.num_tasks:
-            console.print(f"{name}, T = {num_tasks} ...", style="dim")
+            results.add("transformation", [transformation.measure(num_tasks, rounds=config.rounds)])
+        results.show("transformation", tables.transformation)
+    if config.aggregation:
+        results.say("the Gramian methods")
+        for num_tasks in config.num_tasks:
+            found = aggregation.measure(num_tasks, config.torch_python, rounds=config.rounds)
+            results.add("aggregation", *found)
+        results.show("aggregation", tables.aggregation)
+    if config.compilation:
+        results.say("compilation")
+        results.add("compilation", compilation.measure(min(config.num_tasks, default=2)))
+        results.show("compilation", tables.compilation)
+    if config.peers and config.torch_python is not None:
+        _peers(config, config.torch_python, results)
+    results.end()
+
+
+def _steps(config: Perf, results: _Results) -> None:
+    for name, num_tasks in itertools.product(config.networks, config.num_tasks):
+        results.say(f"{name}, T = {num_tasks}")
+        network = steps.NETWORKS[name](num_tasks)
+        results.add("steps", steps.measure(name, network, config.modes, config.rounds))
+    results.show("steps", tables.steps)
+    results.show("steps", tables.memory)
+
+
+def _peers(config: Perf, python: pathlib.Path, results: _Results) -> None:
+    """Times the same steps in PyTorch."""
+    networks = [name for name in config.networks if name in peers.NETWORKS]
+    with peers.open_worker(python) as worker:
+        for name, num_tasks in itertools.product(networks, config.num_tasks):
+            results.say(f"{name}, T = {num_tasks}, and in PyTorch")
             network = steps.NETWORKS[name](num_tasks)
-            yield steps.measure(name, network, config.modes, config.rounds)
-
-
-def _peers(
-    config: Perf, ours: list[steps.Row], console: Console
-) -> tuple[list[peers.Row], str, list[str]]:
-    """Times the same steps in PyTorch: rows, version of PyTorch, and what is not installed."""
-    rows: list[peers.Row] = []
-    missing: dict[str, None] = {}
-    if not config.peers or config.torch_python is None:
-        return rows, "", []
-    with peers.open_worker(config.torch_python) as worker:
-        for name in (name for name in config.networks if name in peers.NETWORKS):
-            for num_tasks in config.num_tasks:
-                console.print(f"{name}, T = {num_tasks}, and in PyTorch ...", style="dim")
-                network = steps.NETWORKS[name](num_tasks)
-                mode = steps.best_mode(ours, name, num_tasks)
-                found, absent = peers.measure(name, network, mode, worker, config.rounds)
-                rows += found
-                missing |= dict.fromkeys(absent)
-        return rows, worker.version, list(missing)
-
-
-def _transformation_table(rows: list[transformation.Row]) -> Table:
-    table = Table(title="DB-MTL's transformation alone", title_justify="left")
-    for heading in ("T", "P", "ms", "over unchecked arithmetic", "GB/s over triad", "goal", ""):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            str(row.num_tasks),
-            f"{row.num_parameters:,}",
-            f"{row.milliseconds:.1f}",
-            f"{row.over_unchecked:.2f}",
-            f"{row.over_triad:.2f}",
-            "" if row.target is None else f"{row.target:g} / {row.fail:g}",
-            row.verdict,
-        )
-    return table
+            mode = steps.best_mode(results.of("steps"), name, num_tasks)
+            results.add("peers", *peers.measure(name, network, mode, worker, config.rounds))
+        results.show("peers", lambda rows: tables.peers(rows, worker.version))

@@ -14,7 +14,10 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import dbmtl_jax as dbmtl
-from benchmarks.accelerators import figures, hlo, targets
+from benchmarks.accelerators import targets
+from benchmarks.accelerators.figures import COLLECTIVES
+from benchmarks.perf import compiled
+from benchmarks.perf.compiled import Compiled
 from benchmarks.perf.network import engine_options
 from benchmarks.report.tables import table_formats
 from benchmarks.report.tables.table import Table, plain
@@ -26,17 +29,16 @@ MEMORIES = (16, 40, 80, 141)
 """Memory sizes of accelerators in GB."""
 
 
-class Row(NamedTuple):
-    """The result of one program; bytes are those of one device."""
+class Program(NamedTuple):
+    """A training step."""
 
     method: str
     num_tasks: int
     mode: str
-    num_parameters: int
     mesh: str
-    collectives: dict[str, int]  # kind of collective -> bytes
-    kept: int  # bytes of the arguments: parameters and optimizer state
-    temporary: int  # bytes of temporary memory
+
+
+Row = Compiled[Program]
 
 
 def measure(method: str, num_tasks: int, mode: str, width: int, devices: Mesh) -> Row:
@@ -79,19 +81,10 @@ def measure(method: str, num_tasks: int, mode: str, width: int, devices: Mesh) -
     batch = [
         jax.ShapeDtypeStruct((_BATCH, n), jnp.float32, sharding=place) for n in (width, num_tasks)
     ]
-    places = _places(layout, state)
-    compiled = jax.jit(step, donate_argnums=0).lower(places, *batch).compile()
-    # Any, as some backends do not support these calls; those of CPUs and GPUs do.
-    memory: Any = compiled.memory_analysis()
-    return Row(
-        method,
-        num_tasks,
-        mode,
+    return compiled.measure(
+        Program(method, num_tasks, mode, _name(devices)),
         _LAYERS * width**2,
-        _name(devices),
-        figures.figures(hlo.parse(compiled.as_text())).collectives,
-        memory.argument_size_in_bytes,
-        memory.temp_size_in_bytes,
+        lambda: jax.jit(step, donate_argnums=0).lower(_places(layout, state), *batch),
     )
 
 
@@ -110,17 +103,17 @@ def _name(mesh: Mesh) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """A table of the bytes in units of 4 P, the size of a float32 gradient of all P parameters."""
-    headings = ("method", "T", "mode", "mesh", *figures.COLLECTIVES, "kept", "temporary")
+    headings = ("method", "T", "mode", "mesh", *COLLECTIVES, "kept", "temporary")
     cells = []
     for row in rows:
-        unit = 4 * row.num_parameters
-        sent = [row.collectives.get(kind, 0) for kind in figures.COLLECTIVES]
+        program, unit = row.program, 4 * row.parameters
+        sent = [row.counts.collectives.get(kind, 0) for kind in COLLECTIVES]
         cells.append(
             (
-                row.method,
-                str(row.num_tasks),
-                "–" if row.method == "ew" else row.mode,
-                row.mesh,
+                program.method,
+                str(program.num_tasks),
+                "–" if program.method == "ew" else program.mode,
+                program.mesh,
                 *(f"{size / unit:.2f}" if size else "–" for size in sent),
                 f"{row.kept / unit:.2f}",
                 f"{row.temporary / unit:.2f}",
@@ -135,11 +128,16 @@ def largest(rows: Sequence[Row]) -> Table:
     They are extrapolated linearly from two numbers of tasks.
     """
     cells = []
-    for name in dict.fromkeys(row.mesh for row in rows):
-        few, many = (r for r in rows if (r.mesh, r.method, r.mode) == (name, "db_mtl", "vmap"))
-        sizes = [(row.kept + row.temporary) / row.num_parameters for row in (few, many)]
-        slope = (sizes[1] - sizes[0]) / (many.num_tasks - few.num_tasks)
-        per_parameter = sizes[0] + slope * (10 - few.num_tasks)
+    for name in dict.fromkeys(row.program.mesh for row in rows):
+        of_mesh = (name, "db_mtl", "vmap")
+        few, many = (
+            row
+            for row in rows
+            if (row.program.mesh, row.program.method, row.program.mode) == of_mesh
+        )
+        sizes = [(row.kept + row.temporary) / row.parameters for row in (few, many)]
+        slope = (sizes[1] - sizes[0]) / (many.program.num_tasks - few.program.num_tasks)
+        per_parameter = sizes[0] + slope * (10 - few.program.num_tasks)
         cells.append((name, *(f"{memory / per_parameter:.2f}" for memory in MEMORIES)))
     return plain(("mesh", *(f"{memory} GB" for memory in MEMORIES)), cells)
 

@@ -1,16 +1,16 @@
 """The time to compile a step of every method, and whether later steps compile again."""
 
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
-from rich.table import Table
 
 import dbmtl_jax as dbmtl
 from benchmarks import methods
 from benchmarks.perf import steps
-from benchmarks.perf.verdict import Goal, Verdict, judged
+from benchmarks.perf.measurement import Figure, Goal, Measurement
+from benchmarks.perf.mlp import mlp
 
 MANY_TASKS = 40
 """The number of tasks for which the goal holds."""
@@ -22,19 +22,7 @@ GOAL = Goal(10.0, 10.0)
 """The goal in seconds for the MLP with `MANY_TASKS` tasks."""
 
 
-class Row(NamedTuple):
-    """The result of one method on the MLP."""
-
-    method: str
-    num_tasks: int
-    seconds: float  # time of tracing, compilation and the first step
-    num_programs: int  # number of compiled programs after several steps
-    target: float | None  # goal for the seconds
-    fail: float | None
-    verdict: Verdict
-
-
-def measure(num_tasks: int, num_steps: int = 3) -> list[Row]:
+def measure(num_tasks: int, num_steps: int = 3) -> list[Measurement]:
     """Takes a few steps with every method, and with DB-MTL also for many tasks.
 
     The persistent compilation cache is not used.
@@ -48,8 +36,8 @@ def measure(num_tasks: int, num_steps: int = 3) -> list[Row]:
         jax.config.update("jax_enable_compilation_cache", cached)
 
 
-def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Row:
-    network = steps.mlp(num_tasks)
+def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Measurement:
+    network = mlp(num_tasks)
     options: dict[str, Any] = {
         "labels": network.labels,
         "steps_per_epoch": num_steps,
@@ -61,20 +49,12 @@ def _measure(name: str, num_tasks: int, goal: Goal | None, num_steps: int) -> Ro
     seconds = time.perf_counter() - begin
     for _ in range(num_steps - 1):
         state = step(state, network.batch)
-    return Row(name, num_tasks, seconds, step._cache_size(), *judged(goal, seconds))
-
-
-def table(rows: list[Row]) -> Table:
-    """The rows as a table for the terminal."""
-    result = Table(title="until the first step of the MLP is done", title_justify="left")
-    for heading in ("method", "T", "seconds", "programs", "goal"):
-        result.add_column(heading, justify="left" if heading == "method" else "right")
-    for row in rows:
-        result.add_row(
-            methods.display_name(row.method),
-            str(row.num_tasks),
-            f"{row.seconds:.1f}",
-            str(row.num_programs),
-            "" if row.target is None else f"{row.target:g} {row.verdict}",
-        )
-    return result
+    return Measurement(
+        "mlp",
+        num_tasks,
+        name,
+        {
+            "first_step_seconds": Figure(seconds, goal=goal),
+            "programs": Figure(step._cache_size()),
+        },
+    )

@@ -1,7 +1,7 @@
 """`perf --compile-for`: what training steps would cost on accelerators, from compiled programs."""
 
+import itertools
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from benchmarks import methods, run_log
-from benchmarks.accelerators import figures, hlo, targets
+from benchmarks.accelerators import targets
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
+from benchmarks.files import expected, json_text
+from benchmarks.files.expected import OBJECT, Kind, list_of
 from benchmarks.methods import display_name
-from benchmarks.perf import compile_for_picture, steps
+from benchmarks.perf import compile_for_picture, compiled, steps
+from benchmarks.perf.compiled import Compiled
 from benchmarks.perf.deeplab import deeplab
 from benchmarks.perf.network import Network
 from benchmarks.report.tables import table_formats
@@ -27,8 +30,8 @@ NETWORKS: dict[str, Callable[[int], Network]] = steps.NETWORKS | {"deeplab": dee
 """Those that are timed elsewhere, and one that would take too long."""
 
 
-class Row(NamedTuple):
-    """The program of one training step on one device; sizes are bytes."""
+class Program(NamedTuple):
+    """A training step for batches of one size on one device."""
 
     target: str
     network: str
@@ -36,16 +39,9 @@ class Row(NamedTuple):
     batch_size: int
     method: str
     mode: str
-    compile_seconds: float
-    needed: int  # arguments, temporary memory and what is not written in their place
-    temporary: int
-    traffic: int  # between the chip and its main memory, in one step
-    flops: int  # of products of matrices and convolutions
-    kernels: int
-    waits: int  # for branches and loops about which a GPU asks its host
-    estimated_cycles: int  # by XLA for TPUs, without waiting for memory: ratios only
-    fits: bool
-    largest_batch: int | None = None  # that fits; None: not looked for
+
+
+Row = Compiled[Program]
 
 
 def measure(config: Perf, console: Console) -> list[Row]:
@@ -54,7 +50,8 @@ def measure(config: Perf, console: Console) -> list[Row]:
     Programs that are in `compiled.json` already are not compiled again, if it is of the same code.
 
     Raises:
-      UserError: for a target without its compiler, an unknown method, and bad numbers.
+      UserError: for a target without its compiler, an unknown method, bad numbers, and a
+        `compiled.json` that is something else.
     """
     names = config.compile_for or ()
     if not names:
@@ -66,26 +63,21 @@ def measure(config: Perf, console: Console) -> list[Row]:
     targets.prepare()
     others = _other_methods(config.methods)
     run_log.make_folder(config.out)
-    known = {_key(row): row for row in _known(config)}
+    known = _known(config)
     rows: list[Row] = []
-    for name in config.networks:
-        for num_tasks in config.num_tasks:
-            network = NETWORKS[name](num_tasks)
-            size = config.batch_size or _batch_size(network)
-            for target in names:
-                device = targets.devices(target)[0]
-                for method, mode in _programs(config.modes, others):
-                    program = Program(target, device, name, network, method, mode)
-                    row = known.get((target, name, num_tasks, size, method, mode))
-                    what = f"{target}, {name}, T = {num_tasks}, {method}, {mode}"
-                    if row is None:
-                        console.print(f"{what} ...", style="dim")
-                        row = program.row(size)
-                    if config.largest_batch and row.fits and row.largest_batch is None:
-                        console.print(f"{what}: the largest batch ...", style="dim")
-                        row = row._replace(largest_batch=program.largest_batch(row))
-                    rows.append(row)
-                    _write(config, [*rows, *_others(known, rows)])
+    for step in _steps(config, names, others):
+        row = known.get(step.program)
+        target, network, num_tasks, _, method, mode = step.program
+        what = f"{target}, {network}, T = {num_tasks}, {method}, {mode}"
+        if row is None:
+            console.print(f"{what} ...", style="dim")
+            row = step.row(step.program.batch_size)
+        if config.largest_batch and _fits(row) and row.largest_batch is None:
+            console.print(f"{what}: the largest batch ...", style="dim")
+            row = row._replace(largest_batch=step.largest_batch(row))
+        rows.append(row)
+        known[step.program] = row
+        _write(config, [*known.values()])
     console.print(page(rows), soft_wrap=True, markup=False)
     console.print(f"written to {config.out}: compiled.json, compiled.md, compiled.png")
     return rows
@@ -107,65 +99,45 @@ def _other_methods(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _programs(modes: Sequence[str], others: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(method, mode): equal weighting, DB-MTL in every mode, and others as they are made."""
-    yield "ew", steps.EW
-    for mode in modes:
-        yield "db_mtl", mode
-    for name in others:
-        yield name, "auto"
-        yield name, "stream"
+def _steps(config: Perf, names: Sequence[str], others: Sequence[str]) -> Iterator["Step"]:
+    """All steps: of equal weighting, of DB-MTL in every mode, and of others as they are made."""
+    programs = [
+        ("ew", steps.EW),
+        *(("db_mtl", mode) for mode in config.modes),
+        *((name, mode) for name in others for mode in ("auto", "stream")),
+    ]
+    for name, num_tasks in itertools.product(config.networks, config.num_tasks):
+        network = NETWORKS[name](num_tasks)
+        size = config.batch_size or len(jax.tree.leaves(network.batch)[0])
+        for target, (method, mode) in itertools.product(names, programs):
+            program = Program(target, name, num_tasks, size, method, mode)
+            yield Step(program, network, targets.devices(target)[0])
 
 
-class Program(NamedTuple):
+class Step(NamedTuple):
     """A training step that may be compiled for batches of any size."""
 
-    target: str
-    device: Any
-    network_name: str
+    program: Program
     network: Network
-    method: str
-    mode: str
+    device: Any
 
     def row(self, batch_size: int) -> Row:
         """What the step takes."""
+        program, network = self.program._replace(batch_size=batch_size), self.network
         made = None
-        if self.method not in ("ew", "db_mtl"):
-            made = methods.build(self.method, self.network.num_tasks, labels=self.network.labels)
-        step, state = steps.step_of(self.network, self.mode, made)
+        if program.method not in ("ew", "db_mtl"):
+            made = methods.build(program.method, network.num_tasks, labels=network.labels)
+        step, state = steps.step_of(network, program.mode, made)
         place = jax.sharding.SingleDeviceSharding(self.device)
 
         def struct(x: Any, *leading: int) -> jax.ShapeDtypeStruct:
             shape = (*leading, *jnp.shape(x)[len(leading) :])
             return jax.ShapeDtypeStruct(shape, jnp.result_type(x), sharding=place)
 
-        batch = jax.tree.map(lambda x: struct(x, batch_size), self.network.batch)
-        begin = time.perf_counter()
-        lowered = step.lower(jax.tree.map(struct, state), batch)
-        what = (self.target, self.network_name, self.network.num_tasks, batch_size)
-        try:
-            compiled = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            seconds = time.perf_counter() - begin
-            return Row(*what, self.method, self.mode, seconds, *(0,) * 7, fits=False)
-        seconds = time.perf_counter() - begin
-        found = figures.figures(hlo.parse(compiled.as_text()))
-        needed = steps.needed_bytes(compiled)
-        return Row(
-            *what,
-            self.method,
-            self.mode,
-            seconds,
-            needed,
-            compiled.memory_analysis().temp_size_in_bytes,
-            found.traffic,
-            found.flops,
-            found.kernels,
-            found.waits,
-            found.estimated_cycles,
-            needed <= targets.TARGETS[self.target].memory,
+        batch = jax.tree.map(lambda x: struct(x, batch_size), network.batch)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(network.params))
+        return compiled.measure(
+            program, parameters, lambda: step.lower(jax.tree.map(struct, state), batch)
         )
 
     def largest_batch(self, fitting: Row) -> int:
@@ -174,23 +146,35 @@ class Program(NamedTuple):
         What a step needs grows in proportion to its batch, but for what does not depend on it.  So
         it is extrapolated from two sizes until the larger one nearly fills the memory.
         """
-        memory = targets.TARGETS[self.target].memory
-        below, above = fitting, self.row(2 * fitting.batch_size)
-        while above.fits and above.batch_size > below.batch_size:
-            slope = (above.needed - below.needed) / (above.batch_size - below.batch_size)
+        memory = targets.TARGETS[self.program.target].memory
+        below, above = fitting, self.row(2 * _size(fitting))
+        while _fits(above) and _size(above) > _size(below):
+            slope = (_needed(above) - _needed(below)) / (_size(above) - _size(below))
             if slope <= 0:
                 break
-            guess = _two_digits(above.batch_size + (memory - above.needed) / slope)
-            below, above = above, self.row(max(guess, above.batch_size))
-        if above.fits:
-            return above.batch_size
-        size, too_large = below.batch_size, above.batch_size
+            guess = _two_digits(_size(above) + (memory - _needed(above)) / slope)
+            below, above = above, self.row(max(guess, _size(above)))
+        if _fits(above):
+            return _size(above)
+        size, too_large = _size(below), _size(above)
         while (middle := _two_digits((size + too_large) / 2)) not in (size, too_large):
-            if self.row(middle).fits:
+            if _fits(self.row(middle)):
                 size = middle
             else:
                 too_large = middle
         return size
+
+
+def _fits(row: Row) -> bool:
+    return row.fits(targets.TARGETS[row.program.target].memory)
+
+
+def _size(row: Row) -> int:
+    return row.program.batch_size
+
+
+def _needed(row: Row) -> int:
+    return row.needed or 0
 
 
 def _two_digits(size: float) -> int:
@@ -199,83 +183,73 @@ def _two_digits(size: float) -> int:
     return int(size) // unit * unit
 
 
-def _batch_size(network: Network) -> int:
-    return len(jax.tree.leaves(network.batch)[0])
+_TARGET = Kind(f"one of {', '.join(targets.TARGETS)}", targets.TARGETS.__contains__)
 
 
-def _key(row: Row) -> tuple[Any, ...]:
-    return row[: Row._fields.index("compile_seconds")]
-
-
-def _others(known: dict[Any, Row], rows: Sequence[Row]) -> list[Row]:
-    """The known rows that are not among `rows`."""
-    here = set(map(_key, rows))
-    return [row for key, row in known.items() if key not in here]
-
-
-def _known(config: Perf) -> list[Row]:
+def _known(config: Perf) -> dict[Program, Row]:
     """The rows that a former call has written, if it was of the same code and packages."""
-    try:
-        record = json.loads((config.out / "compiled.json").read_text())
-        if record["environment"] != run_log.environment():
-            return []
-        return [Row(**row) for row in record["compiled"]]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
-        return []
+    path = config.out / "compiled.json"
+    record = json_text.read_object(path)
+    if record is None or record.get("environment") != run_log.environment():
+        return {}
+    where = f"{path}: compiled"
+    expected.check(record.get("compiled"), list_of(OBJECT), where)
+    rows = [compiled.from_json(row, Program, where) for row in record["compiled"]]
+    for row in rows:
+        expected.check(row.program.target, _TARGET, where)
+    return {row.program: row for row in rows}
 
 
 def _write(config: Perf, rows: Sequence[Row]) -> None:
     record = {
         "note": NOTE,
         "environment": run_log.environment(),
-        "compiled": [row._asdict() for row in rows],
+        "compiled": [row.as_json() for row in rows],
     }
     run_log.write_file(config.out / "compiled.json", json.dumps(record, indent=2) + "\n")
     run_log.write_file(config.out / "compiled.md", page(rows))
     compile_for_picture.draw(rows, config.out / "compiled.png")
 
 
-_HEADINGS = ("step", "T", "mode", "temporary MB", "needed MB", "traffic MB", "GFLOP", "kernels")
-_MORE_HEADINGS = ("waits", "Mcycles", "compiled in s")
+_HEADINGS = (
+    *("step", "T", "mode", "temporary MB", "needed MB", "traffic MB", "GFLOP", "kernels"),
+    *("waits", "Mcycles", "compiled in s"),
+)
 
 
 def page(rows: Sequence[Row]) -> str:
     """A table in Markdown for each target, network and size of batches."""
     text = ""
-    for what in dict.fromkeys((row.target, row.network, row.batch_size) for row in rows):
-        here = [row for row in rows if (row.target, row.network, row.batch_size) == what]
-        target, name, size = what
+    for of in dict.fromkeys(map(_of_table, rows)):
+        here = [row for row in rows if _of_table(row) == of]
+        target, network, size = of
         searched = any(row.largest_batch for row in here)
-        table = plain(
-            (*_HEADINGS, *_MORE_HEADINGS, *(("largest batch",) if searched else ())),
-            [
-                (
-                    display_name(row.method),
-                    str(row.num_tasks),
-                    row.mode,
-                    *_cells(row),
-                    *((str(row.largest_batch or "–"),) if searched else ()),
-                )
-                for row in here
-            ],
-        )
+        cells = [(*_cells(row), *([str(row.largest_batch or "–")] * searched)) for row in here]
+        table = plain((*_HEADINGS, *["largest batch"] * searched), cells)
         kind = targets.TARGETS[target].kind
-        text += f"**{kind}, {name}, batches of {size} ({NOTE})**\n\n"
+        text += f"**{kind}, {network}, batches of {size} ({NOTE})**\n\n"
         text += table_formats.markdown(table) + "\n"
     return text
 
 
+def _of_table(row: Row) -> tuple[str, str, int]:
+    return row.program.target, row.program.network, row.program.batch_size
+
+
 def _cells(row: Row) -> list[str]:
+    program, counts = row.program, row.counts
+    start = [display_name(program.method), str(program.num_tasks), program.mode]
     seconds = f"{row.compile_seconds:.0f}"
-    if not row.needed:
-        return ["does not fit", *[""] * 6, seconds]
+    if row.needed is None:
+        return [*start, "does not fit", *[""] * 6, seconds]
     return [
+        *start,
         f"{row.temporary / 1e6:.0f}",
-        f"{row.needed / 1e6:.0f}" + ("" if row.fits else " (too much)"),
-        f"{row.traffic / 1e6:.0f}",
-        f"{row.flops / 1e9:.1f}",
-        str(row.kernels),
-        str(row.waits) if row.waits else "–",
-        f"{row.estimated_cycles / 1e6:.2f}" if row.estimated_cycles else "–",
+        f"{row.needed / 1e6:.0f}" + ("" if _fits(row) else " (too much)"),
+        f"{counts.traffic / 1e6:.0f}",
+        f"{counts.flops / 1e9:.1f}",
+        str(counts.kernels),
+        str(counts.waits) if counts.waits else "–",
+        f"{counts.estimated_cycles / 1e6:.2f}" if counts.estimated_cycles else "–",
         seconds,
     ]

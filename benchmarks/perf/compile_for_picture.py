@@ -1,7 +1,7 @@
 """A picture of what the modes of the engine take on accelerators."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -10,7 +10,10 @@ from matplotlib.patches import Patch
 if TYPE_CHECKING:
     from benchmarks.perf.compile_for import Row
 
-_QUANTITIES = (("temporary", "temporary memory, MB"), ("traffic", "memory traffic of a step, MB"))
+_QUANTITIES: tuple[tuple[str, Callable[["Row"], int]], ...] = (
+    ("temporary memory, MB", lambda row: row.temporary),
+    ("memory traffic of a step, MB", lambda row: row.counts.traffic),
+)
 
 
 def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
@@ -18,23 +21,23 @@ def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
 
     A column of the picture for each target.
     """
-    shown = [row for row in rows if row.method in ("ew", "db_mtl") and row.needed]
-    kinds = list(dict.fromkeys(row.target for row in shown))
+    shown = [row for row in rows if row.program.method in ("ew", "db_mtl") and row.needed]
+    kinds = list(dict.fromkeys(row.program.target for row in shown))
     groups = list(dict.fromkeys(_group(row) for row in shown))
-    modes = list(dict.fromkeys(row.mode for row in shown))
+    modes = list(dict.fromkeys(row.program.mode for row in shown))
     figure = Figure(
         figsize=(1 + max(1.1 * len(groups), 2) * max(len(kinds), 1), 5.5), layout="constrained"
     )
     grid = figure.subplots(2, max(len(kinds), 1), sharex=True, sharey="row", squeeze=False)
     width = 0.8 / max(len(modes), 1)
-    for line, (field, label) in zip(grid, _QUANTITIES, strict=True):
+    for line, (label, quantity) in zip(grid, _QUANTITIES, strict=True):
         line[0].set_ylabel(label)
         for axes, kind in zip(line, kinds, strict=False):
             for i, mode in enumerate(modes):
                 of_mode = {
-                    _group(row): getattr(row, field) / 1e6
+                    _group(row): quantity(row) / 1e6
                     for row in shown
-                    if (row.target, row.mode) == (kind, mode)
+                    if (row.program.target, row.program.mode) == (kind, mode)
                 }
                 places = [groups.index(group) + i * width for group in of_mode]
                 axes.bar(places, list(of_mode.values()), width, color=f"C{i}", label=mode)
@@ -50,4 +53,4 @@ def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
 
 
 def _group(row: "Row") -> str:
-    return f"{row.network}\nT = {row.num_tasks}"
+    return f"{row.program.network}\nT = {row.program.num_tasks}"

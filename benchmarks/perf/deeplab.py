@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
 from benchmarks.networks.deeplab import DeepLab
 from benchmarks.networks.functional import functional
 from benchmarks.networks.multi_task import split_tasks
-from benchmarks.perf.network import Network, engine_options
+from benchmarks.perf.network import Network, encoder_with_heads
 from benchmarks.problems.dense.problem import FIELDS
 from benchmarks.tasks import DEPTH, NORMALS, SEGMENTATION
 
@@ -46,22 +45,13 @@ def deeplab(num_tasks: int) -> Network:
 
         return loss
 
-    def losses(params, batch):
-        z = encode(params[0], batch)
-        return [head(task)(params[1][task], z, batch) for task in range(num_tasks)]
-
-    def task_grads(mode):
-        return dbmtl.encoder_value_and_task_grads(
-            encode, [head(task) for task in range(num_tasks)], **engine_options(mode)
-        )
-
     batch = {
         "image": jnp.zeros((_BATCH, *_SIZE, 3)),
         "label": jnp.zeros((_BATCH, *_SIZE), jnp.int32),
         "depth": jnp.zeros((_BATCH, *_SIZE, 1)),
         "normal": jnp.zeros((_BATCH, *_SIZE, 3)),
     }
-    return Network(params, batch, losses, task_grads, num_tasks, _is_last)
+    return encoder_with_heads(params, batch, encode, [*map(head, range(num_tasks))], _is_last)
 
 
 def _is_last(path: str) -> bool:

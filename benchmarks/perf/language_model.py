@@ -10,7 +10,6 @@ import json
 import pathlib
 import runpy
 import sys
-import time
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -20,8 +19,12 @@ from rich.console import Console
 
 import dbmtl_jax as dbmtl
 from benchmarks import run_log
-from benchmarks.accelerators import figures, hlo, targets
-from benchmarks.perf import steps
+from benchmarks.accelerators import targets
+from benchmarks.accelerators.figures import COLLECTIVES
+from benchmarks.files import json_text
+from benchmarks.files.disk import read_bytes
+from benchmarks.perf import compiled
+from benchmarks.perf.compiled import Compiled
 from benchmarks.report.tables import table_formats
 from benchmarks.report.tables.table import plain
 
@@ -44,28 +47,17 @@ _WIDTH = 2048  # of the largest models
 _DEPTHS = (4, 16)  # layers of models that fit, of which the largest is foretold
 
 
-class Row(NamedTuple):
-    """The program of one step; bytes are those of one device."""
+class Program(NamedTuple):
+    """One step."""
 
     target: str
     mesh: tuple[int, int]  # data, fsdp
     method: str
     width: int
     layers: int
-    parameters: int
-    compile_seconds: float
-    kept: int = 0  # parameters, and the state of method and optimizer
-    temporary: int = 0
-    needed: int | None = None  # both, and results that have no place in them; None: refused
-    traffic: int = 0  # between a chip and its main memory
-    flops: int = 0
-    kernels: int = 0
-    collectives: dict[str, int] | None = None  # kind -> bytes of what they result in
 
-    @property
-    def fits(self) -> bool:
-        """Whether a device has the memory."""
-        return self.needed is not None and self.needed <= targets.TARGETS[self.target].memory
+
+Row = Compiled[Program]
 
 
 @functools.cache
@@ -75,97 +67,81 @@ def example() -> types.SimpleNamespace:
     return types.SimpleNamespace(**runpy.run_path(str(path)))
 
 
-def measure(target: str, mesh: tuple[int, int], method: str, width: int, layers: int) -> Row:
+def measure(program: Program) -> Row:
     """Compiles a step of the example for a mesh of a target."""
-    devices = targets.mesh(target, mesh, ("data", "fsdp"))
+    devices = targets.mesh(program.target, program.mesh, ("data", "fsdp"))
     small = example().SMALL
     config = small._replace(
-        width=width,
-        layers=layers,
-        heads=max(small.heads, width // 128),
+        width=program.width,
+        layers=program.layers,
+        heads=max(small.heads, program.width // 128),
         batch=_PER_DEVICE * devices.size,
     )
-    training = example().training(config, mesh=devices, **(METHODS | IN_ORDER)[method])
-    model = jax.tree.leaves(training.state[0])
-    begin = time.perf_counter()
-    with jax.set_mesh(devices):
-        lowered = training.step.lower(training.state, training.batch)
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        compiled = None
-    row = Row(
-        target,
-        mesh,
-        method,
-        config.width,
-        config.layers,
-        sum(leaf.size for leaf in model),
-        time.perf_counter() - begin,
-    )
-    if compiled is None:
-        return row
-    found = figures.figures(hlo.parse(compiled.as_text()))
-    memory: Any = compiled.memory_analysis()
-    return row._replace(
-        kept=memory.argument_size_in_bytes,
-        temporary=memory.temp_size_in_bytes,
-        needed=steps.needed_bytes(compiled),
-        traffic=found.traffic,
-        flops=found.flops,
-        kernels=found.kernels,
-        collectives=found.collectives,
-    )
+    options = (METHODS | IN_ORDER)[program.method]
+    training = example().training(config, mesh=devices, **options)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(training.state[0]))
+
+    def lower() -> jax.stages.Lowered:
+        with jax.set_mesh(devices):
+            return training.step.lower(training.state, training.batch)
+
+    return compiled.measure(program, parameters, lower)
 
 
-def deepest(measure: Callable[[int], Row], memory: int) -> Row:
+def deepest(measure: Callable[[Program], Row], program: Program, memory: int) -> Row:
     """The row of the deepest model that fits, or of one at most 1/32 less deep.
 
     Memory grows by nearly the same with every layer.  A line through the two deepest models that
     were seen to fit says where it is full.
     """
-    below, deepest = (measure(depth) for depth in _DEPTHS)
+    below, deepest = (measure(program._replace(layers=depth)) for depth in _DEPTHS)
     too_deep = None
     while True:
         if below.needed is None or deepest.needed is None:
             raise ValueError(
                 f"expected that models of {_DEPTHS} layers fit, found that they do not"
             )
-        per_layer = (deepest.needed - below.needed) / (deepest.layers - below.layers)
-        layers = deepest.layers + int((memory - deepest.needed) / per_layer)
+        depth = deepest.program.layers
+        per_layer = (deepest.needed - below.needed) / (depth - below.program.layers)
+        layers = depth + int((memory - deepest.needed) / per_layer)
         if too_deep is not None:
             layers = min(layers, too_deep - max(1, too_deep // 32))
-        if layers - deepest.layers <= deepest.layers // 32:
+        if layers - depth <= depth // 32:
             return deepest
-        row = measure(layers)
-        if row.fits:
+        row = measure(program._replace(layers=layers))
+        if row.fits(memory):
             below, deepest = deepest, row
         else:
             too_deep = layers
 
 
 class Record:
-    """The rows that have been measured, in a file: what is in it is not compiled again."""
+    """The rows that have been measured, in a file: what is in it is not compiled again.
+
+    Args:
+      path: the file, of a line for each row.
+      say: prints which program is compiled.
+
+    Raises:
+      UserError: if the file is something else.
+    """
 
     def __init__(self, path: pathlib.Path, say: Callable[..., None]) -> None:
         self._path, self._say = path, say
-        text = path.read_text("utf-8") if path.exists() else ""
-        self.rows = [Row(**json.loads(line)) for line in text.splitlines()]
-        self.rows = [row._replace(mesh=(row.mesh[0], row.mesh[1])) for row in self.rows]
+        self._rows: dict[Program, Row] = {}
+        for number, line in enumerate((read_bytes(path) or b"").splitlines(), start=1):
+            where = f"{path}: line {number}"
+            row = compiled.from_json(json_text.parse(line, where), Program, where)
+            self._rows[row.program] = row
 
-    def measure(self, *program: Any) -> Row:
+    def measure(self, program: Program) -> Row:
         """`measure`, or its row from the file."""
-        for row in self.rows:
-            if row[: len(program)] == program:
-                return row
-        self._say(*program, "...")
-        row = measure(*program)
-        self.rows.append(row)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row._asdict()) + "\n")
-        return row
+        if program not in self._rows:
+            self._say(*program, "...")
+            row = self._rows[program] = measure(program)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row.as_json()) + "\n")
+        return self._rows[program]
 
 
 def main(names: Sequence[str]) -> None:
@@ -181,13 +157,14 @@ def main(names: Sequence[str]) -> None:
     for target in names or MESHES:
         memory = targets.TARGETS[target].memory
         *others, divided = MESHES[target]
-        for method in (*METHODS, *IN_ORDER):
-            base.append(record.measure(target, divided, method, small.width, small.layers))
-        for method in METHODS:
-            of_depth = functools.partial(record.measure, target, divided, method, _WIDTH)
-            largest.append(deepest(of_depth, memory))
-        for mesh, method in itertools.product(others, METHODS):
-            base.append(record.measure(target, mesh, method, small.width, small.layers))
+        program = Program(target, divided, "EW", small.width, small.layers)
+        wide = program._replace(width=_WIDTH)
+        base += [record.measure(program._replace(method=m)) for m in (*METHODS, *IN_ORDER)]
+        largest += [deepest(record.measure, wide._replace(method=m), memory) for m in METHODS]
+        base += [
+            record.measure(program._replace(mesh=mesh, method=m))
+            for mesh, m in itertools.product(others, METHODS)
+        ]
         page = f"{table(base)}\n{table(largest)}"
         run_log.write_file(out / "language_model.md", page)
         console.print(page)
@@ -195,7 +172,7 @@ def main(names: Sequence[str]) -> None:
 
 _HEADINGS = (
     *("target", "mesh", "step", "layers", "parameters, 10⁶", "kept GB", "temporary GB"),
-    *("needed GB", "traffic GB", "TFLOP", "kernels", *figures.COLLECTIVES, "compiled in s"),
+    *("needed GB", "traffic GB", "TFLOP", "kernels", *COLLECTIVES, "compiled in s"),
 )
 
 
@@ -205,11 +182,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
+    program, counts, target = row.program, row.counts, targets.TARGETS[row.program.target]
     start = (
-        targets.TARGETS[row.target].kind,
-        "×".join(map(str, row.mesh)),
-        row.method,
-        f"{row.layers} × {row.width}",
+        target.kind,
+        "×".join(map(str, program.mesh)),
+        program.method,
+        f"{program.layers} × {program.width}",
         f"{row.parameters / 1e6:.0f}",
     )
     if row.needed is None:
@@ -218,11 +196,11 @@ def _cells(row: Row) -> tuple[str, ...]:
         *start,
         f"{row.kept / 1e9:.2f}",
         f"{row.temporary / 1e9:.2f}",
-        f"{row.needed / 1e9:.2f}" + ("" if row.fits else " (too much)"),
-        f"{row.traffic / 1e9:.0f}",
-        f"{row.flops / 1e12:.1f}",
-        f"{row.kernels:,}",
-        *(_gigabytes((row.collectives or {}).get(kind, 0)) for kind in figures.COLLECTIVES),
+        f"{row.needed / 1e9:.2f}" + ("" if row.fits(target.memory) else " (too much)"),
+        f"{counts.traffic / 1e9:.0f}",
+        f"{counts.flops / 1e12:.1f}",
+        f"{counts.kernels:,}",
+        *(_gigabytes(counts.collectives.get(kind, 0)) for kind in COLLECTIVES),
         f"{row.compile_seconds:.0f}",
     )
 

@@ -3,17 +3,13 @@
 import functools
 import os
 import pathlib
-import statistics
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
-
-import jax
-from rich.table import Table
+from collections.abc import Callable
+from typing import Any
 
 from benchmarks.perf import steps
+from benchmarks.perf.measurement import Goal, Measurement, milliseconds, ratio
 from benchmarks.perf.network import Network
 from benchmarks.perf.timing import in_turns
-from benchmarks.perf.verdict import Goal, Verdict, judged
 from benchmarks.perf.worker import Worker
 
 NETWORKS = ("mlp", "resnet")
@@ -38,24 +34,9 @@ GOALS = {
 """Goals for the time of our step relative to that of the peer, by network, tasks and peer."""
 
 
-class Row(NamedTuple):
-    """The result of one peer; times and ratios are medians over the rounds."""
-
-    network: str
-    num_tasks: int
-    peer: str
-    milliseconds: float  # time of the peer's step
-    over_its_ew: float  # relative to a step of equal weighting in PyTorch
-    our_milliseconds: float
-    ratio: float  # our time relative to the peer's
-    target: float | None
-    fail: float | None
-    verdict: Verdict
-
-
 def measure(
     name: str, network: Network, mode: str, worker: Worker, rounds: int
-) -> tuple[list[Row], list[str]]:
+) -> tuple[list[Measurement], list[str]]:
     """Times our step, in one mode of the engine, and those of PyTorch in turns.
 
     Returns:
@@ -82,17 +63,18 @@ def measure(
     for peer in there:
         if peer == "ew":
             continue
-        ratio = _median_ratio(times["ours"], times[peer])
+        goal = GOALS.get((name, network.num_tasks, peer.split("-")[0]))
         rows.append(
-            Row(
+            Measurement(
                 name,
                 network.num_tasks,
                 peer,
-                1e3 * statistics.median(times[peer]),
-                _median_ratio(times[peer], times["ew"]),
-                1e3 * statistics.median(times["ours"]),
-                ratio,
-                *judged(GOALS.get((name, network.num_tasks, peer.split("-")[0])), ratio),
+                {
+                    "milliseconds": milliseconds(times["ours"]),
+                    "their_milliseconds": milliseconds(times[peer]),
+                    "over_theirs": ratio(times["ours"], times[peer], goal),
+                    "their_over_ew": ratio(times[peer], times["ew"]),
+                },
             )
         )
     return rows, missing
@@ -102,33 +84,3 @@ def open_worker(python: pathlib.Path) -> Worker:
     """Starts PyTorch in another process, with as many threads as there are processors."""
     script = pathlib.Path(__file__).with_name("torch_worker.py")
     return Worker(python, script, os.cpu_count() or 1)
-
-
-def table(rows: Sequence[Row], version: str) -> Table:
-    """The rows as a table for the terminal."""
-    device = jax.devices()[0].device_kind
-    title = f"DB-MTL's step over its peers', {device}, {version} (goal: target / failure)"
-    result = Table(title=title, title_justify="left")
-    result.add_column("network", no_wrap=True)
-    result.add_column("T", justify="right", no_wrap=True)
-    result.add_column("peer")
-    for heading in ("its\nms", "over its\nEW", "our\nms", "ours\n/ its"):
-        result.add_column(heading, justify="right", no_wrap=True)
-    result.add_column("goal", justify="right")
-    for row in rows:
-        goal = "" if row.target is None else f"{row.target:g} / {row.fail:g} {row.verdict}"
-        result.add_row(
-            row.network,
-            str(row.num_tasks),
-            PEERS[row.peer],
-            f"{row.milliseconds:.1f}",
-            f"{row.over_its_ew:.2f}",
-            f"{row.our_milliseconds:.1f}",
-            f"{row.ratio:.2f}",
-            goal,
-        )
-    return result
-
-
-def _median_ratio(a: Sequence[float], b: Sequence[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))

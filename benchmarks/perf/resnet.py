@@ -1,15 +1,12 @@
 """ResNet-18 on random images, the timed network with convolutions."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import dbmtl_jax as dbmtl
 from benchmarks.networks.functional import functional
 from benchmarks.networks.resnet import resnet18
-from benchmarks.perf.network import Network, engine_options
+from benchmarks.perf.network import Network, encoder_with_heads, regression
 
 _SIDE = 128
 _BATCH = 8
@@ -41,19 +38,7 @@ def resnet(num_tasks: int, compute_dtype: str = "float32") -> Network:
         features, _ = apply(rounded(params), batch_stats, images, train=True)
         return jnp.mean(features.astype(jnp.float32), axis=(1, 2))
 
-    def head(task, params, z, batch):
-        return jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
-
-    head_losses = [functools.partial(head, task) for task in range(num_tasks)]
-
-    def losses(params, batch):
-        z = encode(params[0], batch)
-        return [loss(p, z, batch) for loss, p in zip(head_losses, params[1], strict=True)]
-
-    def task_grads(mode):
-        return dbmtl.encoder_value_and_task_grads(encode, head_losses, **engine_options(mode))
-
-    return Network((params, heads), batch, losses, task_grads, num_tasks, _is_last)
+    return encoder_with_heads((params, heads), batch, encode, regression(num_tasks), _is_last)
 
 
 def _is_last(path: str) -> bool:

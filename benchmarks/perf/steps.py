@@ -1,32 +1,22 @@
 """Time and memory of a step of DB-MTL relative to equal weighting, for every mode of the engine."""
 
 import functools
-import itertools
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import dbmtl_jax as dbmtl
-from benchmarks.perf.network import (
-    FORMS,
-    MODES,
-    README,
-    Network,
-    engine_options,
-    refresh_of,
-)
+from benchmarks.perf.compiled import needed_bytes
+from benchmarks.perf.measurement import Figure, Goal, Measurement, Quantity, milliseconds, ratio
+from benchmarks.perf.mlp import mlp
+from benchmarks.perf.network import FORMS, MODES, README, Network, refresh_of
+from benchmarks.perf.qm9 import qm9
 from benchmarks.perf.resnet import resnet
 from benchmarks.perf.timing import in_turns
-from benchmarks.perf.verdict import Goal, Verdict, judged
-from benchmarks.problems import qm9
-from benchmarks.problems.qm9.models import models, one_chunk
-from benchmarks.problems.qm9.settings import QM9Config
 
 GOALS = {
     ("mlp", 2): Goal(1.75, 2.0),
@@ -47,10 +37,6 @@ README_GOALS = {
 MEMORY_GOALS = {("mlp", 11): Goal(11.5, 17.5)}
 """Goals for the memory beyond that of equal weighting, in units of the shared parameters."""
 
-_MLP_WIDTHS = (512, 1600, 1600, 1024)  # 5.0 million shared parameters
-_MLP_BATCH = 256
-_QM9_BATCH = 32
-_QM9_ATOMS = 18
 _LEARNING_RATE = 1e-4
 
 EW = "EW"
@@ -60,109 +46,8 @@ ROWS = "rows"
 """In place of a mode: only the gradient of every task and its norm, one task after the other."""
 
 
-class Row(NamedTuple):
-    """The result of one program relative to equal weighting, on one network."""
-
-    network: str
-    num_tasks: int
-    mode: str
-    ratio: float  # median of the rounds' ratios
-    spread: tuple[float, float]  # smallest and largest ratio
-    milliseconds: float  # median time of a step
-    compile_seconds: float
-    target: float | None  # goal for the ratio
-    fail: float | None
-    verdict: Verdict
-    memory: float  # beyond that of equal weighting, in units of the shared parameters
-    memory_target: float | None
-    memory_fail: float | None
-    memory_verdict: Verdict
-
-
-def mlp(num_tasks: int, compute_dtype: str = "float32") -> Network:
-    """An MLP with tanh, 5 million parameters, linear regression heads and batch size 256.
-
-    Its encoder computes in `compute_dtype`, its heads in float32.
-    """
-    keys = iter(jax.random.split(jax.random.key(0), 3 + len(_MLP_WIDTHS) + num_tasks))
-
-    def matrix(rows: int, columns: int) -> jax.Array:
-        return jax.random.normal(next(keys), (rows, columns)) / rows**0.5
-
-    encoder = [
-        {"w": matrix(rows, columns), "b": jnp.zeros(columns)}
-        for rows, columns in itertools.pairwise(_MLP_WIDTHS)
-    ]
-    heads = [matrix(_MLP_WIDTHS[-1], 1) for _ in range(num_tasks)]
-    x = jax.random.normal(next(keys), (_MLP_BATCH, _MLP_WIDTHS[0]))
-    y = jax.random.normal(next(keys), (_MLP_BATCH, num_tasks))
-
-    def encode(params, batch):
-        z = batch[0].astype(compute_dtype)
-        for layer in params:
-            w, b = (layer[name].astype(compute_dtype) for name in ("w", "b"))
-            z = jnp.tanh(z @ w + b[None])
-        return z.astype(jnp.float32)
-
-    def head(task):
-        return lambda params, z, batch: jnp.mean(((z @ params)[:, 0] - batch[1][:, task]) ** 2)
-
-    def losses(params, batch):
-        z = encode(params[0], batch)
-        return [head(task)(params[1][task], z, batch) for task in range(num_tasks)]
-
-    def task_grads(mode):
-        return dbmtl.encoder_value_and_task_grads(
-            encode, [head(task) for task in range(num_tasks)], **engine_options(mode)
-        )
-
-    last_bias = f"0/{len(encoder) - 1}/b"  # its matrix is a third of all shared parameters
-    return Network(
-        (encoder, heads), (x, y), losses, task_grads, num_tasks, lambda path: path == last_bias
-    )
-
-
-def qm9_network(num_tasks: int, compute_dtype: str = "float32") -> Network:
-    """The QM9 network of the paper on random molecules of 18 atoms with batch size 32.
-
-    The messages between atoms are computed in `compute_dtype`, all else in float32.
-    """
-    rng = np.random.default_rng(0)
-    batch = (
-        jnp.asarray(rng.choice([1, 6, 7, 8, 9], (_QM9_BATCH, _QM9_ATOMS)), jnp.int32),
-        jnp.asarray(rng.normal(size=(_QM9_BATCH, _QM9_ATOMS, 3)) * 2, jnp.float32),
-        jnp.asarray(rng.normal(size=(_QM9_BATCH, len(qm9.TASKS))), jnp.float32),
-    )
-
-    def model(mode="auto"):
-        return models(QM9Config(), num_tasks, mode, compute_dtype)[0]
-
-    key = jax.random.key(0)  # for the parameters; training draws no random numbers
-
-    def task_grads(mode):
-        if mode == "representation":
-            of_all = model().representation_task_grads
-        else:
-            stream = engine_options(mode).get("stream", False)
-            of_all = model().pending_task_grads if stream else model(mode).task_grads
-
-        def losses_and_grads(params, batch):
-            (losses, _), grads = of_all(params, {}, one_chunk(*batch), key)
-            return losses, grads
-
-        return losses_and_grads
-
-    return Network(
-        model().init(key)[0],
-        batch,
-        lambda params, batch: model().losses(params, {}, one_chunk(*batch), key)[0],
-        task_grads,
-        num_tasks,
-        model().last_shared,
-    )
-
-
-NETWORKS = {"mlp": mlp, "qm9": qm9_network, "resnet": resnet}
+NETWORKS: dict[str, Callable[..., Network]] = {"mlp": mlp, "qm9": qm9, "resnet": resnet}
+"""From the number of tasks, and the type to compute in."""
 
 
 def step_of(
@@ -219,23 +104,11 @@ def _db_mtl(network: Network, mode: str) -> optax.GradientTransformationExtraArg
     return dbmtl.refresh_weights(method, every) if every > 1 else method
 
 
-def best_mode(rows: Sequence[Row], network: str, num_tasks: int) -> str:
+def best_mode(rows: Sequence[Measurement], network: str, num_tasks: int) -> str:
     """The fastest measured mode of a network; "stream" if none is measured."""
-    found = [row for row in rows if (row.network, row.num_tasks) == (network, num_tasks)]
-    of_mode = {row.mode: row.ratio for row in found if row.mode in MODES}
+    found = [row for row in rows if (row.subject, row.num_tasks) == (network, num_tasks)]
+    of_mode = {row.name: row.figures["over_ew"].value for row in found if row.name in MODES}
     return min(of_mode, key=lambda mode: of_mode[mode], default="stream")
-
-
-def needed_bytes(compiled: Any) -> int:
-    """The memory that a compiled program needs; donated arguments are counted once."""
-    memory = compiled.memory_analysis()
-    # On CPUs, `peak_memory_in_bytes` only contains the arguments.
-    return (
-        memory.argument_size_in_bytes
-        + memory.temp_size_in_bytes
-        + memory.output_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
 
 
 class Program:
@@ -255,7 +128,7 @@ class Program:
         return self._state
 
 
-def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Row]:
+def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> list[Measurement]:
     """Times a step of every mode, of equal weighting, and of the gradients alone."""
     programs = {mode: Program(network, mode) for mode in (EW, ROWS, *modes)}
     turns = in_turns(
@@ -263,28 +136,18 @@ def measure(name: str, network: Network, modes: Sequence[str], rounds: int) -> l
     )
     times = {mode: [t / refresh_of(mode) for t in taken] for mode, taken in turns.items()}
     shared_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(network.params[0]))
-    full = [a / b for a, b in zip(times.get("stream", times[EW]), times[EW], strict=True)]
+    full = ratio(times.get("stream", times[EW]), times[EW]).value
     needed = {mode: needed_bytes(program.compiled) for mode, program in programs.items()}
     rows = []
     for mode, program in programs.items():
-        ratios = [a / b for a, b in zip(times[mode], times[EW], strict=True)]
-        ratio = statistics.median(ratios)
-        memory = (needed[mode] - needed[EW]) / shared_bytes
-        goal, memory_goal = _goals(name, network.num_tasks, mode, statistics.median(full))
-        rows.append(
-            Row(
-                name,
-                network.num_tasks,
-                mode,
-                ratio,
-                (min(ratios), max(ratios)),
-                1e3 * statistics.median(times[mode]),
-                program.compile_seconds,
-                *judged(goal, ratio),
-                memory,
-                *judged(memory_goal, memory),
-            )
-        )
+        goal, memory_goal = _goals(name, network.num_tasks, mode, full)
+        figures: dict[Quantity, Figure] = {
+            "milliseconds": milliseconds(times[mode]),
+            "over_ew": ratio(times[mode], times[EW], goal),
+            "compile_seconds": Figure(program.compile_seconds),
+            "memory": Figure((needed[mode] - needed[EW]) / shared_bytes, goal=memory_goal),
+        }
+        rows.append(Measurement(name, network.num_tasks, mode, figures))
     return rows
 
 

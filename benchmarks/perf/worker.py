@@ -40,6 +40,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                errors="replace",  # what it writes may be anything
                 env=environment,
             )
         except OSError as error:

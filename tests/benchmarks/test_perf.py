@@ -15,14 +15,14 @@ from rich.console import Console
 import dbmtl_jax as dbmtl
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
-from benchmarks.perf import aggregation, compilation, peers, resnet, steps, transformation
+from benchmarks.perf import aggregation, compilation, mlp, peers, resnet, steps, transformation
 from benchmarks.perf.command import perf
-from benchmarks.perf.verdict import Goal, judged
+from benchmarks.perf.measurement import Figure, Goal, Measurement
 
 
 def test_ratios_are_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(mlp, "_BATCH", 4)
     small = functools.partial(transformation.measure, num_leaves=2, side=4)
     monkeypatch.setattr(transformation, "measure", small)
     small = functools.partial(aggregation.measure, num_leaves=2, side=4)
@@ -33,37 +33,51 @@ def test_ratios_are_recorded(tmp_path, monkeypatch):
     output = io.StringIO()
     perf(config, Console(file=output, width=160))
     record = json.loads((tmp_path / "new" / "perf.json").read_text())
-    assert [row["mode"] for row in record["steps"]] == [
+    assert [row["name"] for row in record["steps"]] == [
         "EW", "rows", "readme", "unroll", "loop", "vmap", "stream",
         "representation", "measured", "refresh4", "refresh16",
     ]  # fmt: skip
-    assert record["steps"][0]["ratio"] == 1
-    assert record["steps"][0]["verdict"] == ""
-    assert [row["target"] for row in record["steps"][:3]] == [None, None, 1.85]
-    assert record["steps"][0]["memory"] == 0
-    for row in record["steps"]:
-        assert row["verdict"] in output.getvalue()
-        assert f"{row['ratio']:.2f}" in output.getvalue()
+    ratios = [row["figures"]["over_ew"] for row in record["steps"]]
+    assert ratios[0] == {"value": 1, "spread": [1, 1]}
+    assert [ratio.get("target") for ratio in ratios[:3]] == [None, None, 1.85]
+    assert record["steps"][0]["figures"]["memory"]["value"] == 0
+    for ratio in ratios:
+        assert ratio.get("verdict", "") in output.getvalue()
+        assert f"{ratio['value']:.2f}" in output.getvalue()
     (row,) = record["transformation"]
-    assert (row["num_tasks"], row["num_parameters"]) == (2, 32)
-    assert f"{row['over_triad']:.2f}" in output.getvalue()
-    assert [row["method"] for row in record["aggregation"]] == list(aggregation.METHODS)
-    assert all(f"{row['over_sum']:.2f}" in output.getvalue() for row in record["aggregation"])
+    assert (row["num_tasks"], row["figures"]["parameters"]["value"]) == (2, 32)
+    assert f"{row['figures']['over_triad']['value']:.2f}" in output.getvalue()
+    assert [row["name"] for row in record["aggregation"]] == list(aggregation.METHODS)
+    for row in record["aggregation"]:
+        assert f"{row['figures']['over_ew']['value']:.2f}" in output.getvalue()
+        assert "over_theirs" not in row["figures"]
     *each, many = record["compilation"]
-    assert [row["method"] for row in each] == ["ew", "db_mtl"]
-    assert all(row["num_programs"] == 1 for row in record["compilation"])
-    assert (many["num_tasks"], many["target"]) == (40, 10)
-    best = min(record["steps"][3:7], key=lambda row: row["ratio"])
-    goals = (tmp_path / "new" / "goals.md").read_text()
-    cells = f"({best['mode']}) | 2 | 1.75 | 2 | {best['ratio']:.2f} | {best['verdict']} |"
-    assert cells in " ".join(goals.split())
-    assert f"{many['seconds']:.2f} | {many['verdict']} |" in " ".join(goals.split())
+    assert [row["name"] for row in each] == ["ew", "db_mtl"]
+    assert all(row["figures"]["programs"]["value"] == 1 for row in record["compilation"])
+    first_step = many["figures"]["first_step_seconds"]
+    assert (many["num_tasks"], first_step["target"]) == (40, 10)
+    best = min(record["steps"][3:7], key=lambda row: row["figures"]["over_ew"]["value"])
+    ratio = best["figures"]["over_ew"]
+    goals = " ".join((tmp_path / "new" / "goals.md").read_text().split())
+    cells = f"({best['name']}) | 2 | 1.75 | 2 | {ratio['value']:.2f} | {ratio['verdict']} |"
+    assert cells in goals
+    assert goals.count("mlp: step over EW's") == 2  # and the README's
+    assert f"{first_step['value']:.2f} | {first_step['verdict']} |" in goals
 
 
 def executable(path, text):
     path.write_text(text)
     path.chmod(0o755)
     return path
+
+
+def test_nothing_to_measure_is_written_too(tmp_path):
+    nothing = {"transformation": False, "aggregation": False, "compilation": False}
+    output = io.StringIO()
+    perf(Perf(networks=(), out=tmp_path, **nothing), Console(file=output))
+    assert list(json.loads((tmp_path / "perf.json").read_text())) == ["environment"]
+    assert "verdict" in (tmp_path / "goals.md").read_text()
+    assert "┃" not in output.getvalue()
 
 
 def test_torchjd_is_timed_in_turns(tmp_path, monkeypatch):
@@ -77,11 +91,13 @@ def test_torchjd_is_timed_in_turns(tmp_path, monkeypatch):
     rows, missing = aggregation.measure(2, python, num_leaves=1, side=3, rounds=1)
     assert missing == ["TorchJD's MGDA: missing: cvxpy"]
     for row in rows:
-        if row.method == "mgda":
-            assert np.isnan([row.torchjd_milliseconds, row.over_torchjd]).all()
+        values = {quantity: figure.value for quantity, figure in row.figures.items()}
+        if row.name == "mgda":
+            assert not {"their_milliseconds", "over_theirs"} & set(values)
         else:
-            assert row.torchjd_milliseconds >= 100
-            assert row.over_torchjd == pytest.approx(row.milliseconds / row.torchjd_milliseconds)
+            theirs = values["their_milliseconds"]
+            assert theirs >= 100
+            assert values["over_theirs"] == pytest.approx(values["milliseconds"] / theirs)
 
 
 def test_a_torchjd_that_fails_is_one_line(tmp_path):
@@ -101,8 +117,8 @@ def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
         return {name: [0.03 if name == "ours" else 0.1] * rounds for name in turns}
 
     monkeypatch.setattr(peers, "in_turns", in_turns)
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(mlp, "_BATCH", 4)
     python = executable(
         tmp_path / "python",
         "#!/bin/sh\necho torch 9\nwhile read network tasks peer; do\n"
@@ -124,12 +140,18 @@ def test_peers_are_timed_beside_the_streamed_step(tmp_path, monkeypatch):
     output = io.StringIO()
     perf(config, Console(file=output, width=160))
     rows = json.loads((tmp_path / "perf.json").read_text())["peers"]
-    assert [row["peer"] for row in rows] == ["loop", "torchjd", "torchjd-sequential"]
+    assert [row["name"] for row in rows] == ["loop", "torchjd", "torchjd-sequential"]
     for row in rows:
-        assert row["milliseconds"] == pytest.approx(100)
-        assert row["our_milliseconds"] == pytest.approx(30)
-        assert row["ratio"] == pytest.approx(0.3)
-        assert row["verdict"] == ("met" if row["peer"].startswith("torchjd") else "")
+        values = {quantity: figure["value"] for quantity, figure in row["figures"].items()}
+        assert values == {
+            "milliseconds": pytest.approx(30),
+            "their_milliseconds": pytest.approx(100),
+            "over_theirs": pytest.approx(0.3),
+            "their_over_ew": 1,
+        }
+        verdict = row["figures"]["over_theirs"].get("verdict", "")
+        assert verdict == ("met" if row["name"].startswith("torchjd") else "")
+    assert "TorchJD, one task at a time" in output.getvalue()
     assert "not timed: LibMTL: missing LibMTL" in output.getvalue()
     with pytest.raises(UserError, match="--peers needs --torch-python"):
         perf(dataclasses.replace(config, torch_python=None), Console(file=output))
@@ -154,7 +176,9 @@ def test_verdicts():
         found = [goal.verdict(value) for value in values]
         assert found == ["met", "met", "missed", "failed", "failed"]
     assert [Goal(10, 10).verdict(value) for value in (3, 10, 11)] == ["met", "met", "failed"]
-    assert judged(None, 1.0) == (None, None, "")
+    assert Figure(1.0).verdict == ""
+    assert Figure(1.0, goal=Goal(2.0, 3.0)).verdict == "met"
+    assert Figure(1.0).as_json() == {"value": 1.0}
 
 
 def test_a_resnet_is_timed(monkeypatch):
@@ -170,8 +194,8 @@ def test_a_resnet_is_timed(monkeypatch):
 @pytest.mark.parametrize("mode", ["unroll", "loop"])
 def test_the_timed_steps_do_what_they_claim(mode, monkeypatch):
     """The timed network's task gradients are a loop of `jax.grad`."""
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    network = steps.mlp(2)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    network = mlp.mlp(2)
     losses, grads = network.task_grads(mode)(network.params, network.batch)
     for task in range(2):
         expected = jax.grad(lambda p, t=task: network.losses(p, network.batch)[t])(network.params)
@@ -181,9 +205,8 @@ def test_the_timed_steps_do_what_they_claim(mode, monkeypatch):
 
 
 def test_peers_meet_the_best_mode():
-    empty = steps.Row(*[None] * len(steps.Row._fields))
     rows = [
-        empty._replace(network="mlp", num_tasks=2, mode=mode, ratio=ratio)
+        Measurement("mlp", 2, mode, {"over_ew": Figure(ratio)})
         for mode, ratio in (
             ("EW", 1.0),
             ("rows", 1.5),

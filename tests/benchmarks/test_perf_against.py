@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
 from benchmarks.perf import against, aggregation, checkout_worker, steps
-from benchmarks.perf.against import HERE, Program, in_pairs, measure, open_worker, programs
+from benchmarks.perf.against import HERE, Program, Side, in_pairs, measure, open_worker, programs
 from benchmarks.perf.command import perf
 from benchmarks.perf.worker import Worker
 
@@ -94,10 +94,50 @@ def test_a_worker_that_has_died_is_one_line(tmp_path):
             worker.ask("run")
 
 
+def test_a_worker_may_write_what_is_no_text(tmp_path):
+    script = tmp_path / "script"
+    script.write_text("printf '\\377\\n'\n")
+    with Worker(pathlib.Path("/bin/sh"), script) as worker:
+        assert worker.version == "\N{REPLACEMENT CHARACTER}"
+
+
 def test_packages_of_another_checkout_are_refused(tmp_path):
     checkout_worker.refuse_other_checkouts(HERE)
     with pytest.raises(SystemExit, match=r"dbmtl_jax is imported from .*__init__.py"):
         checkout_worker.refuse_other_checkouts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "found", "seconds", "said"),
+    [
+        ("Welcome!", "built", "0.1", "the environment: expected JSON, found b'Welcome!'"),
+        ("[1]", "built", "0.1", "the environment: expected an object of texts and numbers"),
+        ('{"a": [1]}', "built", "0.1", "the environment: expected an object of texts"),
+        ("{}", "Traceback", "0.1", "building EW: expected built or missing, found 'Traceback'"),
+        ("{}", "built", "soon", "the seconds of a program: expected JSON, found b'soon'"),
+        ("{}", "built", "NaN", "the seconds of a program: expected a number above 0, found None"),
+        ("{}", "built", "-1", "the seconds of a program: expected a number above 0, found -1"),
+        ("{}", "built", '["0.1"]', "the seconds of a program: expected a number above 0"),
+    ],
+)
+def test_what_another_checkout_says_is_checked(
+    tmp_path, monkeypatch, version, found, seconds, said
+):
+    """One line that names the checkout, whatever its process answers."""
+
+    class Other(StandIn):
+        def ask(self, request):
+            return seconds if request == "run" else found
+
+    other = fake_checkout(tmp_path / "old")
+    worker = Other([])
+    worker.version = version
+    sides = {HERE: StandIn([1, 1, 1]), other: worker}
+    monkeypatch.setattr(against, "open_worker", sides.__getitem__)
+    config = Perf(**vars(CONFIG) | {"out": tmp_path / "out"})
+    with pytest.raises(UserError) as error:
+        against.compare(config, other, Console(file=io.StringIO()))
+    assert str(error.value).startswith(f"--against: {other}: {said}")
 
 
 def test_what_is_no_checkout_is_refused(tmp_path):
@@ -156,11 +196,13 @@ def test_who_begins_changes_from_round_to_round():
 def test_ratios_are_of_pairs():
     this, that = StandIn([9, 1, 6, 4]), StandIn([1, 2, 2, 2])
     with this, that:
-        row = measure(Program("mlp", 2, "stream"), this, that, 3)
+        sides = (Side(HERE, this), Side(HERE, that))
+        row = measure(Program("mlp", 2, "stream"), *sides, 3)
     assert this.requests == that.requests == ["build mlp 2 stream", *["run"] * 4]
     assert row.pairs == [(1, 2), (6, 2), (4, 2)]
-    assert (row.ratio, row.spread) == (2, (0.5, 3))
-    assert (row.milliseconds, row.their_milliseconds) == (4000, 2000)
+    assert row.figures["over_theirs"] == (2, (0.5, 3), None)
+    assert row.figures["milliseconds"].value == 4000
+    assert row.figures["their_milliseconds"].value == 2000
 
 
 def test_all_rows_are_there():

@@ -6,10 +6,12 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks import terminal_table
 from benchmarks.report.records.columns import Columns, marked, with_unit
 from benchmarks.report.records.results import Outcome, columns_of
 from benchmarks.report.tables.comparison import best, figure, figures
 from benchmarks.report.tables.printed import paper_figures
+from benchmarks.terminal_table import Column
 
 
 def table(outcomes: Sequence[Outcome], title: str) -> Table:
@@ -29,25 +31,24 @@ def _by_metric(outcomes: Sequence[Outcome], title: str) -> Table:
     # Indents all metrics of a task but the first.
     headings = [f"  {h[2:]}" if h.startswith(": ") else h for h in headings]
     styles = best(outcomes)
-    table = Table(title=title, title_justify="left")
-    table.add_column(with_unit("test", columns.one_metric or ""), no_wrap=True)
+    shown = [Column(with_unit("test", columns.one_metric or ""), no_wrap=True)]
     for row in cells:
         paper = row[0].endswith(", paper")
-        table.add_column(row[0], justify="right", style="dim" if paper else "", no_wrap=not paper)
-    for column, heading in enumerate(headings[1:], start=1):
-        last_metric = column == len(headings) - 3
-        figures = [Text(row[column], style=styles.get((row[0], column), "")) for row in cells]
-        table.add_row(heading, *figures, end_section=last_metric)
-    return table
+        style = "dim" if paper else ""
+        shown.append(Column(row[0], justify="right", style=style, no_wrap=not paper))
+    rows: list[list[str | Text]] = [
+        [heading, *(Text(row[i], style=styles.get((row[0], i), "")) for row in cells)]
+        for i, heading in enumerate(headings[1:], start=1)
+    ]
+    # The last two rows are no metrics.
+    return terminal_table.table(title, shown, (rows[:-2], rows[-2:]))
 
 
 def _by_method(outcomes: Sequence[Outcome], title: str) -> Table:
     """A table with a row per method, the best first."""
     paper = {name: delta for name, (_, delta) in _paper(columns_of(outcomes)).items()}
-    table = Table(title=title, title_justify="left")
-    table.add_column("method")
-    for heading in ("Δp (%)", *["Δp, paper"] * bool(paper), "steps/s", "time / EW"):
-        table.add_column(heading, justify="right")
+    headings = ("Δp (%)", *["Δp, paper"] * bool(paper), "steps/s", "time / EW")
+    rows = []
     ew = next((o.steps_per_second for o in outcomes if o.method == "ew"), float("nan"))
 
     def place(outcome: Outcome) -> float:
@@ -58,17 +59,15 @@ def _by_method(outcomes: Sequence[Outcome], title: str) -> Table:
         printed = [paper.get(outcome.name, "–")] * bool(paper)
         if len(outcome.test):
             speed = outcome.steps_per_second
-            own = outcome.method == "stl"
             figures = [figure(outcome.delta_p, 2), *printed]
-            table.add_row(
-                outcome.name,
-                *(["baseline"] * len(figures) if own else figures),
-                f"{speed:.1f}",
-                f"{ew / speed:.2f}",
-            )
+            if outcome.method == "stl":
+                figures = ["baseline"] * len(figures)
+            rows.append((outcome.name, *figures, f"{speed:.1f}", f"{ew / speed:.2f}"))
         for failure in outcome.failed:
-            table.add_row(outcome.name, f"failed: {failure}", *printed, "–", "–")
-    return table
+            rows.append((outcome.name, f"failed: {failure}", *printed, "–", "–"))
+    # The lines of names and of failures may be broken.
+    shown = [Column("method"), *(Column(heading, justify="right") for heading in headings)]
+    return terminal_table.table(title, shown, [rows])
 
 
 def _paper(columns: Columns) -> dict[str, tuple[list[str], str]]:

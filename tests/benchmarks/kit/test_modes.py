@@ -11,7 +11,7 @@ import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
 from benchmarks.kit import modes
 from benchmarks.kit.deadline import Deadline
-from benchmarks.perf import resnet, steps
+from benchmarks.perf import mlp, resnet, steps
 from benchmarks.perf.precision import cosine
 
 STAGES = (("EW", "vmap", "stream"), ("EW", "refresh4"))
@@ -27,8 +27,8 @@ CASES = [
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(steps, "_MLP_WIDTHS", (4, 8, 6))
-    monkeypatch.setattr(steps, "_MLP_BATCH", 4)
+    monkeypatch.setattr(mlp, "_WIDTHS", (4, 8, 6))
+    monkeypatch.setattr(mlp, "_BATCH", 4)
     monkeypatch.setattr(modes, "_TURN_SECONDS", 0.0)
     monkeypatch.setattr(modes, "STAGES", STAGES)
     modes._subject.cache_clear()
@@ -157,7 +157,7 @@ def test_a_program_that_fails_or_kills_does_not_stop_the_others(tmp_path, clock,
 
 
 def test_the_mlp_computes_in_bfloat16_and_has_gradients_in_float32():
-    full, half = steps.mlp(2), steps.mlp(2, "bfloat16")
+    full, half = mlp.mlp(2), mlp.mlp(2, "bfloat16")
     grads = [n.task_grads("unroll")(n.params, n.batch)[1][0] for n in (full, half)]
     assert {g.dtype for g in jax.tree.leaves(grads[1])} == {jnp.dtype("float32")}
     for task in range(2):
