@@ -1,13 +1,18 @@
 """`python -m benchmarks compare`: trains methods and compares them in a table and plots."""
 
+import dataclasses
+import functools
+
 from rich.console import Console
 
-from benchmarks import initial_weights, methods, run_log, step_times
+from benchmarks import initial_weights, jobs, methods, run_log, step_times
 from benchmarks.config import Compare
+from benchmarks.errors import UserError
 from benchmarks.problems import datasets
 from benchmarks.problems.problem import Problem
 from benchmarks.progress_bar import on_console
 from benchmarks.report import command as report
+from benchmarks.report import summary
 from benchmarks.report.tables import terminal
 from benchmarks.settings import Comparison
 from benchmarks.training import distributed, runs
@@ -26,7 +31,13 @@ def compare(config: Compare, console: Console) -> None:
 def run_missing(config: Compare, console: Console) -> None:
     """Trains the missing runs of a folder of results."""
     work = _work(config, console).kept()
-    runs.train_missing(work)
+    if config.jobs == 1:
+        runs.train_missing(work)
+    elif config.mesh or config.distributed:
+        raise UserError(f"--jobs: expected 1 with --mesh or --distributed, found {config.jobs}")
+    else:
+        alone = dataclasses.replace(config, jobs=1, time_steps=0)
+        jobs.run(functools.partial(run_missing, alone), config.jobs, console.print)
     if config.time_steps:
         _time_steps(config, config.time_steps, work.problem(), console)
 
@@ -67,6 +78,9 @@ def render(config: Compare, console: Console) -> None:
     for note in study.notes:
         console.print(note, style="italic")
     report.print_written(report.write_study(study), console)
+    for line in summary.lines(study):
+        console.print(line, style="bold")
+    console.print(f"All tables and plots are in {study.folder / report.PAGE}", style="bold")
 
 
 def _time_steps(config: Comparison, rounds: int, problem: Problem, console: Console) -> None:

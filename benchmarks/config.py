@@ -70,6 +70,8 @@ class Reproduce:
     """number of timed steps per method, for figures that show times"""
     vmap_seeds: bool = False
     """train all missing seeds of a method at once (vmap), which needs more device memory"""
+    jobs: int = 1
+    """number of processes that train side by side, each on a core of its own"""
     checkpoint_seconds: float = 60.0
     """minimum seconds between two checkpoints, from which an interrupted run resumes"""
 

@@ -134,6 +134,7 @@ def comparison(study: StudyName, config: Reproduce, methods: Sequence[str] = ())
         out=config.out / study.key,
         seeds=config.seeds,
         vmap_seeds=config.vmap_seeds,
+        jobs=config.jobs,
         checkpoint_seconds=config.checkpoint_seconds,
     )
 

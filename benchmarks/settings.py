@@ -97,6 +97,9 @@ class Comparison:
     """total number of processes (with --distributed)"""
     checkpoint_seconds: float = 60.0
     """minimum seconds between two checkpoints, from which an interrupted run resumes"""
+    jobs: int = 1
+    """number of processes that train side by side, each on a core of its own: with small networks
+    faster than one process on all cores"""
     time_steps: int = 0
     """number of times to measure the training step of every method, with the methods in turns;
     0: report the speed measured during training"""

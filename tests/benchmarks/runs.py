@@ -87,6 +87,12 @@ def delta_p(dataset, values, reference):
     )
 
 
+def deltas(dataset, runs, baselines):
+    """Δp of every run against the mean metrics of the baseline's runs."""
+    mean = [list(np.mean(own, axis=0)) for own in zip(*baselines, strict=True)]
+    return [delta_p(dataset, values, mean) for values in runs]
+
+
 def write_failure(folder, method, seed, start, step=7):
     """A run that was given up."""
     records = [

@@ -16,9 +16,9 @@ from benchmarks.report.paper import exhibits
 from benchmarks.report.paper.catalogue import CATALOGUE
 from benchmarks.report.tables import table_formats
 from benchmarks.report.tables.printed import paper_table
+from tests.benchmarks import runs
 from tests.benchmarks.runs import (
     SETS,
-    delta_p,
     metrics,
     write_failure,
     write_run,
@@ -66,8 +66,7 @@ def read(folder, method):
 
 def deltas(folder, method):
     dataset = folder.name.partition("-")[0]
-    pairs = zip(read(folder, method), read(folder, "stl"), strict=True)
-    return [delta_p(dataset, values, reference) for values, reference in pairs]
+    return runs.deltas(dataset, read(folder, method), read(folder, "stl"))
 
 
 def shown(values, decimals=2):

@@ -163,7 +163,15 @@ def test_forms_that_a_method_does_not_have_are_refused(name):
 def test_lists_of_methods():
     found = methods.spelt_out(["ew", "beyond", "scale_by_mtadam", "famo"])
     assert found == ("ew", *methods.BEYOND, "mtadam")
-    assert methods.spelt_out(["all"]) == tuple(methods.PAPER)
+    found = methods.spelt_out(["all"])
+    assert tuple(map(methods.row_name, found)) == tuple(methods.PAPER)
+    assert set(found) - set(methods.PAPER) == {
+        "moco@normalize=true,projection=softmax", "grad_drop@wrt=representation",
+    }  # fmt: skip
+    without = methods.spelt_out(["all"], shares_representation=False)
+    assert set(without) - set(methods.PAPER) == {"moco@normalize=true,projection=softmax"}
+    for name in found:
+        methods.check(name)
     left_out = set(dbmtl.METHODS) - set(methods.PAPER) - set(methods.BEYOND)
     assert left_out == {"constant"}  # equal weighting, as a name has no weights
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks import run_log
 from benchmarks.errors import UserError
@@ -18,7 +19,8 @@ KEY = jax.random.key(0)
 
 @pytest.mark.slow
 def test_db_mtl_has_the_direction_of_float32(problem):
-    full, half = (models(QM9, compute_dtype=dtype)[0] for dtype in ("float32", "bfloat16"))
+    count = problem.multi_task.num_tasks
+    full, half = (models(QM9, count, compute_dtype=dtype)[0] for dtype in ("float32", "bfloat16"))
     params, _ = full.init(KEY)
     static, arrays = problem.batches("train")[0]
     batch = problem.load(problem.data, static, arrays)
@@ -38,7 +40,8 @@ def test_db_mtl_has_the_direction_of_float32(problem):
 
 
 def test_evaluation_is_in_float32(problem):
-    full, half = (models(QM9, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))
+    count = problem.multi_task.num_tasks
+    full, half = (models(QM9, count, compute_dtype=dtype) for dtype in ("float32", "bfloat16"))
     static, arrays = problem.batches("test")[0]
     batch = problem.load(problem.data, static, arrays)
     for exact, rounded in zip(full, half, strict=True):
@@ -65,4 +68,4 @@ def test_networks_of_images_are_refused(tiny):
         changed(tiny, compute_dtype="bfloat16"), dataset="nyuv2", data=DenseConfig()
     )
     with pytest.raises(UserError, match="expected float32 for nyuv2"):
-        open_problem(config, None)
+        open_problem(config, Console(quiet=True))

@@ -235,8 +235,9 @@ def test_missing_packages_are_named(monkeypatch):
         ("tfds", "pandas"),
     ):
         with monkeypatch.context() as without:
-            for reader in ("qm9_csv", "qm9_tfds"):
-                without.delitem(sys.modules, f"benchmarks.data.{reader}", raising=False)
+            for reader in ("csv_files", "tfds_builder"):
+                name = f"benchmarks.problems.qm9.{reader}"
+                without.delitem(sys.modules, name, raising=False)
             without.setitem(sys.modules, package, None)
             with pytest.raises(UserError, match=f"needs the package {package}, which is {install}"):
                 qm9.load(source)

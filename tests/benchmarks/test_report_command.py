@@ -13,7 +13,7 @@ from benchmarks import __main__ as command_line
 from benchmarks import examples_file
 from benchmarks.config import Report
 from benchmarks.errors import UserError
-from benchmarks.report import command, study_report
+from benchmarks.report import command, study_report, summary
 from benchmarks.report.figures import figure_files
 from benchmarks.report.records import study
 from tests.benchmarks.runs import (
@@ -235,3 +235,41 @@ def test_office_examples_are_drawn_by_task(tmp_path):
     texts = [axis.get_xlabel() for axis in figure.axes if axis.images]
     assert texts == ["✓ mug", "✗ mug\n(true: pen)"] * 3
     assert figure.get_suptitle().startswith("EW: Office-31 (real data)")
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"ew": [0.4]}, ["Best is DB-MTL: on average over the tasks, its test metrics are 20.0 % "
+                         "better than those of single-task networks (Δp).",
+                         "EW is 40.0 points behind; with one seed each that can be chance: more "
+                         "--seeds tell.",
+                         "A training step of DB-MTL takes 1.0 times as long."]),
+        ({"uw": [0.7]}, ["Best is UW: on average over the tasks, its test metrics are 40.0 %"]),
+        ({}, ["Best is DB-MTL"]),
+    ],
+)  # fmt: skip
+def test_a_comparison_ends_in_words(tmp_path, others, said):
+    start = {"dataset": "office31"} | SETS["office31"]
+    for method, values in {"stl": [0.5], "db_mtl": [0.6], **others}.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path, method, seed, start, [[value]] * 3)
+    found = summary.lines(study.load(tmp_path))
+    assert len(found) == {0: 1, 1: 3}[len(others)]
+    for line, beginning in zip(found, said, strict=False):
+        assert line.startswith(beginning)
+
+
+@pytest.mark.parametrize(("ew", "said"), [((0.4, 0.41), "more than"), ((0.3, 0.7), "no more than")])
+def test_a_comparison_of_several_seeds_tells_how_sure_it_is(tmp_path, ew, said):
+    start = {"dataset": "office31"} | SETS["office31"]
+    for method, values in {"stl": (0.5, 0.5), "ew": ew, "db_mtl": (0.6, 0.61)}.items():
+        for seed, value in enumerate(values):
+            write_run(tmp_path, method, seed, start, [[value]] * 3)
+    _, line, _ = summary.lines(study.load(tmp_path))
+    assert f"(standard error): {said} chance" in line
+
+
+def test_without_a_baseline_there_are_no_words(tmp_path):
+    write_run(tmp_path, "ew", 0, {"dataset": "office31"} | SETS["office31"], [[0.5]] * 3)
+    assert summary.lines(study.load(tmp_path)) == []

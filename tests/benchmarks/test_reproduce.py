@@ -16,11 +16,12 @@ from benchmarks.data import specs
 from benchmarks.errors import UserError
 from benchmarks.methods import check
 from benchmarks.problems import qm9
+from benchmarks.problems.dataset import Sample
 from benchmarks.problems.datasets import DATASETS
 from benchmarks.report.paper.catalogue import CATALOGUE
 from benchmarks.report.records.choice import BETA_GRID
 from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
-from tests.benchmarks.runs import SETS, delta_p, metrics, write_run
+from tests.benchmarks.runs import SETS, deltas, metrics, write_run
 
 
 def run(config: Reproduce) -> str:
@@ -92,8 +93,9 @@ def test_the_tables_figures_are_those_of_the_files(fabricated, tmp_path):
         return json.loads(path.read_text().splitlines()[-1])["test"]
 
     for method, name in (("uw", "UW"), ("aligned_mtl", "Aligned-MTL")):
-        deltas = [delta_p("nyuv2", test_of(method, s), test_of("stl", s)) for s in (0, 1)]
-        text = f"{np.mean(deltas):.2f} ± {np.std(deltas, ddof=1):.2f}"
+        tests, baselines = ([test_of(m, s) for s in (0, 1)] for m in (method, "stl"))
+        found = deltas("nyuv2", tests, baselines)
+        text = f"{np.mean(found):.2f} ± {np.std(found, ddof=1):.2f}"
         (row,) = [
             line
             for line in (config.out / "table1.md").read_text().splitlines()
@@ -191,7 +193,7 @@ def test_the_listing_tells_what_is_done_and_what_the_rest_costs(tmp_path):
 def test_runs_are_trained_once_and_shared(tmp_path, monkeypatch):
     monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
     tiny = dataclasses.replace(DATASETS["qm9"], setting=lambda *_: (QM9, TRAIN))
-    monkeypatch.setattr(reproduce.datasets, "find", {"qm9": tiny}.__getitem__)
+    monkeypatch.setattr(reproduce.datasets, "find", (DATASETS | {"qm9": tiny}).__getitem__)
     config = offline(tmp_path, "figure8", seeds=1)
     run(config)
     folder = config.out / "qm9"
@@ -206,7 +208,8 @@ def test_runs_are_trained_once_and_shared(tmp_path, monkeypatch):
 
 def test_a_sample_is_rendered_once_where_there_are_no_data(tmp_path, monkeypatch):
     pytest.importorskip("tensorflow_datasets")
-    monkeypatch.setitem(reproduce.SAMPLE_SIZES, "cityscapes", (3, 2, 32, 32))
+    small = dataclasses.replace(DATASETS["cityscapes"], sample=Sample(3, 2, 32, 32))
+    monkeypatch.setattr(reproduce.datasets, "find", (DATASETS | {"cityscapes": small}).__getitem__)
     config = offline(tmp_path, "table2")
     (part,) = reproduce.plan(config)["table2"]
     console = Console(file=io.StringIO())

@@ -69,8 +69,18 @@ def main(out: pathlib.Path, what: str, number: int) -> None:
                 self._train_step = before_step(number, self._train_step, act)
 
         Programs.__init__ = made
+    train(out, Console(width=200))
+
+
+def train(out: pathlib.Path, console: Console) -> None:
+    """What `benchmarks.jobs` can have several processes do."""
     compare.open_problem = lambda *_: NoisyProblem()
-    compare.run_missing(comparison(out), Console(width=200))
+    compare.run_missing(comparison(out), console)
+
+
+def die_in(out: pathlib.Path, step: int, console: Console) -> None:
+    """The same, but dies before a step of the process."""
+    main(out, "step", step)
 
 
 if __name__ == "__main__":

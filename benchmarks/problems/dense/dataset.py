@@ -93,19 +93,28 @@ def _description(name: DenseName, unit: str, scale: str, printed: str) -> Descri
     )
 
 
+_SEGNET = (
+    "Single-task networks are plain SegNets, as attention between one task and itself is none; the "
+    "weight decay is that of Section 4.1, where the code that the paper's figures are quoted from "
+    "has none."
+)
+
+
 def _notes(settings: Mapping[str, Any]) -> list[str]:
-    """Which epoch the test metrics are of."""
+    """What the single-task networks are, and which epoch the test metrics are of."""
     data, train = settings.get("data", {}), settings.get("train", {})
+    network = [_SEGNET] * (data.get("network") == "segnet_mtan")
     if "validation_size" not in data:
-        return []
+        return network
     if data["validation_size"] != 0:
         return [
+            *network,
             "A part of the training images is held out and chooses the epoch that is tested; the "
-            "paper trains on all of them."
+            "paper trains on all of them.",
         ]
     count = min(train.get("last_epochs", 1), train.get("epochs", 1))
     which = f"are the mean of the last {count} epochs" if count > 1 else "are of the last epoch"
-    return [f"All training images are trained on; the test metrics {which}."]
+    return [*network, f"All training images are trained on; the test metrics {which}."]
 
 
 NYUV2 = _dataset("nyuv2", _description("nyuv2", "m", "depth (m)", "table1"), batch_size=8)

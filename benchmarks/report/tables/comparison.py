@@ -88,7 +88,7 @@ def figure(values: np.ndarray, decimals: int | None = None, digits: int = 3) -> 
         return "–"
     if decimals is None:
         decimals = max(0, digits - 1 - int(np.floor(np.log10(max(abs(mean), 1e-9)))))
-    text = f"{mean:.{decimals}f}"
+    text = f"{round(mean, decimals) + 0.0:.{decimals}f}"  # + 0.0 avoids -0
     return f"{text} ± {np.std(values, ddof=1):.{decimals}f}" if len(values) > 1 else text
 
 

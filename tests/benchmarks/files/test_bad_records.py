@@ -88,7 +88,7 @@ BAD = {
     "versions of a list": (with_field(0, "environment", {"versions": []}), "expected an object"),
     "tasks of null": (with_field(0, "tasks", None), "line 1: tasks: expected a list"),
     "tasks of numbers": (with_field(0, "tasks", [1, 2]), "line 1: tasks: expected a list"),
-    "no tasks": (with_field(0, "tasks", ...), "no 'tasks'"),
+    "no tasks": (with_field(0, "tasks", ...), "expected tasks, found"),
     "empty tasks": (
         lines([good()[0] | {"tasks": [], "metrics": [], "higher_is_better": []}, *good()[1:]]),
         "expected 1 to 200 metrics, found 0",

@@ -1,0 +1,154 @@
+"""Several processes that train the runs of one folder, each on a core of its own.
+
+Small networks are trained faster so than by one process with several threads.  The processes share
+the folder as any processes do, by locks, and keep compiled programs for each other.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import IO, NamedTuple, cast
+
+import rich.console
+
+from benchmarks.errors import UserError
+
+Work = Callable[[rich.console.Console], None]
+"""What a process does; it must be picklable."""
+
+_CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+class _Job(NamedTuple):
+    process: multiprocessing.process.BaseProcess
+    output: Connection  # lines of text, then None or a message on what failed
+
+
+def check(count: int) -> None:
+    """Checks that there is a core for each of `count` processes.
+
+    Raises:
+      UserError: otherwise.
+    """
+    cores = len(_cores())
+    if not 1 <= count <= cores:
+        raise UserError(f"--jobs: expected 1 to {cores}, the number of cores, found {count}")
+
+
+def run(work: Work, count: int, say: Callable[[str], None]) -> None:
+    """Has `count` processes do the same work, and shows their lines.
+
+    Args:
+      work: what each of them does.
+      count: number of processes.
+      say: shows a line.
+
+    Raises:
+      UserError: if one of them fails; the others end their work first.
+    """
+    cores = _cores()
+    check(count)
+    failed: list[str] = []
+    with contextlib.ExitStack() as stack:
+        left = [stack.enter_context(_started(work, cores[k : k + 1])) for k in range(count)]
+        while left:
+            ready = wait([job.output for job in left])
+            for job in [job for job in left if job.output in ready]:
+                try:
+                    ended, line = job.output.recv()
+                except EOFError:
+                    ended, line = True, f"a process ended with exit status {_status(job)}"
+                if not ended:
+                    say(line)
+                    continue
+                left.remove(job)
+                failed += [line] * bool(line)
+    if failed:
+        raise UserError(failed[0])
+
+
+@contextlib.contextmanager
+def _started(work: Work, cores: Sequence[int]) -> Iterator[_Job]:
+    """A process at work, which is ended at the latest when the context is left."""
+    # Not forked, as the threads of JAX would not be there in a copy.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_do, args=(work, cores, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield _Job(process, ours)
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+def _do(work: Work, cores: Sequence[int], pipe: Connection) -> None:
+    """The program of a process."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)  # before JAX counts the cores for its threads
+    os.environ.setdefault(_CACHE, str(_default_cache()))
+    from benchmarks import allocator
+
+    allocator.keep_memory()
+    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
+    console = rich.console.Console(
+        file=cast(IO[str], _Lines(pipe)),
+        width=10_000,
+        markup=False,
+        highlight=False,
+        color_system=None,
+    )
+    try:
+        work(console)
+    except (UserError, OSError) as error:
+        pipe.send((True, str(error)))
+    except KeyboardInterrupt:  # the parent says what that means
+        pipe.send((True, ""))
+    else:
+        pipe.send((True, ""))
+
+
+class _Lines(io.TextIOBase):
+    """A text file whose lines go through a pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self._pipe, self._line = pipe, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._pipe.send((False, line.rstrip()))
+        return len(text)
+
+
+def _end_with_parent(pipe: Connection) -> None:
+    """Ends this process when the other end of the pipe is gone; nothing else is sent from there."""
+    with contextlib.suppress(EOFError, OSError):
+        pipe.recv()
+    os._exit(1)
+
+
+def _status(job: _Job) -> int | None:
+    job.process.join(5)
+    return job.process.exitcode
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _default_cache() -> pathlib.Path:
+    """Where compiled programs are kept for other processes and later runs."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "dbmtl_jax" / "programs"

@@ -1,0 +1,122 @@
+"""Several processes on one folder, as `--jobs` starts them."""
+
+import dataclasses
+import functools
+import io
+import os
+import signal
+import time
+
+import pytest
+from rich.console import Console
+
+from benchmarks import compare, jobs
+from benchmarks.errors import UserError
+from tests.helpers import killed_run, processes
+from tests.helpers.interruptions import figures
+
+TWO = pytest.mark.skipif(len(jobs._cores()) < 2, reason="needs two cores")
+
+
+def say_core(console) -> None:
+    console.print(f"on {sorted(os.sched_getaffinity(0))}")
+
+
+def fail_on_the_first_core(console) -> None:
+    if jobs._cores() == FIRST:
+        raise UserError("a file is damaged")
+    console.print("done")
+
+
+def die(console) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_in(folder, console) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+FIRST = jobs._cores()[:1]
+
+
+@TWO
+def test_each_process_has_a_core_and_its_lines_are_shown():
+    lines = []
+    jobs.run(say_core, 2, lines.append)
+    assert sorted(lines) == [f"on [{core}]" for core in jobs._cores()[:2]]
+
+
+@TWO
+def test_an_error_is_told_when_the_others_are_done():
+    lines = []
+    with pytest.raises(UserError, match="a file is damaged"):
+        jobs.run(fail_on_the_first_core, 2, lines.append)
+    assert lines == ["done"]
+
+
+def test_a_process_that_is_killed_is_named():
+    with pytest.raises(UserError, match="a process ended with exit status -9"):
+        jobs.run(die, 1, print)
+
+
+PARENT = """
+import functools, pathlib, sys
+from benchmarks import jobs
+from tests.benchmarks.test_jobs import wait_in
+if __name__ == "__main__":
+    jobs.run(functools.partial(wait_in, pathlib.Path(sys.argv[1])), 1, print)
+"""
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_no_process_outlives_the_one_that_started_it(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    there = tmp_path / "there"
+    there.mkdir()
+    with processes.started(str(tmp_path / "parent.py"), str(there)) as parent:
+        while not (names := os.listdir(there)):
+            assert parent.poll() is None, parent.stdout.read()
+            time.sleep(0.05)
+        parent.kill()
+        parent.wait()
+        while is_alive(int(names[0])):
+            time.sleep(0.05)
+
+
+@TWO
+def test_two_processes_that_die_leave_what_two_others_finish(tmp_path, monkeypatch):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    said = []
+    with pytest.raises(UserError, match="a process ended with exit status -9"):
+        jobs.run(functools.partial(killed_run.die_in, out, 7), 2, said.append)
+    assert not list(out.glob("*.md"))
+    jobs.run(functools.partial(killed_run.train, out), 2, said.append)
+    assert any("STL, seed 1: resumed at" in line for line in said)
+    killed_run.train(whole, Console(file=io.StringIO()))
+    names = sorted(path.name for path in whole.glob("*.jsonl"))
+    assert len(names) == 4
+    for name in names:
+        assert figures(out / name) == figures(whole / name), name
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"jobs": 0}, "--jobs: expected 1 to [0-9]+, the number of cores, found 0"),
+        ({"jobs": 10_000}, "the number of cores, found 10000"),
+        ({"jobs": 2, "mesh": "data=2"}, "--jobs: expected 1 with --mesh"),
+    ],
+)
+def test_jobs_that_cannot_be_are_refused(tmp_path, options, said):
+    config = dataclasses.replace(killed_run.comparison(tmp_path / "out"), **options)
+    with pytest.raises(UserError, match=said):
+        compare.run_missing(config, Console(quiet=True))
+    assert not (tmp_path / "out").exists()
