@@ -10,15 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.errors import UserError
+from benchmarks.problems.dense import settings as dense
 from benchmarks.problems.image_settings import ImageConfig
 from benchmarks.settings import Comparison
 
-RESNETS: Mapping[str, str] = {
-    "deeplab": "resnet50",
-    "mtan": "resnet50",
-    "cross_stitch": "resnet50",
-    "resnet18": "resnet18",
-}
+RESNETS: Mapping[str, str] = dense.RESNETS | {"resnet18": "resnet18"}
 """The ResNet in each network that has one; the others always begin from random numbers."""
 
 FROM_SCRATCH = "from scratch"

@@ -7,6 +7,7 @@ long.  So what is going to be transposed there lays out its arrays such that its
 in that layout from the start.  Elsewhere the backend does this better.
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -31,7 +32,7 @@ def run_transposable(
       known: the values that are constants.
       unrolled: whether the transpose is neither within a loop nor within a branch.
     """
-    if unrolled or jax.default_backend() != "cpu":
+    if unrolled:
         run(jaxpr, equations, values)
         return
     for is_convolution, group in groupby(equations, _can_be_laid_out):
@@ -41,8 +42,12 @@ def run_transposable(
         for equation in group:
             images, filters = (value_of(atom, values) for atom in equation.invars)
             (output,) = equation.outvars
-            values[output] = _laid_out(
-                equation, images, filters, of_filters=equation.invars[0] in known
+            laid_out = functools.partial(
+                _laid_out, equation, of_filters=equation.invars[0] in known
+            )
+            as_it_is = functools.partial(equation.primitive.bind, **equation.params)
+            values[output] = jax.lax.platform_dependent(
+                images, filters, cpu=laid_out, default=as_it_is
             )
 
 

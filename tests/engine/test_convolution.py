@@ -104,3 +104,20 @@ def test_unrolled_convolutions_are_as_jax_transposes_them():
     assert of_jax
     assert set(layouts_in(rows("unroll"))) == of_jax
     assert set(layouts_in(rows("loop"))) != of_jax
+
+
+def test_other_platforms_have_the_layouts_of_jax():
+    """What counts is the platform that is compiled for, not the one that compiles."""
+    losses, params = problem(*CASES["NCHW"])
+
+    def layouts_for(platform, fun):
+        text = jax.jit(fun).trace(params).lower(lowering_platforms=(platform,)).as_text()
+        return set(re.findall(r"dim_numbers = (\[.*?\]x\[.*?\]->\[.*?\])", text))
+
+    def rows(params):
+        return dbmtl.value_and_task_grads(losses, mode="loop")(params)[1]
+
+    of_jax = layouts_for("tpu", jax.jacrev(losses))
+    assert of_jax
+    assert layouts_for("tpu", rows) == of_jax
+    assert layouts_for("cpu", rows) != of_jax

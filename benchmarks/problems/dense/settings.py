@@ -7,6 +7,9 @@ from benchmarks.problems.image_settings import ImageConfig
 
 DenseNetwork = Literal["deeplab", "segnet", "segnet_mtan", "mtan", "cross_stitch"]
 
+RESNETS = {"deeplab": "resnet50", "mtan": "resnet50", "cross_stitch": "resnet50"}
+"""The ResNet in each network that has one."""
+
 SHARED_REPRESENTATION = frozenset({"deeplab", "segnet"})
 """The networks whose heads use only the output of the encoder, which is the same for all."""
 
