@@ -53,12 +53,14 @@ def train_missing(work: Work) -> None:
     work = work._replace(config=spelt_out(work.config)).kept()
     schedule = schedule_of(work.config)
     run_log.check_settings(work.config.out, work.config.settings())
-    if schedule.left():
-        work.problem()  # so that its errors come before there is a folder
+    trainer = _trainers(work)
+    if left := schedule.left():  # what is wrong comes to light before there is a folder
+        for method in work.config.methods:
+            make_method(method, work.problem(), work.config)
+        trainer(left[0].method)
     else:
         work.display.say(f"all runs are complete in {work.config.out}")
     run_log.open_folder(work.config.out, work.config.settings())
-    trainer = _trainers(work)
     schedule.run(lambda method, logs: _train(method, logs, work, trainer), work.display.say)
     distributed.agree(_NO_MORE)
 
@@ -117,8 +119,8 @@ def programs_of(method: str, problem: Problem, config: Comparison) -> Programs:
 
 
 def make_method(name: str, problem: Problem, config: Comparison) -> MethodFactory | None:
-    """A function from the seed to the method; None for equal weighting, which needs no method."""
-    if name == "ew":
+    """A function from the seed to the method; None for the two without one, EW and the baseline."""
+    if name in ("ew", BASELINE):
         return None
     model, train = problem.multi_task, config.train
     form = methods.parse(name).form

@@ -24,7 +24,7 @@ from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Result, Run
 from tests.benchmarks.conftest import TRAIN, make_molecules
 from tests.helpers.interruptions import EverySteps, Interruption, before_step, figures
-from tests.helpers.noisy_problem import NoisyProblem
+from tests.helpers.noisy_problem import AllTrain, NoisyProblem
 
 
 def slow(method):
@@ -114,13 +114,6 @@ STATES = ("stl", "ew", "rlw", "uw", "dwa", "igbv2", "grad_norm", "mtadam", "moco
 )
 def test_every_method_goes_on_where_it_was(method, tiny, tmp_path, monkeypatch):
     check_resuming(make_trainer(NoisyProblem(), method, tiny), method, tmp_path, monkeypatch)
-
-
-class AllTrain(NoisyProblem):
-    """Without a validation set."""
-
-    def batches(self, split, **options):
-        return [] if split == "validation" else super().batches(split, **options)
 
 
 @pytest.mark.parametrize("last_epochs", [3, 9])

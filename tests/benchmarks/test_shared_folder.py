@@ -19,7 +19,7 @@ from benchmarks.training import checkpoints
 from tests.helpers import processes
 from tests.helpers.interruptions import figures
 from tests.helpers.killed_run import comparison
-from tests.helpers.noisy_problem import NoisyProblem
+from tests.helpers.noisy_problem import AllTrain, NoisyProblem
 
 
 def start(out, what: str, number: int):
@@ -181,3 +181,19 @@ def test_a_run_that_could_not_be_trained_is_not_tried_for_ever(tmp_path):
     schedule = Schedule(tmp_path, ["stl"], range(1))
     schedule.run(lambda method, logs: calls.append(method), print)
     assert calls == ["stl"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "changes", "said"),
+    [
+        (NoisyProblem, {"methods": ("stl", "db_mtl@measured=last")}, "has no last shared layer"),
+        (NoisyProblem, {"methods": ("stl", "ew", "mgda@wrt=representation")}, "no representation"),
+        (AllTrain, {}, "--train.schedule"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_folder(monkeypatch, tmp_path, problem, changes, said):
+    monkeypatch.setattr(compare, "open_problem", lambda *_: problem())
+    config = dataclasses.replace(comparison(tmp_path / "out"), **changes)
+    with pytest.raises(UserError, match=said):
+        compare.run_missing(config, Console(quiet=True))
+    assert not (tmp_path / "out").exists()

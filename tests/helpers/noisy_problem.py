@@ -104,3 +104,10 @@ class NoisyProblem(Problem):
     def metrics(self, totals):
         losses, bias, count = totals
         return [[float(losses[0] / count), float(bias / count)], [float(losses[1] / count)]]
+
+
+class AllTrain(NoisyProblem):
+    """Without a validation set."""
+
+    def batches(self, split, **options):
+        return [] if split == "validation" else super().batches(split, **options)
