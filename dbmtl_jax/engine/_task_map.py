@@ -58,11 +58,10 @@ class Chosen(NamedTuple):
 
 
 # On CPUs a batch of pullbacks lowers to transposes and copies of every [T, in, out] gradient, and
-# convolutions in a loop are slower, those in a `jax.checkpoint` very much.  Unrolled pullbacks
-# have neither fault; beyond this many tasks a loop's smaller program and memory win.
-_MAX_UNROLLED_ON_CPUS = 12
-# On TPUs a batch takes more memory, and passes more through it, than unrolled pullbacks.
-_MAX_UNROLLED_ON_TPUS = 8
+# convolutions in a loop are slower, those in a `jax.checkpoint` very much.  On TPUs a batch takes
+# more memory, and moves more through it.  Unrolled pullbacks have none of these faults; beyond this
+# many tasks a loop's smaller program wins.
+_MAX_UNROLLED = 12
 
 
 def check_options(mode: str, chunk_size: int | None, stream: bool = False) -> None:
@@ -105,9 +104,9 @@ def choose(
     if stream:
         cpu, tpu, other = "unroll" if has_convolutions else "loop", "loop", "loop"
     else:
-        few = num_tasks <= _MAX_UNROLLED_ON_CPUS
+        few = num_tasks <= _MAX_UNROLLED
         cpu = "unroll" if few or has_convolutions else "loop"
-        tpu = "unroll" if num_tasks <= _MAX_UNROLLED_ON_TPUS else "loop"
+        tpu = "unroll" if few else "loop"
         other = "vmap"
     _LOGGER.debug(
         'mode="auto" is "%s" on CPUs, "%s" on TPUs and "%s" elsewhere: %d tasks, %s convolutions%s',

@@ -211,8 +211,7 @@ def lowered(fun, platform, *args):
     ("network", "num_tasks", "loops_on"),
     [
         ("dense", 8, []),
-        ("dense", 9, ["tpu"]),
-        ("dense", 12, ["tpu"]),
+        ("dense", 12, []),
         ("dense", 13, ["cpu", "tpu"]),
         ("convolution", 13, ["tpu"]),
     ],
