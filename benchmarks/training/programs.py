@@ -25,6 +25,74 @@ Batch = tuple[Any, Any]
 """The arguments (static, arrays) of `Problem.load`."""
 
 
+class _Functions:
+    """What the programs of a method compute, before they are compiled.
+
+    `data`, `static` and `arrays` are those of `Problem.load`.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        model: Model,
+        method: MethodFactory | None,
+        optimizer: optax.GradientTransformation,
+        gradients: Gradients,
+        layout: Layout,
+    ) -> None:
+        self._problem, self._model, self._method = problem, model, method
+        self._optimizer, self._gradients, self._layout = optimizer, gradients, layout
+        _, self._step = self._update(seed=0)  # the seed only affects the initial state
+
+    def _update(self, seed: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        method = None if self._method is None else self._method(seed)
+        return make_update(self._model, method, self._optimizer, self._gradients)
+
+    def init_state(self, variables: Variables, seed: int) -> TrainState:
+        init, _ = self._update(seed)
+        key = jax.random.fold_in(jax.random.key(seed), 1)  # not the key of `Programs.init`
+        state: TrainState = self._layout.divide(init(*variables, key), variables[0])
+        return state
+
+    def train_step(
+        self, state: TrainState, data: Any, static: Any, arrays: Any, learning_rate: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        def one(state: TrainState, arrays: Any, learning_rate: jax.Array) -> Any:
+            load = functools.partial(self._problem.load, data, static)
+            if self._gradients == "halves":
+                batch = [load(part) for part in halves(arrays, self._problem.batch_axis)]
+            else:
+                batch = load(arrays)
+            return self._step(state, batch, learning_rate)
+
+        several = learning_rate.ndim > 1  # [seeds, num_models]
+        state, losses = (jax.vmap(one) if several else one)(state, arrays, learning_rate)
+        return self._layout.divide(state, state.params), self._layout.copy(losses)
+
+    def totals(self, variables: Variables, data: Any, static: Any, arrays: Any) -> Any:
+        batch = self._problem.load(data, static, arrays)
+        predictions = self._model.predict(*variables, batch)
+        return self._layout.copy(self._problem.totals(predictions, batch))
+
+    def predict(self, variables: Variables, data: Any, static: Any, arrays: Any) -> Any:
+        batch = self._problem.load(data, static, arrays)
+        return self._layout.copy((self._model.predict(*variables, batch), batch))
+
+    def probe(self, variables: Variables, data: Any, static: Any, arrays: Any) -> Any:
+        batch = self._problem.load(data, static, arrays)
+        _, grads = self._model.task_grads(*variables, batch, jax.random.key(0))
+        norms, cosines = dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
+        return self._layout.copy((norms, cosines))
+
+    def keep_best(self, best: Variables, variables: Variables, improved: jax.Array) -> Variables:
+        def choose(old: Any, new: Any) -> Any:
+            better = per_model(self._model, improved, new)
+            return jax.tree.map(jnp.where, better, new, old)
+
+        kept: Variables = self._layout.divide(tuple(map(choose, best, variables)), best[0])
+        return kept
+
+
 class Programs:
     """The compiled functions of one method, for any number of seeds.
 
@@ -56,63 +124,14 @@ class Programs:
         self.has_method = method is not None
         layout = Layout(mesh, model.num_tasks, stacked=model.independent == "stacked")
         self._layout, self._data = layout, layout.put_copies(problem.data)
-        rest = optimizer or adam(config)
-
-        def update(seed: int) -> Any:
-            return make_update(model, None if method is None else method(seed), rest, gradients)
-
+        made = _Functions(problem, model, method, optimizer or adam(config), gradients, layout)
         jit = functools.partial(jax.jit, compiler_options=compiler_options)
-        _, step = update(seed=0)  # the seed only affects the initial state
-
-        @functools.partial(jit, static_argnums=1)
-        def init_state(variables, seed):
-            key = jax.random.fold_in(jax.random.key(seed), 1)  # not the key of `init`
-            return layout.divide(update(seed)[0](*variables, key), variables[0])
-
-        @functools.partial(jit, static_argnums=2, donate_argnums=0)
-        def train_step(state, data, static, arrays, learning_rate):
-            def one(state, arrays, learning_rate):
-                if gradients == "halves":
-                    parts = halves(arrays, problem.batch_axis)
-                    batch = [problem.load(data, static, part) for part in parts]
-                else:
-                    batch = problem.load(data, static, arrays)
-                return step(state, batch, learning_rate)
-
-            several = learning_rate.ndim > 1  # [seeds, num_models]
-            state, losses = (jax.vmap(one) if several else one)(state, arrays, learning_rate)
-            return layout.divide(state, state.params), layout.copy(losses)
-
-        @functools.partial(jit, static_argnums=2)
-        def totals(variables, data, static, arrays):
-            params, batch_stats = variables
-            batch = problem.load(data, static, arrays)
-            return layout.copy(problem.totals(model.predict(params, batch_stats, batch), batch))
-
-        @functools.partial(jit, static_argnums=2)
-        def predict(variables, data, static, arrays):
-            params, batch_stats = variables
-            batch = problem.load(data, static, arrays)
-            return layout.copy((model.predict(params, batch_stats, batch), batch))
-
-        @functools.partial(jit, static_argnums=2)
-        def probe(variables, data, static, arrays):
-            params, batch_stats = variables
-            batch = problem.load(data, static, arrays)
-            _, grads = model.task_grads(params, batch_stats, batch, jax.random.key(0))
-            norms, cosines = dbmtl.task_norms(grads[0]), dbmtl.task_cosine_similarity(grads[0])
-            return layout.copy((norms, cosines))
-
-        @functools.partial(jit, donate_argnums=0)
-        def keep_best(best, variables, improved):
-            def choose(old, new):
-                better = per_model(model, improved, new)
-                return jax.tree.map(jnp.where, better, new, old)
-
-            return layout.divide(tuple(map(choose, best, variables)), best[0])
-
-        self._init_state, self._train_step, self._totals = init_state, train_step, totals
-        self._probe, self._predict, self._keep_best = probe, predict, keep_best
+        self._init_state = jit(made.init_state, static_argnums=1)
+        self._train_step = jit(made.train_step, static_argnums=2, donate_argnums=0)
+        self._totals = jit(made.totals, static_argnums=2)
+        self._predict = jit(made.predict, static_argnums=2)
+        self._probe = jit(made.probe, static_argnums=2)
+        self._keep_best = jit(made.keep_best, donate_argnums=0)
 
     def init(self, seed: int) -> Variables:
         """The initial parameters and batch statistics."""
