@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import inspect
 import operator
-import signal
 import sys
 from typing import Annotated, Any
 
@@ -21,13 +20,11 @@ from benchmarks.config import (
     Report,
     Reproduce,
 )
-from benchmarks.errors import UserError
+from benchmarks.errors import told_in_one_line
 from benchmarks.problems.datasets import DATASETS
 from benchmarks.settings import Preset
 
 _PROGRAM = "python -m benchmarks"
-_INTERRUPTED = 128 + signal.SIGINT
-
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
@@ -118,26 +115,18 @@ def _run(config: Command, console: Console) -> None:
 
 
 def main() -> None:
-    """Runs a command; an error that the user can fix is printed as one line, with exit status 2.
-
-    So is an interruption (Ctrl-C), with the exit status that a shell gives it.
-    """
-    console = Console(markup=False, highlight=False)
-    errors = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    """Runs a command; what a user can fix, and an interruption, is told in one line."""
     config: Command | None = None
-    try:
+
+    def how_to_go_on() -> str:
+        goes_on = isinstance(config, Compare | Reproduce)
+        return ": the same command goes on from the last checkpoint" if goes_on else ""
+
+    with told_in_one_line(how_to_go_on):
         config = parse(sys.argv[1:])
         if not isinstance(config, Perf) or config.keep_memory:
             allocator.keep_memory()
-        _run(config, console)
-    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
-        errors.print(f"error: {error}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        goes_on = isinstance(config, Compare | Reproduce)
-        how = ": the same command goes on from the last checkpoint" if goes_on else ""
-        errors.print(f"interrupted{how}")
-        sys.exit(_INTERRUPTED)
+        _run(config, Console(markup=False, highlight=False))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,12 @@
 """Errors that the command line reports to its user."""
 
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+_INTERRUPTED = 128 + signal.SIGINT
+
 
 class UserError(Exception):
     """An error that the user can fix, such as a wrong option, a missing file or a full disk.
@@ -14,3 +21,22 @@ def how_to_install(extra: str) -> str:
     The extras belong to a checkout, as the wheel of `dbmtl_jax` does not contain `benchmarks`.
     """
     return f"run `pip install -e '.[{extra}]'` in the folder of the checkout"
+
+
+@contextlib.contextmanager
+def told_in_one_line(after_interruption: Callable[[], str] = str) -> Iterator[None]:
+    """Ends the program with one line for an error that the user can fix, and for an interruption.
+
+    The exit status is 2, or that which a shell gives an interrupted program (Ctrl-C).
+
+    Args:
+      after_interruption: gives what an interrupted user is told besides; by default nothing.
+    """
+    try:
+        yield
+    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"interrupted{after_interruption()}", file=sys.stderr)
+        sys.exit(_INTERRUPTED)

@@ -64,6 +64,17 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
+def find(name: str) -> Target:
+    """The accelerator of a name.
+
+    Raises:
+      UserError: if there is none.
+    """
+    if name not in TARGETS:
+        raise UserError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
 def prepare() -> None:
     """Says that this machine has no accelerator. To be called before JAX looks for its devices."""
     os.environ.update(

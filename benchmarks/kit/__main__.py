@@ -2,10 +2,9 @@
 
 import argparse
 import pathlib
-import signal
 import sys
 
-from benchmarks.errors import UserError
+from benchmarks.errors import told_in_one_line
 from benchmarks.kit.deadline import Deadline
 
 _NETWORKS = ("mlp", "qm9", "resnet")
@@ -99,15 +98,9 @@ def run(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Runs a command; an error that the user can fix is printed as one line, with exit status 2."""
-    try:
+    """Runs a command; what a user can fix, and an interruption, is told in one line."""
+    with told_in_one_line(lambda: ": the same command goes on"):
         run(sys.argv[1:])
-    except (UserError, OSError) as error:  # of the latter, names that are too long, for example
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":

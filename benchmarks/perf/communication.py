@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import dbmtl_jax as dbmtl
 from benchmarks.accelerators import targets
 from benchmarks.accelerators.figures import COLLECTIVES
+from benchmarks.errors import told_in_one_line
 from benchmarks.perf import compiled
 from benchmarks.perf.compiled import Compiled
 from benchmarks.perf.network import engine_options
@@ -158,8 +159,9 @@ def main(target: str | None = None) -> None:
     if target is None:
         jax.config.update("jax_num_cpu_devices", 8)
     else:
+        kind = targets.find(target).kind
         targets.prepare()
-        print(f"{targets.TARGETS[target].kind}: compiled, not run\n")
+        print(f"{kind}: compiled, not run\n")
 
     def mesh(data: int, fsdp: int) -> Mesh:
         if target is not None:
@@ -173,4 +175,5 @@ def main(target: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with told_in_one_line():
+        main(*sys.argv[1:])

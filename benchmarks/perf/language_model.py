@@ -21,6 +21,7 @@ import dbmtl_jax as dbmtl
 from benchmarks import run_log
 from benchmarks.accelerators import targets
 from benchmarks.accelerators.figures import COLLECTIVES
+from benchmarks.errors import UserError, told_in_one_line
 from benchmarks.files import json_text
 from benchmarks.files.disk import read_bytes
 from benchmarks.perf import compiled
@@ -145,7 +146,13 @@ class Record:
 
 
 def main(names: Sequence[str]) -> None:
-    """Compiles for the targets of these names, or for all; what was compiled before is read."""
+    """Compiles for the targets of these names, or for all; what was compiled before is read.
+
+    Raises:
+      UserError: for a target without meshes.
+    """
+    for name in set(names) - set(MESHES):
+        raise UserError(f"unknown target {name!r}, expected some of {', '.join(MESHES)}")
     targets.prepare()
     console = Console(markup=False, highlight=False, soft_wrap=True)
     out = pathlib.Path("runs") / "perf"
@@ -210,4 +217,5 @@ def _gigabytes(size: int) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with told_in_one_line():
+        main(sys.argv[1:])

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import allocator
+from benchmarks.errors import told_in_one_line
 from benchmarks.perf.timing import in_turns
 from benchmarks.problems import qm9
 from benchmarks.problems.qm9.problem import QM9Problem
@@ -99,4 +100,5 @@ def _steps(
 
 
 if __name__ == "__main__":
-    main()
+    with told_in_one_line():
+        main()
