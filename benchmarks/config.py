@@ -28,7 +28,7 @@ class Compare(Comparison):
     def preset_of(cls, dataset: Dataset[Any], preset: Preset, network: str = "") -> "Compare":
         """The command with the options of a preset, for one of the data set's networks."""
         data, train = dataset.setting(preset, network)
-        several = dataset.description.several_networks
+        several = dataset.description.networks
         folder = f"{dataset.name}-{data.network}" if several else dataset.name
         return cls(dataset.name, data, train, preset=preset, out=pathlib.Path("runs") / folder)
 

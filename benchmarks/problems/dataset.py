@@ -46,8 +46,8 @@ class Description:
     """(task, metric) -> how it is shown"""
     digits: int = 4
     """number of significant digits of a metric"""
-    several_networks: bool = False
-    """whether titles say which network was trained"""
+    networks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """titles of the networks, if there are several"""
     targets: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """what scales of colours say in pictures of targets, by task"""
     printed_table: Callable[[str], str | None] = lambda network: None
@@ -58,6 +58,10 @@ class Description:
     """what the shorter presets save, as in "Quick preset: few epochs and a narrower network" """
     notes: Callable[[Mapping[str, Any]], list[str]] = lambda settings: []
     """content of config.json -> notes that readers of the results need"""
+
+    def network(self, name: str) -> str:
+        """The title of a network."""
+        return self.networks.get(name, name)
 
     def loss(self, task: str) -> str:
         """The name of a task's loss; empty if it is not known."""

@@ -46,7 +46,7 @@ def write(
         f"<style>{style}</style></head>",
         f"<body><main><h1>{html.escape(title)}</h1>",
         *[_contents(sections)] * (len(sections) > 1),
-        *map(_section, sections),
+        *(_section(section, titled=len(sections) > 1) for section in sections),
         *[_details("Not shown", absent)] * bool(absent),
         "</main></body></html>",
         "",
@@ -65,7 +65,7 @@ def _contents(sections: Sequence[Section]) -> str:
     return f"<nav>{''.join(parts)}</nav>"
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, *, titled: bool) -> str:
     shown = section.rendered
     settings = [f'<p class="setting">{html.escape(line)}</p>' for line in shown.settings]
     caption = [f"<p>{html.escape(shown.caption)}</p>"]
@@ -74,7 +74,7 @@ def _section(section: Section) -> str:
     figures = [_figure(section, stem) for stem in shown.figures]
     table = []
     if shown.table is not None:
-        text = table_formats.html_table(shown.table)
+        text = table_formats.html_table(table_formats.ranked(shown.table))
         table = [f'<div class="table" tabindex="0">{text}</div>']
     # The values of a figure are also in a table, which is folded.
     if shown.name.startswith("figure"):
@@ -82,10 +82,10 @@ def _section(section: Section) -> str:
         body = [*figures, *caption, *folded * bool(table)]
     else:
         body = [*table, *caption, *figures]
-    heading = f"<h2>{html.escape(shown.title)}</h2>"
+    heading = [f"<h2>{html.escape(shown.title)}</h2>"] * titled
     environment = _details("Environment", shown.environment or ("not recorded",))
     return "\n".join(
-        [f'<section id="{_id(section)}">', heading, *settings, *body, environment, "</section>"]
+        [f'<section id="{_id(section)}">', *heading, *settings, *body, environment, "</section>"]
     )
 
 

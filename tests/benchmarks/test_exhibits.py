@@ -209,11 +209,11 @@ def test_bars_are_as_high_as_the_files_say(studies):
 def test_a_panel_for_each_network_and_what_is_missing(studies):
     one = exhibits.render("figure4", studies)
     titles = [axis.get_title() for axis in one.figures["figure4"].axes]
-    assert titles == ["NYUv2, cross_stitch (sample data)", "NYUv2, mtan (sample data)"]
+    assert titles == ["NYUv2, Cross-stitch (sample data)", "NYUv2, MTAN (sample data)"]
     assert [len(bars(axis)) for axis in one.figures["figure4"].axes] == [6, 9]
-    assert "NYUv2, cross_stitch (sample data): No finished runs of IGBv2." in one.notes
+    assert "NYUv2, Cross-stitch (sample data): No finished runs of IGBv2." in one.notes
     one = exhibits.render("figure4", {"nyuv2-mtan": studies["nyuv2-mtan"]})
-    assert "No runs of NYUv2 (cross_stitch)." in one.notes
+    assert "No runs of NYUv2 (Cross-stitch)." in one.notes
 
 
 def test_the_forgetting_rates_stand_in_their_places(studies):
@@ -330,4 +330,4 @@ def test_failed_runs_are_seen(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path, "log+ew", seed, start, metrics("cityscapes", seed))
     notes = exhibits.render("figure2", folder).notes
-    assert "Cityscapes, deeplab: IMTL-L failed: seed 2 at step 33." in notes
+    assert "Cityscapes, DeepLabV3+: IMTL-L failed: seed 2 at step 33." in notes

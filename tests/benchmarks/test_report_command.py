@@ -124,7 +124,7 @@ def test_the_page_says_what_its_figures_are_from(reported):
     out, _ = reported
     text = (out / "report.html").read_text()
     for said in (
-        "Cityscapes (rendered sample data), deeplab, preset quick: 2 epochs; 1 seed",
+        "Cityscapes (rendered sample data), DeepLabV3+, preset quick: 2 epochs; 1 seed",
         "2 × a device, 4 CPU cores, Python 3.12.1, jax 0.10.2, commit abc1234",
         "MGDA (failed: seed 0 at step 7)",
         "Not finished, and left out: uw-seed0.",
@@ -139,7 +139,7 @@ def test_one_study_is_a_report_of_its_own(tmp_path):
     write_cityscapes(tmp_path, epochs=0)
     run(tmp_path)
     text = (tmp_path / "report.html").read_text()
-    assert "<h1>Cityscapes, deeplab, preset quick: 2 epochs (sample data)</h1>" in text
+    assert "<h1>Cityscapes, DeepLabV3+, preset quick: 2 epochs (sample data)</h1>" in text
     assert "<nav>" not in text
 
 
@@ -273,3 +273,21 @@ def test_a_comparison_of_several_seeds_tells_how_sure_it_is(tmp_path, ew, said):
 def test_without_a_baseline_there_are_no_words(tmp_path):
     write_run(tmp_path, "ew", 0, {"dataset": "office31"} | SETS["office31"], [[0.5]] * 3)
     assert summary.lines(study.load(tmp_path)) == []
+
+
+def test_of_many_methods_three_have_colours(tmp_path):
+    start = {"dataset": "office31"} | SETS["office31"]
+    methods = ["stl", "ew", "uw", "dwa", "mgda", "pcgrad", "cagrad", "db_mtl"]
+    for k, method in enumerate(methods):
+        write_run(tmp_path, method, 0, start, [[0.9 if method == "dwa" else 0.5 + k / 100]] * 3)
+    axis = study_report.make(study.load(tmp_path)).figures["losses"].axes[0]
+    labels = [line.get_label() for line in axis.lines]
+    assert sorted(set(labels)) == ["DB-MTL", "DWA", "EW", "other methods"]
+    assert labels.count("other methods") == 5
+
+
+def test_one_epoch_is_a_point(tmp_path):
+    start = {"dataset": "office31"} | SETS["office31"]
+    write_run(tmp_path, "stl", 0, start, [[0.5]] * 3, epochs=1)
+    axis = study_report.make(study.load(tmp_path)).figures["losses"].axes[0]
+    assert list(axis.get_xticks()) == [1]

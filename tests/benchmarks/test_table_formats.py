@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from benchmarks.report.tables import table_formats
-from benchmarks.report.tables.table import Cell, Heading, Row, Table, beside
+from benchmarks.report.tables.table import Cell, Heading, Row, Table, beside, plain
 
 
 def test_latex_prints_text_as_it_is():
@@ -42,3 +42,21 @@ def test_tables_are_rectangular():
     right = Table((Heading("m"), Heading("y")), (Row((Cell("b"), Cell("2"))),))
     both = beside(left, right)
     assert [[c.text for c in row.cells] for row in both.rows] == [["a", "1", "–"], ["b", "–", "2"]]
+
+
+def test_what_decides_comes_first_with_ranks():
+    paper = Heading("paper", "", True)
+    headings = (Heading("method"), Heading("MAE ↓"), Heading("Δp (%) ↑"), paper)
+    rows = [("A", "1", "-3.00 ± 1.00", "2"), ("B", "2", "5.00", "–"), ("C", "3", "–", "7"),
+            ("D", "4", "5.00 ± 0.10", "8")]  # fmt: skip
+    cells = tuple(Row(tuple(map(Cell, row))) for row in rows)
+    ranked = table_formats.ranked(Table(headings, cells))
+    assert [h.text for h in ranked.headings] == ["method", "Δp (%) ↑", "rank", "paper", "MAE ↓"]
+    assert [[cell.text for cell in row.cells] for row in ranked.rows] == [
+        ["A", "-3.00 ± 1.00", "3", "2", "1"],
+        ["B", "5.00", "1", "–", "2"],
+        ["C", "–", "–", "7", "3"],
+        ["D", "5.00 ± 0.10", "1", "8", "4"],
+    ]
+    other = plain(["method", "time"], [["A", "1"]])
+    assert table_formats.ranked(other) is other

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from benchmarks.methods import BASELINE
 from benchmarks.report.figures import style
 from benchmarks.report.records.results import Outcome
 
@@ -40,15 +41,16 @@ def draw(outcomes: Sequence[Outcome], panels: Panels) -> Figure | None:
     count = len(panels.titles)
     rows, columns = _GRIDS.get(count) or (-(-count // _width(count)), _width(count))
     spare = rows * columns > count
-    many = len(outcomes) > style.FEW
     width, height = columns * (3.25 if columns > 2 else 4.2), rows * (2.7 if rows > 1 else 3.4)
-    size = (width + (0 if spare else 3 if many else 1.5), max(height, 4.6 if many else 0))
+    size = (width + (0 if spare else 1.5), height)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, squeeze=False)
     shown = axes.flat[:count]
+    told_apart = _told_apart(outcomes)
     for outcome, line in zip(outcomes, lines, strict=True):
+        look = style.of(outcome) if outcome.method in told_apart else _OTHERS
         for axis, values in zip(shown, np.moveaxis(line, 2, 0), strict=True):
-            _line(axis, values, style.of(outcome))
+            _line(axis, values, look)
     for axis, title, logarithmic in zip(shown, panels.titles, panels.logarithmic, strict=True):
         _finish(axis, title, logarithmic)
     for axis in axes.flat[count:]:
@@ -57,14 +59,27 @@ def draw(outcomes: Sequence[Outcome], panels: Panels) -> Figure | None:
         last = max(row for row in range(rows) if row * columns + column < count)
         axes[last, column].tick_params(labelbottom=True)
         axes[last, column].set_xlabel("epoch")
-    handles, labels = shown[0].get_legend_handles_labels()
-    look: dict[str, Any] = {"fontsize": 7 if many else 11, "ncols": 2 if many else 1}
+    entries = dict(zip(*shown[0].get_legend_handles_labels()[::-1], strict=True))
     if spare:
-        axes.flat[count].legend(handles, labels, loc="center", **look)
+        axes.flat[count].legend(entries.values(), entries, loc="center")
     else:
-        figure.legend(handles, labels, loc="outside right center", **look)
+        figure.legend(entries.values(), entries, loc="outside right center")
     figure.suptitle(panels.what)
     return figure
+
+
+_ALWAYS = ("ew", "db_mtl")
+_OTHERS = {"color": "0.75", "linewidth": 0.8, "zorder": 1, "label": "other methods"}
+
+
+def _told_apart(outcomes: Sequence[Outcome]) -> set[str]:
+    """The methods that have a colour: all if they are few, else EW, DB-MTL and the best one."""
+    if len(outcomes) <= style.FEW:
+        return {outcome.method for outcome in outcomes}
+    ranked = [o for o in outcomes if len(o.delta_p) and np.isfinite(o.delta_p).all()]
+    best = max((o for o in ranked if o.method != BASELINE), key=lambda o: o.delta_p.mean(),
+               default=outcomes[0])  # fmt: skip
+    return {*_ALWAYS, best.method}
 
 
 def _width(count: int) -> int:
@@ -88,7 +103,9 @@ def _line(axis: Any, values: np.ndarray, look: dict[str, Any]) -> None:
     epochs = np.arange(1, values.shape[1] + 1)
     every = max(1, len(epochs) // 8)
     axis.plot(epochs, values.mean(0), markevery=every, markersize=4, **look)
-    if len(values) > 1:
+    if len(epochs) == 1:
+        axis.set(xlim=(0.5, 1.5), xticks=[1])
+    if len(values) > 1 and look is not _OTHERS:
         low, high = values.min(0), values.max(0)
         axis.fill_between(epochs, low, high, color=look["color"], alpha=0.2, linewidth=0)
 
@@ -102,6 +119,12 @@ def _finish(axis: Any, title: str, logarithmic: bool) -> None:
         if span < 100:  # powers of ten would give at most one label
             few = span < 3
             axis.yaxis.set_major_locator(MaxNLocator(4) if few else LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
+            axis.yaxis.set_major_formatter(FuncFormatter(_plain))
     axis.grid(alpha=0.25, which="both")
-    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if axis.get_xlim() != (0.5, 1.5):  # more than one epoch
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+
+def _plain(value: float, _: int) -> str:
+    """A number without a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,11 +1,11 @@
-"""Plots of Δp by task, and of Δp against the time of a step."""
+"""Plots of Δp by task, and of Δp with the time of a step."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FormatStrFormatter
 
 from benchmarks.report.figures import bars, style
 from benchmarks.report.records.results import Outcome, columns_of
@@ -72,27 +72,59 @@ def _cells(outcomes: Sequence[Outcome]) -> Figure:
 
 
 def against_time(outcomes: Sequence[Outcome]) -> Figure:
-    """Plots the Δp of each method against the time of a training step."""
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axis = figure.subplots()
-    means = np.array([outcome.delta_p.mean() for outcome in outcomes])
-    errors = np.array([o.delta_p.std(ddof=1) if len(o.delta_p) > 1 else 0 for o in outcomes])
-    for outcome, mean, error in zip(outcomes, means, errors, strict=True):
-        look = style.of(outcome) | {"linestyle": "none"}
-        x = 1e3 / outcome.steps_per_second
-        axis.errorbar(x, mean, yerr=error or None, markersize=8, capsize=3, **look)
-    lowest, highest = (means - errors).min(), (means + errors).max()
-    if lowest < -250:  # a few outliers would squeeze the others
-        axis.set_yscale("symlog", linthresh=100)
-        axis.set_ylim(1.3 * lowest, highest + 8)
-        ticks = (-2000, -1000, -500, -200, *range(-100, 101, 20))
-        axis.set_yticks([t for t in ticks if 1.3 * lowest <= t <= highest + 8])
-        axis.yaxis.set_major_formatter(FormatStrFormatter("%d"))
-    # The margin avoids that markers at the edge are cut.
-    axis.set_xlim(0, 1.05 * max(1e3 / o.steps_per_second for o in outcomes))
-    axis.set_xlabel("time of a training step (ms), median")
-    axis.set_ylabel("Δp on the test set (%), higher is better")
-    axis.grid(alpha=0.25)
-    columns = 1 if len(outcomes) <= 24 else 2
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns, frameon=False)
+    """Plots the Δp of each method, sorted, with a panel for each class of cost.
+
+    Beside a method stands the time of its step, relative to EW's or else to the quickest.
+    """
+    unit = next((o for o in outcomes if o.method == "ew"), None)
+    unit = unit or max(outcomes, key=lambda o: o.steps_per_second)
+    costs = {o.method: unit.steps_per_second / o.steps_per_second for o in outcomes}
+    panels = {
+        title: sorted(members, key=lambda o: -o.delta_p.mean())
+        for title, members in (
+            ("about the time of one pass", [o for o in outcomes if costs[o.method] <= _ONE_PASS]),
+            ("several passes", [o for o in outcomes if not costs[o.method] <= _ONE_PASS]),
+        )
+        if members
+    }
+    sizes = [len(members) for members in panels.values()]
+    figure = Figure(
+        figsize=(8.5, 1.4 + 0.45 * len(sizes) + 0.27 * sum(sizes)), layout="constrained"
+    )
+    axes = figure.subplots(len(sizes), sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    means = np.array([o.delta_p.mean() for o in outcomes])
+    low = max(means.min(), np.median(means) - _FAR * (means.max() - np.median(means) + 1))
+    for axis, (title, members) in zip(axes, panels.items(), strict=True):
+        for row, outcome in enumerate(members):
+            _interval(axis, row, outcome, low)
+            axis.text(
+                1.01, row, f"{costs[outcome.method]:.2f} × {unit.name}", va="center", fontsize=8,
+                transform=axis.get_yaxis_transform(), color="0.35",
+            )  # fmt: skip
+        axis.set_yticks(range(len(members)), [o.name for o in members], parse_math=False)
+        axis.set_ylim(len(members) - 0.4, -0.6)
+        axis.set_title(title, fontsize=10, loc="left")
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.grid(alpha=0.25, axis="x")
+        axis.tick_params(axis="y", length=0)
+    axes[-1].set_xlabel("Δp on the test set (%), higher is better")
     return figure
+
+
+_ONE_PASS = 1.75
+"""Steps that take at most this many times as long as equal weighting's are about one pass."""
+_FAR = 4
+"""Means that are this many times as far below the median as the best is above it have an arrow."""
+
+
+def _interval(axis: Any, row: int, outcome: Outcome, low: float) -> None:
+    """Draws a mean with its standard deviation over seeds; an arrow if it is below `low`."""
+    look = style.of(outcome)
+    mean = float(outcome.delta_p.mean())
+    if mean < low:
+        axis.plot(low, row, marker="<", markersize=7, color=look["color"])
+        axis.text(low, row, f"   {mean:.0f}", va="center", fontsize=8)
+        return
+    spread = outcome.delta_p.std(ddof=1) if len(outcome.delta_p) > 1 else None
+    own = {key: look[key] for key in ("color", "marker", "markerfacecolor") if key in look}
+    axis.errorbar(mean, row, xerr=spread, markersize=7, capsize=3, linestyle="none", **own)

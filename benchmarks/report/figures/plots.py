@@ -17,7 +17,7 @@ CAPTIONS = {
     "gradient_norms": "Norm of every task's gradient, on fixed training batches.",
     "validation": "Metrics on the validation set.",
     "delta_p": "Relative improvement over single-task learning on the test set, by task.",
-    "delta_p_and_time": "What a method gains against what its step costs.",
+    "delta_p_and_time": "What a method gains, and what its step costs.",
     "cosine_similarity": "Cosine similarity of the tasks' gradients, of EW and DB-MTL.",
 }
 """The captions of the plots by name."""

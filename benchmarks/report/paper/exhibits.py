@@ -86,5 +86,5 @@ def _sources(name: str) -> list[str]:
 def _title(key: str) -> str:
     """The title of a data set and network."""
     dataset, _, network = key.partition("-")
-    title = datasets.describe(dataset).title
-    return f"{title} ({network})" if network else title
+    description = datasets.describe(dataset)
+    return f"{description.title} ({description.network(network)})" if network else description.title

@@ -25,8 +25,8 @@ def title(settings: Mapping[str, Any]) -> str:
       settings: content of `config.json`.
     """
     network = data(settings).get("network")
-    name = _description(settings).title
-    said = [name, network] if network else [name]
+    description = _description(settings)
+    said = [description.title, *([description.network(network)] if network else [])]
     return f"{', '.join(said)}, {protocol(settings)}"
 
 

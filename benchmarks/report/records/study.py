@@ -57,7 +57,7 @@ class Study:
         """The data set and network, marked if the data are sample data."""
         network = setting.data(self.settings).get("network") or self.columns.network
         description = datasets.describe(self.dataset)
-        shown = [network] if network and description.several_networks else []
+        shown = [description.network(network)] if network and description.networks else []
         return marked(", ".join([description.title, *shown]), self.sample_data)
 
     @functools.cached_property
@@ -65,14 +65,15 @@ class Study:
         """The data, preset, length of training, number of seeds and initial weights in one line."""
         data = "rendered sample data" if self.sample_data else "real data"
         network = setting.data(self.settings).get("network") or self.columns.network
-        name = f"{datasets.describe(self.dataset).title} ({data})"
+        description = datasets.describe(self.dataset)
+        name = f"{description.title} ({data})"
         steps = {
             r[-1]["steps"] for seeds in self.runs.values() for r in seeds.values()
             if "steps" in r[-1]
         }  # fmt: skip
         counts = sorted({len(outcome.test) for outcome in self.outcomes} - {0}) or [0]
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        said = f"{name}, {network}" if network else name
+        said = f"{name}, {description.network(network)}" if network else name
         began = f"; {self._initial_weights}" if self._initial_weights else ""
         if not self.outcomes:
             preset = self.settings.get("preset", "unknown")

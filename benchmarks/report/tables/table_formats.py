@@ -119,6 +119,39 @@ def latex_text(text: str) -> str:
     return _LATEX_PATTERN.sub(lambda match: _LATEX[match[0]], text)
 
 
+def ranked(table: Table) -> Table:
+    """The table with what decides in front: the columns of Δp, and the rank of each row by them.
+
+    A table without such a column stays as it is.
+    """
+    columns = [
+        (heading, [row.cells[k] for row in table.rows]) for k, heading in enumerate(table.headings)
+    ]
+    own = [k for k, heading in enumerate(table.headings) if heading.text.startswith("Δp (%)")]
+    if not own:
+        return table
+    front, moved = [columns[0]], {0}
+    for k in own:
+        beside = [k + 1] if k + 1 < len(columns) and table.headings[k + 1].paper else []
+        heading, cells = columns[k]
+        ranks = [Cell(rank) for rank in _ranks([cell.text for cell in cells])]
+        front += [(heading, cells), (Heading("rank", heading.group), ranks)]
+        front += [columns[i] for i in beside]
+        moved |= {k, *beside}
+    front += [column for k, column in enumerate(columns) if k not in moved]
+    rows = zip(table.rows, zip(*(cells for _, cells in front), strict=True), strict=True)
+    return Table(
+        tuple(heading for heading, _ in front), tuple(row._replace(cells=own) for row, own in rows)
+    )
+
+
+def _ranks(texts: Sequence[str]) -> list[str]:
+    """The ranks of numbers by their means, the largest first; those that look alike share one."""
+    means = [float(text.split(" ")[0]) if _NUMBER.fullmatch(text) else None for text in texts]
+    known = sorted((mean for mean in means if mean is not None), reverse=True)
+    return ["–" if mean is None else str(1 + known.index(mean)) for mean in means]
+
+
 def html_table(table: Table) -> str:
     """The table as HTML; columns of the paper and failed rows have CSS classes."""
     lines = ["<table>", "<thead>"]
