@@ -11,13 +11,12 @@ from rich.console import Console
 
 from benchmarks import compare
 from benchmarks.errors import UserError
-from benchmarks.problems import qm9
 from benchmarks.run_log import MutedLog
 from benchmarks.training import distributed, mesh
 from benchmarks.training.programs import Programs
 from benchmarks.training.trainer import Trainer
 from benchmarks.training.validation import Run
-from tests.benchmarks.conftest import TRAIN, make_molecules
+from tests.benchmarks.conftest import TRAIN
 from tests.helpers import mesh_run
 from tests.helpers.interruptions import figures
 from tests.helpers.noisy_problem import NoisyProblem
@@ -31,8 +30,7 @@ def start(out, *options):
     return started("-W", "error", "-m", "tests.helpers.mesh_run", str(out), *options)
 
 
-def run_on_one_device(out, monkeypatch) -> None:
-    monkeypatch.setattr(qm9, "load", lambda *_: make_molecules())
+def run_on_one_device(out) -> None:
     compare.run_missing(mesh_run.comparison(out), Console(file=io.StringIO()))
 
 
@@ -49,11 +47,12 @@ def check_close(out, expected):
                 np.testing.assert_allclose(got, right, rtol=TOLERANCE, atol=1e-5, err_msg=key)
 
 
-def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("tiny")  # few molecules and tasks
+def test_a_run_on_a_mesh_ends_with_the_figures_of_one_device(tmp_path):
     """Also when it is interrupted: a checkpoint is restored into the same places."""
     with start(tmp_path / "mesh", *FOUR, "--stop", "2") as process:
         assert "resumed at epoch 0, step 1" in finish(process)
-    run_on_one_device(tmp_path / "one", monkeypatch)
+    run_on_one_device(tmp_path / "one")
     check_close(tmp_path / "mesh", tmp_path / "one")
 
 
@@ -122,7 +121,7 @@ def test_two_processes_end_with_the_figures_of_one(tmp_path, monkeypatch):
     with start(out, *options, "0") as first, start(out, *options, "1") as second:
         printed = [finish(first), finish(second)]
     monkeypatch.setattr(compare, "open_problem", lambda *_: NoisyProblem())
-    run_on_one_device(tmp_path / "one", monkeypatch)
+    run_on_one_device(tmp_path / "one")
     check_close(out, tmp_path / "one")
     assert [("DB-MTL, seed 0: done" in text) for text in printed] == [True, False]
     assert sorted(path.name for path in out.iterdir()) == [

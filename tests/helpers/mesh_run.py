@@ -7,6 +7,7 @@ interrupted before the N-th step of its first method, and begins again.
 import argparse
 import contextlib
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -16,9 +17,11 @@ import tests.conftest  # noqa: F401  # the same settings of JAX
 from benchmarks import compare
 from benchmarks.config import Compare
 from benchmarks.problems import qm9
+from benchmarks.problems.qm9 import problem as qm9_problem
+from benchmarks.problems.qm9.problem import QM9Problem
 from benchmarks.training import checkpoints
 from benchmarks.training.programs import Programs
-from tests.benchmarks.conftest import QM9, TRAIN, make_molecules
+from tests.benchmarks.conftest import QM9, TASKS, TRAIN, make_molecules
 from tests.helpers.interruptions import Interruption, before_step
 from tests.helpers.noisy_problem import NoisyProblem
 
@@ -55,6 +58,7 @@ def main() -> None:
 
     Programs.__init__ = made
     qm9.load = lambda *_: make_molecules()
+    qm9_problem.QM9Problem = functools.partial(QM9Problem, tasks=TASKS)
     if options.problem == "noisy":
         compare.open_problem = lambda *_: NoisyProblem()
     config = dataclasses.replace(
