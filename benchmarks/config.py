@@ -27,7 +27,7 @@ class Compare(Comparison):
     @classmethod
     def preset_of(cls, dataset: Dataset[Any], preset: Preset, network: str = "") -> "Compare":
         """The command with the options of a preset, for one of the data set's networks."""
-        data, train = dataset.setting(preset, network)
+        data, train = dataset.preset(preset, network)
         several = dataset.description.networks
         folder = f"{dataset.name}-{data.network}" if several else dataset.name
         return cls(dataset.name, data, train, preset=preset, out=pathlib.Path("runs") / folder)
@@ -44,7 +44,8 @@ class Reproduce:
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """what to make: table1 ... table6, figure1 ... figure10, or all"""
     preset: Preset = "quick"
-    """quick: minutes per method; small (QM9 only): longer; paper: the settings of the paper"""
+    """quick: minutes per method; small and medium (QM9 only): longer; paper: the settings of the
+    paper"""
     seeds: int = 3
     """number of runs per method, with different random seeds"""
     data_dir: pathlib.Path = pathlib.Path("data")

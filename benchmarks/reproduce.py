@@ -94,8 +94,8 @@ def _parts(name: str, config: Reproduce) -> list[Part]:
             f"{config.data_dir}` first; --preset quick does without"
         )
     studies: Iterable[StudyName] = exhibit.offline if missing else exhibit.studies
-    if config.preset == "small":
-        studies = [study for study in exhibit.offline if study.dataset == "qm9"]
+    if config.preset not in ("quick", "paper"):
+        studies = [s for s in exhibit.offline if config.preset in datasets.find(s.dataset).presets]
     search = exhibit.searched and (config.preset == "paper" or config.search_beta)
 
     def methods(study: StudyName) -> tuple[str, ...]:

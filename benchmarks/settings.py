@@ -8,7 +8,7 @@ import dataclasses
 import pathlib
 from typing import Any, Literal, Self
 
-Preset = Literal["quick", "small", "paper"]
+Preset = Literal["quick", "small", "medium", "paper"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Comparison:
     compares; beyond: those that it does not"""
     preset: Preset = "quick"
     """defaults of the other options. quick: minutes per method on a laptop; small (QM9 only): an
-    hour or two for all methods; paper: the settings of the paper"""
+    hour or two for all methods; medium (QM9 only): about an hour per method, until the learning
+    rate has fallen; paper: the settings of the paper"""
     out: pathlib.Path = pathlib.Path("runs")
     """folder of the results; complete runs in this folder are not repeated"""
     seeds: int = 1

@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     qm9.add_argument(
         "--at-once", type=int, default=11, help="single-task networks that are trained together"
     )
-    qm9.add_argument("--preset", choices=("quick", "small", "paper"), default="paper")
+    qm9.add_argument("--preset", choices=("quick", "small", "medium", "paper"), default="paper")
 
     unpack = commands.add_parser("unpack", help="write the runs of a folder of pieces")
     unpack.add_argument("pieces", type=pathlib.Path, help="the folder --out of the command qm9")
@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> None:
         from benchmarks.settings import Comparison
 
         allocator.keep_memory()
-        data, train = QM9.setting(options.preset, "")
+        data, train = QM9.preset(options.preset)
         config = Comparison(
             "qm9",
             data,

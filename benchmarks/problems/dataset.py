@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from benchmarks.errors import UserError
 from benchmarks.settings import DataConfig, Preset, TrainConfig
 
 if TYPE_CHECKING:
@@ -86,10 +87,11 @@ class Dataset(Generic[Config]):
     description: Description
     """words for tables and plots"""
     setting: Callable[[Preset, str], tuple[Config, TrainConfig]]
-    """(preset, network or "" for the usual one) -> the options of the preset; it raises UserError
-    if there is no such preset"""
+    """(one of `presets`, network or "" for the usual one) -> its options, see `preset`"""
     open: Callable[[Config, TrainConfig], "Problem"]
     """reads the data; it raises UserError if they are missing, or do not go with the options"""
+    presets: tuple[Preset, ...] = ("quick", "paper")
+    """the presets that the data set has"""
     shares_representation: Callable[[str], bool] = lambda network: True
     """network -> whether its heads share one representation"""
     folder: str | None = None
@@ -97,6 +99,18 @@ class Dataset(Generic[Config]):
     not be prepared"""
     sample: Sample | None = None
     """size of the sample that replaces missing data"""
+
+    def preset(self, name: Preset, network: str = "") -> tuple[Config, TrainConfig]:
+        """The options of a preset, for the usual network or another one.
+
+        Raises:
+          UserError: if the data set has no such preset.
+        """
+        if name not in self.presets:
+            raise UserError(
+                f"--preset {name}: {self.name} has the presets {' and '.join(self.presets)} alone"
+            )
+        return self.setting(name, network)
 
     def is_prepared(self, data_dir: pathlib.Path) -> bool:
         """Whether the data are in a folder of prepared data sets, or need not be."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks.data.specs import INSTALL
 from benchmarks.errors import UserError
-from benchmarks.settings import DataConfig, Preset, TrainConfig
+from benchmarks.settings import DataConfig, TrainConfig
 
 if TYPE_CHECKING:
     from benchmarks.problems.problem import Problem
@@ -39,12 +39,6 @@ QUICK_TRAIN = dataclasses.replace(
     PAPER_TRAIN, epochs=10, batch_size=8, learning_rate=1e-3, log_every=1
 )
 """Training with the preset quick."""
-
-
-def no_small_preset(preset: Preset, name: str) -> None:
-    """Raises UserError for the preset small, which only QM9 has."""
-    if preset == "small":
-        raise UserError(f"--preset small: this preset is for QM9 only, not for {name}")
 
 
 def opened(

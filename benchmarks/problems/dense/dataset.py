@@ -8,7 +8,7 @@ from benchmarks.data import specs
 from benchmarks.data.specs import DenseName
 from benchmarks.problems.dataset import Dataset, Description, Sample, Shown, percent
 from benchmarks.problems.dense.settings import SHARED_REPRESENTATION, DenseConfig, DenseNetwork
-from benchmarks.problems.image_settings import PAPER_TRAIN, QUICK_TRAIN, no_small_preset, opened
+from benchmarks.problems.image_settings import PAPER_TRAIN, QUICK_TRAIN, opened
 from benchmarks.settings import Preset, TrainConfig
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def _dataset(name: DenseName, description: Description, batch_size: int) -> Dataset[DenseConfig]:
     def setting(preset: Preset, network: str) -> tuple[DenseConfig, TrainConfig]:
-        no_small_preset(preset, name)
         data, train = DenseConfig(), dataclasses.replace(PAPER_TRAIN, batch_size=batch_size)
         # The command line rejects unknown networks later.
         if network in get_args(DenseNetwork):

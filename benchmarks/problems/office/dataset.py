@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from benchmarks.data import specs
 from benchmarks.data.specs import OfficeName
 from benchmarks.problems.dataset import Dataset, Description, Sample, percent
-from benchmarks.problems.image_settings import PAPER_TRAIN, QUICK_TRAIN, no_small_preset, opened
+from benchmarks.problems.image_settings import PAPER_TRAIN, QUICK_TRAIN, opened
 from benchmarks.problems.office.settings import OfficeConfig
 from benchmarks.settings import Preset, TrainConfig
 
@@ -27,7 +27,6 @@ def _dataset(name: OfficeName, domains: Mapping[str, str], printed: str) -> Data
     """
 
     def setting(preset: Preset, network: str) -> tuple[OfficeConfig, TrainConfig]:
-        no_small_preset(preset, name)
         if preset == "paper":
             return OfficeConfig(), _TRAIN
         narrow = OfficeConfig(width=16, blocks=(1, 1, 1, 1))

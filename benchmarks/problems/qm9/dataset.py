@@ -1,7 +1,7 @@
 """The record of QM9: presets, titles and units."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from benchmarks.problems.dataset import Dataset, Description, Shown
 from benchmarks.problems.qm9.molecules import TASKS, UNITS
@@ -24,6 +24,18 @@ _PRESETS: dict[Preset, tuple[QM9Config, TrainConfig]] = {
     "small": (
         dataclasses.replace(_QUICK, width=24, edge_width=24),
         TrainConfig(epochs=30, batch_size=16, log_every=80),
+    ),
+    "medium": (
+        QM9Config(
+            train_size=10_000,
+            validation_size=2_000,
+            test_size=5_000,
+            chunks=2,
+            width=24,
+            edge_width=24,
+        ),
+        # The learning rate falls to its floor by thirteen cuts, at least six epochs apart.
+        TrainConfig(epochs=100, batch_size=16, log_every=625),
     ),
     "paper": (QM9Config(), TrainConfig()),
 }
@@ -57,4 +69,5 @@ QM9 = Dataset(
     ),
     setting=lambda preset, network: _PRESETS[preset],
     open=_open,
+    presets=get_args(Preset),
 )

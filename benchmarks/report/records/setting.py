@@ -7,6 +7,10 @@ from benchmarks.problems import datasets
 from benchmarks.problems.dataset import Description
 
 _PRESET_NOTES = {
+    "medium": (
+        "Medium preset: {what} and a narrower network, trained until the learning rate has fallen "
+        "to its floor, or nearly."
+    ),
     "quick": (
         "Quick preset: {what}, a narrower network and minutes of training. It shows that "
         "everything works, not which method is best: the order can change with longer training."
