@@ -26,7 +26,7 @@ _CACHE = "JAX_COMPILATION_CACHE_DIR"
 
 class _Job(NamedTuple):
     process: multiprocessing.process.BaseProcess
-    output: Connection  # lines of text, then None or a message on what failed
+    output: Connection  # pairs: whether it has ended, and a line or else what failed
 
 
 def check(count: int) -> None:
@@ -61,7 +61,7 @@ def run(work: Work, count: int, say: Callable[[str], None]) -> None:
             for job in [job for job in left if job.output in ready]:
                 try:
                     ended, line = job.output.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     ended, line = True, f"a process ended with exit status {_status(job)}"
                 if not ended:
                     say(line)
