@@ -20,11 +20,12 @@ from benchmarks.config import (
     Report,
     Reproduce,
 )
-from benchmarks.errors import told_in_one_line
+from benchmarks.errors import UserError, told_in_one_line
 from benchmarks.problems.datasets import DATASETS
 from benchmarks.settings import Preset
 
 _PROGRAM = "python -m benchmarks"
+_HELP = ("-h", "--help")
 Command = Compare | Reproduce | Report | Perf | Prepare | ConvertCityscapes | MakeSample
 
 
@@ -55,11 +56,19 @@ def parse(arguments: list[str]) -> Command:
 
 
 def _parse_compare(arguments: list[str]) -> Compare:
-    """Parses `compare`, which has a subcommand for each data set, with its own defaults."""
+    """Parses `compare`, which has a subcommand for each data set, with its own defaults.
+
+    Raises:
+      UserError: if an option stands where the data set should.
+    """
     name = arguments[0] if arguments else ""
+    if name.startswith("-") and name not in _HELP:
+        raise UserError(
+            f"compare: expected a data set first, as in `compare qm9 {name} ...`, found {name}"
+        )
     which = _Which()
     if name in DATASETS:
-        options = [argument for argument in arguments[1:] if argument not in ("-h", "--help")]
+        options = [argument for argument in arguments[1:] if argument not in _HELP]
         which, _ = tyro.cli(
             _Which, args=options, prog=f"{_PROGRAM} compare {name}", return_unknown_args=True
         )
