@@ -197,7 +197,7 @@ def test_the_preset_sets_the_defaults_and_options_override_them():
     # A folder with the name of a data set.
     named = command_line.parse(["compare", "qm9", "--out", "nyuv2"])
     assert (named.dataset, named.data) == ("qm9", quick.data)
-    with pytest.raises(UserError, match="compare: expected a data set first.*found --out"):
+    with pytest.raises(UserError, match=r"compare: expected a data set first.*found --out"):
         command_line.parse(["compare", "--out", "nyuv2", "qm9"])
 
 
