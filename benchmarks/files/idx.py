@@ -1,8 +1,8 @@
 """Arrays of bytes in IDX files, the format of MNIST and of what is made like it, gzipped or not.
 
-Such a file has two zero bytes, the type of the values (8 for bytes), the number of axes, the length
-of each axis as a big-endian 32-bit number, and the values. What gzip and zlib raise depends on where
-a file is damaged, and is not documented: so every error is one of the file.
+Such a file has two zero bytes, the type of the values (8 for bytes), the number of axes, the
+length of each axis as a big-endian 32-bit number, and the values. What gzip and zlib raise depends
+on where a file is damaged, and is not documented: so every error is one of the file.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import gzip
 import math
 import pathlib
 from collections.abc import Iterator
-from typing import IO
+from typing import BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,19 +53,19 @@ def read_idx(path: pathlib.Path, axes: int) -> NDArray[np.uint8]:
 
 
 @contextlib.contextmanager
-def _unpacked(path: pathlib.Path) -> Iterator[IO[bytes]]:
+def _unpacked(path: pathlib.Path) -> Iterator[BinaryIO]:
     """The content of a file, unpacked as it is read if it begins as gzip files do."""
     with path.open("rb") as raw:
         packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(0)
         if packed:
             with gzip.GzipFile(fileobj=raw) as file:
-                yield file
+                yield cast(BinaryIO, file)
         else:
             yield raw
 
 
-def _read_head(file: IO[bytes], axes: int) -> tuple[int, ...]:
+def _read_head(file: BinaryIO, axes: int) -> tuple[int, ...]:
     """The shape of the array; raises ValueError unless the values are bytes with these axes."""
     expected = bytes([0, 0, _BYTES, axes])
     magic = _read(file, len(expected))
@@ -79,7 +79,7 @@ def _read_head(file: IO[bytes], axes: int) -> tuple[int, ...]:
     return tuple(np.frombuffer(head, ">u4").tolist())
 
 
-def _read(file: IO[bytes], size: int) -> bytes:
+def _read(file: BinaryIO, size: int) -> bytes:
     """As many bytes as there are, at most `size`; memory is taken for those alone."""
     pieces, left = [], size
     while left and (piece := file.read(min(left, _PIECE))):

@@ -1,8 +1,8 @@
 """The record of Multi-Fashion: presets and titles.
 
 The published protocol is that of Lin et al., "Pareto Multi-Task Learning" (NeurIPS 2019), Section
-6.1, and of their code: batches of 256 images, and 100 epochs with LeNet or 20 with a ResNet-18. Adam
-with a learning rate of 10⁻³ is theirs for the ResNet; for LeNet it is that of Liu et al.,
+6.1, and of their code: batches of 256 images, and 100 epochs with LeNet or 20 with a ResNet-18.
+Adam with a learning rate of 10⁻³ is theirs for the ResNet; for LeNet it is that of Liu et al.,
 "Conflict-Averse Gradient Descent for Multi-task Learning" (NeurIPS 2021), on the sister set
 Multi-Fashion+MNIST, who also hold out a tenth of the training images. docs/multi_fashion.md says
 what differs.
