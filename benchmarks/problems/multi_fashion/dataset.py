@@ -39,7 +39,7 @@ def _setting(preset: Preset, network: str) -> tuple[MultiFashionConfig, TrainCon
     if preset == "paper":
         return data, train
     few = dataclasses.replace(narrow, train_size=10_000, validation_size=2_000, test_size=5_000)
-    return few, dataclasses.replace(train, epochs=10, batch_size=64, log_every=10)
+    return few, dataclasses.replace(train, epochs=8, batch_size=64, log_every=10)
 
 
 def _open(data: MultiFashionConfig, train: TrainConfig) -> "Problem":
