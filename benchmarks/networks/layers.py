@@ -28,15 +28,18 @@ def conv(
     *,
     stride: int = 1,
     dilation: int = 1,
+    padding: int | None = None,
     bias: bool = False,
     init: Initializer = TORCH_DEFAULT,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
     """A square convolution that keeps the image's size, or divides it by the stride, rounding up.
 
-    With the default `init`, the bias is initialised as in PyTorch, with any other `init` to 0.
+    With `padding` there are this many pixels around the image instead of as many as it takes. With
+    the default `init`, the bias is initialised as in PyTorch, with any other `init` to 0.
     """
-    padding = dilation * (size // 2)
+    if padding is None:
+        padding = dilation * (size // 2)
     return nnx.Conv(
         in_features,
         out_features,

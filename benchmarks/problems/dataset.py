@@ -55,8 +55,10 @@ class Description:
     """network -> name of the paper's table of this data set; None if the paper has none"""
     printed_column: Callable[[str, str], str] = lambda task, metric: metric
     """(task, metric) -> column in that table"""
-    quick: str = "few epochs"
-    """what the shorter presets save, as in "Quick preset: few epochs and a narrower network" """
+    examples: str = "images"
+    """what is counted in a training set"""
+    quick: str = "few epochs and a narrower network"
+    """what the shorter presets save"""
     notes: Callable[[Mapping[str, Any]], list[str]] = lambda settings: []
     """content of config.json -> notes that readers of the results need"""
 

@@ -6,11 +6,15 @@ from types import MappingProxyType
 from benchmarks.errors import UserError
 from benchmarks.problems.dataset import Dataset, Description
 from benchmarks.problems.dense.dataset import CITYSCAPES, NYUV2
+from benchmarks.problems.multi_fashion.dataset import MULTI_FASHION
 from benchmarks.problems.office.dataset import OFFICE31, OFFICEHOME
 from benchmarks.problems.qm9.dataset import QM9
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType(
-    {dataset.name: dataset for dataset in (QM9, NYUV2, CITYSCAPES, OFFICE31, OFFICEHOME)}
+    {
+        dataset.name: dataset
+        for dataset in (QM9, NYUV2, CITYSCAPES, OFFICE31, OFFICEHOME, MULTI_FASHION)
+    }
 )
 
 

@@ -29,7 +29,7 @@ class ImageConfig(DataConfig):
     """begin from random initial weights, also with --preset paper"""
 
 
-Config = TypeVar("Config", bound=ImageConfig)
+Config = TypeVar("Config", bound=DataConfig)
 
 PAPER_TRAIN = TrainConfig(
     epochs=200, batch_size=8, learning_rate=1e-4, weight_decay=1e-5, schedule="halve", log_every=10

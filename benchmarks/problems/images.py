@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
 from benchmarks.networks.functional import Apply, Arrays, functional
 from benchmarks.networks.multi_task import join_tasks, split_tasks
@@ -80,6 +81,65 @@ def network(make: Callable[[nnx.Rngs], nnx.Module], weights: pathlib.Path | None
         functional(skeleton).apply,
         functional(skeleton.encoder).apply,
         [functional(head).apply for head in skeleton.heads],
+    )
+
+
+class TaskGrads(NamedTuple):
+    """The losses of a network's tasks and their gradients, in the forms that `Model` has."""
+
+    losses: Callable[..., Any]
+    stacked: Callable[..., Any]
+    pending: Callable[..., Any]
+    of_representation: Callable[..., Any] | None
+    """None if the heads share no representation"""
+
+
+def shared_representation(
+    net: Network,
+    losses: Sequence[Callable[[jax.Array, Any], jax.Array]],
+    further: Callable[[Any], tuple[Any, ...]] = lambda batch: (),
+) -> TaskGrads:
+    """The losses and task gradients of a network with one representation for all heads.
+
+    The backward pass runs T times through the encoder and only once through each head.
+
+    Args:
+      net: the network, whose encoder reads `batch["image"]`.
+      losses: for each task, (output of its head, batch) -> loss.
+      further: batch -> what the heads take besides the representation.
+    """
+
+    def encode(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        rng = jax.random.fold_in(key, net.num_tasks)
+        return net.encoder(params, batch_stats[0], batch["image"], train=True, rng=rng)
+
+    def head(t: int) -> Callable[..., tuple[jax.Array, Any]]:
+        def loss(params: Any, features: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+            output, new = net.heads[t](
+                params,
+                batch_stats[1][t],
+                features,
+                *further(batch),
+                train=True,
+                rng=jax.random.fold_in(key, t),
+            )
+            return losses[t](output, batch), new
+
+        return loss
+
+    heads = [head(t) for t in range(net.num_tasks)]
+
+    def all_losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
+        features, encoder_stats = encode(params[0], batch_stats, batch, key)
+        rows = [
+            head(own, features, batch_stats, batch, key)
+            for head, own in zip(heads, params[1], strict=True)
+        ]
+        return jnp.stack([row[0] for row in rows]), (encoder_stats, [row[1] for row in rows])
+
+    task_grads = functools.partial(dbmtl.encoder_value_and_task_grads, encode, heads, has_aux=True)
+    return TaskGrads(
+        all_losses, task_grads(), task_grads(stream=True), task_grads(wrt="representation")
     )
 
 

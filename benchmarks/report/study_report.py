@@ -47,6 +47,11 @@ def make(study: Study, *, figures: bool = True) -> Rendered:
 def _picture(study: Study, examples: examples_file.Examples) -> Figure:
     image, targets, predictions, names = examples
     if isinstance(image, dict):
-        return pictures.office(image, targets, predictions, names)
+        titles = study.columns.description.tasks
+        titled = [
+            {titles.get(task, task): array for task, array in arrays.items()}
+            for arrays in (image, targets, predictions)
+        ]
+        return pictures.office(titled[0], titled[1], titled[2], names)
     labels = study.columns.description.targets
     return pictures.dense(image, targets, predictions, names, labels.get("depth", "depth"))

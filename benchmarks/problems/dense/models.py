@@ -11,7 +11,14 @@ from flax import nnx
 import dbmtl_jax as dbmtl
 from benchmarks.networks import cross_stitch, deeplab, mtan, segnet, segnet_mtan
 from benchmarks.problems.dense.settings import SHARED_REPRESENTATION, DenseConfig
-from benchmarks.problems.images import LossFun, Network, network, side_by_side
+from benchmarks.problems.images import (
+    LossFun,
+    Network,
+    TaskGrads,
+    network,
+    shared_representation,
+    side_by_side,
+)
 from benchmarks.problems.problem import Model, Variables
 from benchmarks.tasks import Task
 
@@ -57,7 +64,7 @@ def models(
     alone = _ALONE.get(config.network, config.network)
     singles = [make(alone, [outputs]) for outputs in num_outputs]
     build = _shared if config.network in SHARED_REPRESENTATION else _joint
-    losses, *grads = build(whole, tasks)
+    grads = build(whole, tasks)
 
     def predict(params: Any, batch_stats: Any, batch: Any) -> list[Any]:
         return whole.outputs(params, batch_stats, batch["image"])[0]
@@ -70,12 +77,12 @@ def models(
 
     multi_task = Model(
         init=whole.init,
-        losses=losses,
-        task_grads=grads[0],
+        losses=grads.losses,
+        task_grads=grads.stacked,
         predict=predict,
         num_tasks=len(tasks),
-        pending_task_grads=grads[1],
-        representation_task_grads=grads[2],
+        pending_task_grads=grads.pending,
+        representation_task_grads=grads.of_representation,
     )
     single_losses = [
         _single_loss(single, task) for single, task in zip(singles, tasks, strict=True)
@@ -83,47 +90,16 @@ def models(
     return multi_task, side_by_side(singles, single_losses, predict_single)
 
 
-def _shared(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
-    """The losses of a network with one representation for all heads, and its task gradients.
-
-    These are stacked, pending, and of the representation.
-
-    The backward pass runs T times through the encoder and only once through each head.
-    """
-
-    def encode(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-        rng = jax.random.fold_in(key, net.num_tasks)
-        return net.encoder(params, batch_stats[0], batch["image"], train=True, rng=rng)
-
-    def head(t: int) -> Callable[..., tuple[jax.Array, Any]]:
-        def loss(params: Any, features: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-            output, new = net.heads[t](
-                params,
-                batch_stats[1][t],
-                features,
-                batch["image"].shape[1:3],
-                train=True,
-                rng=jax.random.fold_in(key, t),
-            )
-            return _loss(tasks[t], output, batch), new
-
-        return loss
-
-    heads = [head(t) for t in range(net.num_tasks)]
-
-    def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
-        features, encoder_stats = encode(params[0], batch_stats, batch, key)
-        rows = [
-            head(own, features, batch_stats, batch, key)
-            for head, own in zip(heads, params[1], strict=True)
-        ]
-        return jnp.stack([row[0] for row in rows]), (encoder_stats, [row[1] for row in rows])
-
-    task_grads = functools.partial(dbmtl.encoder_value_and_task_grads, encode, heads, has_aux=True)
-    return losses, task_grads(), task_grads(stream=True), task_grads(wrt="representation")
+def _shared(net: Network, tasks: Sequence[Task]) -> TaskGrads:
+    """The losses and task gradients of a network with one representation for all heads."""
+    return shared_representation(
+        net,
+        [functools.partial(_loss, task) for task in tasks],
+        lambda batch: (batch["image"].shape[1:3],),
+    )
 
 
-def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
+def _joint(net: Network, tasks: Sequence[Task]) -> TaskGrads:
     """Like `_shared`, for a network with a representation for each task: there is none of all."""
 
     def losses(params: Any, batch_stats: Any, batch: Any, key: jax.Array) -> Any:
@@ -133,7 +109,7 @@ def _joint(net: Network, tasks: Sequence[Task]) -> tuple[Any, Any, Any, Any]:
 
     labels = "shared", list(range(net.num_tasks))
     task_grads = functools.partial(dbmtl.value_and_task_grads, losses, labels=labels, has_aux=True)
-    return losses, task_grads(), task_grads(stream=True), None
+    return TaskGrads(losses, task_grads(), task_grads(stream=True), None)
 
 
 def _single_loss(net: Network, task: Task) -> LossFun:

@@ -12,12 +12,12 @@ _PRESET_NOTES = {
         "to its floor, or nearly."
     ),
     "quick": (
-        "Quick preset: {what}, a narrower network and minutes of training. It shows that "
-        "everything works, not which method is best: the order can change with longer training."
+        "Quick preset: {what}, minutes of training. It shows that everything works, not which "
+        "method is best: the order can change with longer training."
     ),
     "small": (
-        "Small preset: {what} and a narrower network, trained for thousands of steps. That is long "
-        "enough for the methods to differ, and far from the paper's training set and epochs."
+        "Small preset: {what}, trained for thousands of steps. That is long enough for the methods "
+        "to differ, and far from the paper's training set and epochs."
     ),
 }
 
@@ -35,12 +35,12 @@ def title(settings: Mapping[str, Any]) -> str:
 
 
 def protocol(settings: Mapping[str, Any], steps: int | None = None) -> str:
-    """The preset, the length of training, and the number of molecules if not all are used."""
+    """The preset, the length of training, and the number of training examples if it was chosen."""
     epochs = f"{settings.get('train', {}).get('epochs', '?')} epochs"
     if steps is not None:
         epochs += f" ({steps:,} steps)"
     number = data(settings).get("train_size")
-    size = f", {number:,} training molecules" if number else ""
+    size = f", {number:,} training {_description(settings).examples}" if number else ""
     return f"preset {settings.get('preset', 'unknown')}: {epochs}{size}"
 
 

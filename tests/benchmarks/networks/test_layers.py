@@ -27,6 +27,13 @@ def test_convolution_is_centred(size, stride, dilation):
     np.testing.assert_allclose(layer(image), expected, rtol=1e-6)
 
 
+def test_convolution_without_padding_is_the_inner_part():
+    layer = conv(1, 2, 5, padding=0, rngs=nnx.Rngs(0))
+    whole = conv(1, 2, 5, rngs=nnx.Rngs(0))
+    image = _RNG.normal(size=(1, 10, 12, 1)).astype(np.float32)
+    np.testing.assert_allclose(layer(image), whole(image)[:, 2:-2, 2:-2], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("init", "deviation", "uniform"),
     [

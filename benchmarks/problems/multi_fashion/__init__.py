@@ -1,0 +1,1 @@
+"""Multi-Fashion: two garments in one image, each to be classified."""
