@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.problems.dataset import Dataset, Description, percent
-from benchmarks.problems.image_settings import no_small_preset, opened
+from benchmarks.problems.image_settings import opened
 from benchmarks.problems.multi_fashion.settings import MultiFashionConfig
 from benchmarks.settings import Preset, TrainConfig
 
@@ -30,7 +30,6 @@ _PAIRS = (
 
 
 def _setting(preset: Preset, network: str) -> tuple[MultiFashionConfig, TrainConfig]:
-    no_small_preset(preset, NAME)
     data, train, narrow = MultiFashionConfig(), _TRAIN, MultiFashionConfig()
     if network == "resnet18":  # the command line rejects unknown networks later
         data = dataclasses.replace(data, network="resnet18", width=64)
@@ -66,7 +65,7 @@ MULTI_FASHION = Dataset(
         tasks={"top_left": "Top left", "bottom_right": "Bottom right"},
         losses={"": "cross-entropy"},
         metric=lambda task, metric: percent("accuracy"),
-        several_networks=True,
+        networks={"lenet": "LeNet", "resnet18": "ResNet-18"},
         quick="a small subset and a small network",
         notes=_notes,
     ),

@@ -8,8 +8,7 @@ from benchmarks.problems.dataset import Description
 
 _PRESET_NOTES = {
     "medium": (
-        "Medium preset: {what} and a narrower network, trained until the learning rate has fallen "
-        "to its floor, or nearly."
+        "Medium preset: {what}, trained until the learning rate has fallen to its floor, or nearly."
     ),
     "quick": (
         "Quick preset: {what}, minutes of training. It shows that everything works, not which "
