@@ -374,5 +374,5 @@ def test_presets():
     quick = parsed("--network", "resnet18", "--data-dir", "x")
     assert (quick.data.width, quick.data.blocks) == (16, (1, 1, 1, 1))
     assert quick.out == pathlib.Path("runs/multi_fashion-resnet18")
-    with pytest.raises(UserError, match="QM9 only"):
+    with pytest.raises(UserError, match="multi_fashion has the presets quick and paper alone"):
         parsed("--preset", "small")
