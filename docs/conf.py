@@ -1,5 +1,6 @@
 """The settings of the documentation site, which `make docs` builds."""
 
+import inspect
 import os
 import pathlib
 import re
@@ -72,13 +73,18 @@ def link_to_the_gallery(app, docname, source):
 def write_array_shapes_as_code(app, what, name, obj, options, lines):
     """Docstrings write [T, *shape], whose star would begin an emphasis."""
     if lines and lines[0].startswith("Alias for field number"):
-        lines.clear()
-    lines[:] = [
-        line
-        if line.lstrip().startswith((">>>", "..."))
-        else re.sub(r"(?<![`\w])(\[[^][`]*\*shape[^][`]*\])(?!`)", r"``\1``", line)
-        for line in lines
-    ]
+        lines[:] = [comment_behind(name)]
+    text = "\n".join(lines)
+    code_or_shape = r"``.*?``|`[^`]*`|(\[[^][`]*\*\w[^][`]*\])"
+    lines[:] = re.sub(code_or_shape, lambda m: f"``{m[1]}``" if m[1] else m[0], text).split("\n")
+
+
+def comment_behind(name):
+    """The comment behind a field in the source of its NamedTuple, such as dbmtl_jax.Tasks.rows."""
+    _, owner, field = name.rsplit(".", 2)
+    source = inspect.getsource(getattr(dbmtl_jax, owner))
+    found = re.search(rf"^    {field}: [^#\n]*# (.*)$", source, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def link_names(app, doctree):

@@ -1,7 +1,7 @@
 """Draws the pictures of the documentation: the idea, and every method in two dimensions.
 
-    python docs/figures.py              # docs/images/idea.png, which README and the site show
-    python docs/figures.py runs/plots   # and there a picture for each method
+Run with `python docs/figures.py` for docs/images/idea.png, which README and the site show, and with
+`python docs/figures.py FOLDER` to have a picture of each method in a folder, too.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ import numpy as np
 import dbmtl_jax as dbmtl
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 IDEA = pathlib.Path(__file__).with_name("images") / "idea.png"
 FIRST, SECOND, SUM, UPDATE = "tab:blue", "tab:green", "0.6", "tab:red"

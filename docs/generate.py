@@ -1,17 +1,19 @@
 """Writes the pages of the site that follow from the code: methods, reference and gallery.
 
-    python docs/generate.py FOLDER   # without the examples' outputs
-
 `docs/conf.py` calls `write`, so that the pages are as current as the build.  Git ignores them.
+`python -m docs.generate FOLDER` writes them without pictures and without what examples print.
 """
 
 import ast
+import functools
 import hashlib
+import itertools
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
 
@@ -32,6 +34,10 @@ GALLERY = {
     "flax_linen": "Flax Linen with labels",
     "equinox_labels": "Equinox with labels and named tasks",
     "pinn": "A physics-informed network",
+    "recommender": "Recommendation, with rare labels",
+    "rl_critics": "Critics of several rewards",
+    "inject_hyperparams": "Options in the optimizer's state",
+    "lbfgs": "L-BFGS and line searches",
     "language_model": "A language model on a mesh",
     "several_processes": "Several processes",
 }
@@ -58,20 +64,44 @@ API = {
         "Parts of chains",
         "They scale, average or sum task gradients. A loss balancer's `scale_by_…` is on its"
         " method's page.",
-        ["scale_by_log_loss", "task_ema", "inverse_power_schedule", "normalize_rows", "clip_rows"]
-        + ["balance_magnitudes", "sum_tasks"],
+        [
+            "scale_by_log_loss",
+            "task_ema",
+            "inverse_power_schedule",
+            "normalize_rows",
+            "clip_rows",
+            "balance_magnitudes",
+            "sum_tasks",
+        ],
     ),
     "own_methods": (
         "Methods of your own",
         "What methods are made with, and what they see.",
-        ["gradient_balancer", "loss_balancer", "Tasks", "Gramian", "TaskTransformation"]
-        + ["LossBalancer", "Labels", "labels_by_path"],
+        [
+            "gradient_balancer",
+            "loss_balancer",
+            "Tasks",
+            "Gramian",
+            "TaskTransformation",
+            "LossBalancer",
+            "Labels",
+            "labels_by_path",
+        ],
     ),
     "measures": (
         "Measures and names",
         "What a method did, and all methods by name.",
-        ["diagnostics", "Diagnostics", "report_skipped", "delta_p", "task_norms"]
-        + ["task_cosine_similarity", "METHODS", "PROPERTIES", "Properties"],
+        [
+            "diagnostics",
+            "Diagnostics",
+            "report_skipped",
+            "delta_p",
+            "task_norms",
+            "task_cosine_similarity",
+            "METHODS",
+            "PROPERTIES",
+            "Properties",
+        ],
     ),
     "states": (
         "States",
@@ -83,23 +113,33 @@ API = {
 
 
 def write(folder: pathlib.Path, cache: pathlib.Path | None = None) -> None:
-    """Writes all pages into a folder; with a cache, the examples are run for what they print."""
-    write_methods(folder / "methods")
+    """Writes all pages into a folder.
+
+    With a cache, which takes minutes when it is empty, methods are drawn and measured, and the
+    examples are run for what they print.  It is keyed by the sources.
+    """
+    write_methods(folder / "methods", cache)
     write_api(folder / "api")
     write_gallery(folder / "gallery", cache)
 
 
-def write_methods(folder: pathlib.Path) -> None:
+def write_methods(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
     """Writes a page for each method, and the page that lists them."""
     folder.mkdir(parents=True, exist_ok=True)
+    if cache:
+        cache.mkdir(parents=True, exist_ok=True)
     entries = []
     for name in dbmtl.METHODS:
-        page = f"# {DISPLAY_NAMES[name]}\n\n`dbmtl_jax.{name}`\n\n{picture(name)}\n\n{row(name)}\n\n"
+        page = (
+            f"# {DISPLAY_NAMES[name]}\n\n`dbmtl_jax.{name}`\n\n{picture(name)}\n\n{row(name)}\n\n"
+        )
         _update(folder / f"{name}.md", page + rst(*map(documented, on_the_page_of(name))))
         entries.append(f"{DISPLAY_NAMES[name]} <{name}>")
-        drawing = folder / f"{name}.png"
-        if name not in figures.NOT_DRAWN and not drawing.exists():
-            figures.draw_method(name, drawing)
+        if cache and name not in figures.NOT_DRAWN:
+            kept = cache / f"{name}-{key(ROOT / 'docs' / 'figures.py')}.png"
+            if not kept.exists():
+                figures.draw_method(name, kept)
+            shutil.copyfile(kept, folder / kept.with_stem(name).name)
     families = {
         "baseline": "The baseline",
         "loss": "Loss balancing",
@@ -115,11 +155,12 @@ def write_methods(folder: pathlib.Path) -> None:
         )
         for family, title in families.items()
     )
+    table = kept_text(cache, f"lengths-{key(pathlib.Path(__file__))}", lengths) if cache else ""
     page = (
         "# Methods\n\nEvery method is a factory `name(num_tasks, *, …, labels=None)` in"
         " `dbmtl_jax.METHODS`. [Which method?](../which_method.md) helps to choose one;"
         " [properties](../properties.md) compares what they promise, read and keep.\n\n"
-        f"{listing}\n\n{lengths()}\n\n{toctree(entries, hidden=True)}"
+        f"{listing}\n\n{table}\n\n{toctree(entries, hidden=True)}"
     )
     _update(folder / "index.md", page)
 
@@ -214,12 +255,29 @@ def names_on_pages() -> list[str]:
 
 def documented(name: str, module: str = "dbmtl_jax") -> str:
     """The directive that shows a public name."""
-    if name == "scale_by_mtadam":
-        return ".. py:data:: dbmtl_jax.scale_by_mtadam\n\n   The former name of `mtadam`."
+    if name == "scale_by_mtadam":  # a second name of the same function
+        return f".. py:data:: {module}.{name}\n\n   {_said_below(name)}"
     found = getattr(sys.modules[module], name)
+    if found is None or (not hasattr(found, "__code__") and not isinstance(found, type)):
+        return f".. py:data:: {module}.{name}\n\n   {_said_below(name)}"
     if isinstance(found, type):
         return f".. autoclass:: {module}.{name}\n   :members:\n   :undoc-members:"
-    return f".. auto{'function' if hasattr(found, '__code__') else 'data'}:: {module}.{name}"
+    return f".. autofunction:: {module}.{name}"
+
+
+def _said_below(name: str) -> str:
+    """The string below the definition of a name in the library's source."""
+    for path in sorted((ROOT / "dbmtl_jax").rglob("*.py")):
+        body = ast.parse(path.read_text("utf-8")).body
+        for statement, below in itertools.pairwise(body):
+            targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+            if (
+                isinstance(statement, ast.Assign | ast.AnnAssign)
+                and getattr(targets[0], "id", None) == name
+                and isinstance(below, ast.Expr)
+            ):
+                return " ".join(ast.literal_eval(below.value).split())
+    raise LookupError(f"{name} is not described below its definition")
 
 
 def write_gallery(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
@@ -227,11 +285,16 @@ def write_gallery(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for name, title in GALLERY.items():
-        text = ast.get_docstring(ast.parse((EXAMPLES / f"{name}.py").read_text("utf-8"))) or ""
-        printed = output(name, cache) if cache and name not in NOT_RUN else ""
+        module = ast.parse((EXAMPLES / f"{name}.py").read_text("utf-8"))
+        text = ast.get_docstring(module) or ""
+        printed = ""
+        if cache and name not in NOT_RUN:
+            kept = f"{name}-{key(EXAMPLES / f'{name}.py')}"
+            printed = kept_text(cache, kept, functools.partial(output, name))
         result = f"It prints\n\n```text\n{printed}```\n\n" if printed else ""
         command = COMMANDS.get(name, f"python examples/{name}.py")
-        source = f"```{{literalinclude}} ../../examples/{name}.py\n:language: python\n```"
+        source = f"```{{literalinclude}} ../../examples/{name}.py\n:language: python\n"
+        source += f":lines: {module.body[1].lineno}-\n```"
         page = f"# {title}\n\n{text}\n\n```bash\n{command}\n```\n\n{result}## Source\n\n{source}\n"
         _update(folder / f"{name}.md", page)
         lines.append(f"- [{title}]({name}.md): {text.splitlines()[0]}")
@@ -243,27 +306,35 @@ def write_gallery(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
     _update(folder / "index.md", page + "\n".join(lines) + "\n\n" + toctree(GALLERY, hidden=True))
 
 
-def output(name: str, cache: pathlib.Path) -> str:
-    """What an example prints, from the cache if neither it nor the library has changed."""
-    sources = [EXAMPLES / f"{name}.py", *sorted((ROOT / "dbmtl_jax").rglob("*.py"))]
-    key = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()[:16]
-    kept = cache / f"{name}-{key}.txt"
+def output(name: str) -> str:
+    """What an example prints."""
+    command = COMMANDS.get(name, f"python examples/{name}.py").replace("python", sys.executable)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    if done.returncode or not done.stdout:
+        raise RuntimeError(f"{command} failed:\n{done.stderr}")
+    return "".join(line for line in done.stdout.splitlines(True) if not line.startswith("[Gloo]"))
+
+
+@functools.cache
+def key(*sources: pathlib.Path) -> str:
+    """A name for the present sources of the library and some files."""
+    paths = [*sources, *sorted((ROOT / "dbmtl_jax").rglob("*.py"))]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()[:16]
+
+
+def kept_text(cache: pathlib.Path, name: str, make: Callable[[], str]) -> str:
+    """A text from the cache, or made now and kept there."""
+    kept = cache / f"{name}.txt"
     if not kept.exists():
-        command = COMMANDS.get(name, f"python examples/{name}.py")
-        command = command.replace("python", sys.executable)
-        done = subprocess.run(
-            command,
-            shell=True,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=600,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        )
-        if done.returncode or not done.stdout:
-            raise RuntimeError(f"{command} failed:\n{done.stderr}")
-        cache.mkdir(parents=True, exist_ok=True)
-        kept.write_text(done.stdout, "utf-8")
+        kept.write_text(make(), "utf-8")
     return kept.read_text("utf-8")
 
 
