@@ -7,6 +7,7 @@
 import ast
 import functools
 import hashlib
+import inspect
 import itertools
 import os
 import pathlib
@@ -258,7 +259,8 @@ def documented(name: str, module: str = "dbmtl_jax") -> str:
     if name == "scale_by_mtadam":  # a second name of the same function
         return f".. py:data:: {module}.{name}\n\n   {_said_below(name)}"
     found = getattr(sys.modules[module], name)
-    if found is None or (not hasattr(found, "__code__") and not isinstance(found, type)):
+    function = inspect.isroutine(found) or hasattr(found, "__wrapped__")
+    if not function and not isinstance(found, type):
         return f".. py:data:: {module}.{name}\n\n   {_said_below(name)}"
     if isinstance(found, type):
         return f".. autoclass:: {module}.{name}\n   :members:\n   :undoc-members:"

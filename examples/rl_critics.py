@@ -42,7 +42,7 @@ def init(key, width=12):
 def values(params, states):
     """The critics' values [T, n], each in the unit of its reward."""
     weight, bias = params["encoder"]
-    hidden = jnp.tanh(jnp.asarray(FEATURES)[states] @ weight + bias)
+    hidden = jnp.tanh(jnp.asarray(FEATURES)[states] @ weight + bias[None])
     return jnp.stack([size * (hidden @ w) for size, w in zip(SIZES, params["heads"], strict=True)])
 
 
