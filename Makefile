@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-accelerators mutants lint types format perf kit clean
+.PHONY: demo test test-slow test-accelerators mutants lint types format docs perf kit clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
@@ -36,6 +36,18 @@ $(ACCELERATORS)/installed: pyproject.toml
 test-accelerators: $(ACCELERATORS)/installed  ## every method compiled for TPUs and GPUs; none is needed
 	DBMTL_ACCELERATORS=1 $(ACCELERATORS)/bin/python -m pytest -n auto --dist worksteal tests/accelerators
 
+# In an environment of its own, as Sphinx is no part of the tests' one. What the examples print, and the
+# pictures, are kept in docs/_build/outputs, keyed by the sources; with DOCS_NETWORK=1 names of JAX and
+# optax are links, too.
+DOCS := .venv-docs
+$(DOCS)/installed: pyproject.toml
+	test -d $(DOCS) || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
+docs: $(DOCS)/installed  ## the documentation site, docs/_build/html/index.html; warnings are errors
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+
 mutants: $(VENV)/installed  ## single faults in the library: which ones does no test notice?
 	$(BIN)/python -m tests.mutants
 
@@ -52,4 +64,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(ACCELERATORS)
+	rm -rf $(VENV) $(ACCELERATORS) $(DOCS)

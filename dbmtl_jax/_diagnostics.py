@@ -24,7 +24,7 @@ class Diagnostics(NamedTuple):
     loss_weights: PerTask | None
     """What the loss balancers multiplied the gradients by; None if there is no loss balancer."""
     skipped: Int[Array, " T"]
-    """In how many steps so far the task was skipped: unusable, and not masked."""
+    """In how many steps so far the task was skipped (unusable, and not masked)."""
     present: Mask
     """Which tasks took part in the last step."""
 

@@ -30,7 +30,7 @@ step and default options.
 - **passes**: backward passes of a step with `stream=True`. T + 1 is one for each task and one for
   the weighted sum, so that gradients need not be stored; stacked gradients take T. A method that
   reads another batch's gradients needs as many for that. One that reads norms or the Gramian has
-  the cheap forms of the [guide](guide.md), with about one pass.
+  the [cheap forms](guides/streaming.md), with about one pass.
 - **any order**: the update does not depend on the order of the tasks.
 - **any scale**: multiplying a task's loss by a number does not change the update.
 - **no conflict**: the update has a nonnegative inner product with the gradient of every task.

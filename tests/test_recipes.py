@@ -2,7 +2,6 @@
 
 import pathlib
 import re
-import textwrap
 
 import chex
 import jax
@@ -13,17 +12,18 @@ import pytest
 
 import dbmtl_jax as dbmtl
 
-GUIDE = (pathlib.Path(__file__).parent.parent / "docs" / "guide.md").read_text("utf-8")
+GUIDES = pathlib.Path(__file__).parent.parent / "docs" / "guides"
 X = jax.random.normal(jax.random.key(0), (16, 4))
 Y = jnp.stack([jnp.sin(X[:, 0]), 100 * X[:, 1]], axis=1)
 
 
-def recipe(heading):
-    """The code of a paragraph, all its blocks."""
-    _, _, text = GUIDE.partition(f"**{heading}**")
-    text = re.split(r"\n\*\*|\n## ", text)[0]
-    blocks = re.findall(r"(?:\n    .*|\n(?=\n    ))+", text)
-    return "\n".join(map(textwrap.dedent, blocks))
+def recipe(page, word):
+    """The block of code of a page that contains a word."""
+    text = (GUIDES / f"{page}.md").read_text("utf-8")
+    (found,) = (
+        code for code in re.findall(r"^```python\n(.*?)^```", text, re.S | re.M) if word in code
+    )
+    return found
 
 
 def test_a_train_state_that_passes_losses_on():
@@ -34,7 +34,8 @@ def test_a_train_state_that_passes_losses_on():
     losses, grads = dbmtl.value_and_task_grads(lambda p: jnp.mean((X @ p["w"] - Y) ** 2, axis=0))(
         params
     )
-    definition, _, step = recipe("Linen's `TrainState`").rpartition("state = ")
+    definition, _, step = recipe("frameworks", "TrainState").rpartition("state = ")
+    definition = definition.partition("\n\n\n")[0]
     names = {"flax": flax, "optax": optax, "grads": grads, "losses": losses}
     exec(definition, names)
     create = names["MultiTaskTrainState"].create
@@ -61,7 +62,7 @@ def test_a_dynamic_scale_leaves_out_the_tasks_that_overflow_alone():
 
     tx = dbmtl.chain(dbmtl.db_mtl(2), optax.sgd(0.01))
     names = {"dbmtl": dbmtl, "jax": jax, "jnp": jnp, "optax": optax, "tx": tx, "loss_fn": loss_fn}
-    exec(recipe("Flax's `DynamicScale`"), names)
+    exec(recipe("mixed_precision", "dynamic.scale"), names)
     params = jnp.full((2, 1), 0.25)
     dynamic = dynamic_scale.DynamicScale(growth_interval=3, scale=jnp.float32(2.0**15))
     state, scales, present = tx.init(params), [], []
@@ -113,7 +114,7 @@ def test_an_equinox_model_with_labels(by_path):
         )
     names = {"eqx": eqx, "dbmtl": dbmtl, "labels": labels, "x": X, "y": Y}
     names |= {"model": model, "losses_of_model": losses_of_model}
-    exec(recipe("Equinox."), names)
+    exec(recipe("frameworks", "eqx.partition"), names)
 
     tx = dbmtl.chain(dbmtl.db_mtl(2, labels=labels), optax.adam(1e-2))
     params, fun = names["params"], dbmtl.value_and_task_grads(names["losses_of"], labels=labels)

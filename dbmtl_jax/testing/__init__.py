@@ -2,7 +2,7 @@
 
 A *factory* is a function `num_tasks -> optax transformation`: a method's own factory, a
 `functools.partial` with options, or a `lambda` that makes a chain.  Pass the same object to all
-asserts, so that its program is compiled only once.
+asserts, so that its program is compiled only once::
 
     from dbmtl_jax import testing
 
