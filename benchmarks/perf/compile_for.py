@@ -90,7 +90,7 @@ def _other_methods(names: Sequence[str]) -> list[str]:
       UserError: for an unknown name, and for a method that reads two batches, if it is named.
     """
     found = []
-    for name in methods.spelt_out(names):
+    for name in map(methods.row_name, methods.spelt_out(names)):
         methods.check(name)
         if name in methods.OF_TWO_BATCHES and name in names:
             raise UserError(f"--methods: {name} reads two batches, expected methods that read one")
