@@ -30,7 +30,7 @@ exclude_patterns = ["_build"]
 nitpicky = False
 default_role = "py:obj"  # in docstrings, `name` is a link if there is such a name
 
-myst_enable_extensions = ["colon_fence", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # docstrings say shapes and meanings, which types do not
 autodoc_member_order = "bysource"
@@ -65,18 +65,26 @@ html_copy_source = False
 html_show_sphinx = False
 
 
-def link_to_the_gallery(app, docname, source):
-    """Links to examples, which GitHub shows as files, lead to their pages of the gallery."""
-    source[0] = re.sub(r"\((?:\.\./)+examples/(\w+)\.py\)", r"(/gallery/\1.md)", source[0])
+def link_within_the_site(app, docname, source):
+    """Links to files outside of docs/, which GitHub shows, lead to their pages or to GitHub."""
+
+    def link(found):
+        text, target = found["text"], found["target"]
+        if example := re.fullmatch(r"examples/(\w+)\.py", target):
+            return f"[{text}](/gallery/{example[1]}.md)"
+        if target.startswith("README.md"):
+            return f"[{text}](/results.md)"
+        return f"[{text}]({GITHUB}/blob/main/{target})" if GITHUB else text
+
+    outside = r"(?<!!)\[(?P<text>[^]]*)\]\((?:\.\./)+(?P<target>(?:examples|results|README)[^)]*)\)"
+    source[0] = re.sub(outside, link, source[0])
 
 
 def write_array_shapes_as_code(app, what, name, obj, options, lines):
     """Docstrings write [T, *shape], whose star would begin an emphasis."""
     if lines and lines[0].startswith("Alias for field number"):
         lines[:] = [comment_behind(name)]
-    text = "\n".join(lines)
-    code_or_shape = r"``.*?``|`[^`]*`|(\[[^][`]*\*\w[^][`]*\])"
-    lines[:] = re.sub(code_or_shape, lambda m: f"``{m[1]}``" if m[1] else m[0], text).split("\n")
+    lines[:] = generate.with_shapes_as_code("\n".join(lines)).split("\n")
 
 
 def comment_behind(name):
@@ -108,6 +116,6 @@ def link_names(app, doctree):
 def setup(app):
     """Writes the generated pages before Sphinx looks for pages."""
     generate.write(ROOT / "docs", cache=ROOT / "docs" / "_build" / "outputs")
-    app.connect("source-read", link_to_the_gallery)
+    app.connect("source-read", link_within_the_site)
     app.connect("autodoc-process-docstring", write_array_shapes_as_code)
     app.connect("doctree-read", link_names)

@@ -7,6 +7,7 @@ Run with `python docs/figures.py` for docs/images/idea.png, which README and the
 import pathlib
 import sys
 
+import jax
 import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
@@ -37,12 +38,16 @@ NOT_DRAWN = {
 }
 
 
-def update(name: str, grads) -> np.ndarray:
-    """The first update [2] that a method makes of two gradients [2, 2]."""
+def updates(name: str) -> np.ndarray:
+    """The first updates [3, 2] that a method makes of the three cases' gradients."""
     method = dbmtl.METHODS[name](2, **OPTIONS.get(name, {}))
     params = jnp.zeros(2)
-    found, _ = method.update(jnp.array(grads), method.init(params), params, losses=LOSSES)
-    return np.asarray(found)
+
+    @jax.jit
+    def update(grads):
+        return method.update(grads, method.init(params), params, losses=LOSSES)[0]
+
+    return np.stack([update(jnp.array(grads)) for grads in CASES.values()])
 
 
 def arrow(ax, vector, colour, label, *, dashed=False):
@@ -79,12 +84,13 @@ def plane(ax, title, grads, frame):
 def draw_method(name: str, path: pathlib.Path) -> None:
     """Draws the update of one method in three cases."""
     figure, axes = plt.subplots(1, 3, figsize=(8.4, 3.2), layout="constrained")
-    for ax, frame, (title, grads) in zip(axes, FRAMES, CASES.items(), strict=True):
+    cases = zip(axes, FRAMES, CASES.items(), updates(name), strict=True)
+    for ax, frame, (title, grads), update in cases:
         plane(ax, title, grads, frame)
         arrow(ax, np.sum(grads, axis=0), SUM, "their sum", dashed=True)
         arrow(ax, grads[0], FIRST, "gradient of task 0")
         arrow(ax, grads[1], SECOND, "gradient of task 1")
-        arrow(ax, update(name, grads), UPDATE, f"update of {name}")
+        arrow(ax, update, UPDATE, f"update of {name}")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(path, dpi=130)
     plt.close(figure)

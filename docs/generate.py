@@ -11,11 +11,13 @@ import inspect
 import itertools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 
+import jax
 import jax.numpy as jnp
 
 import dbmtl_jax as dbmtl
@@ -122,6 +124,7 @@ def write(folder: pathlib.Path, cache: pathlib.Path | None = None) -> None:
     write_methods(folder / "methods", cache)
     write_api(folder / "api")
     write_gallery(folder / "gallery", cache)
+    write_results(folder / "results.md")
 
 
 def write_methods(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
@@ -196,21 +199,29 @@ def row(name: str) -> str:
 def lengths() -> str:
     """A table of how long first updates are, which decides about learning rates."""
 
-    def length(name: str, grads) -> str:
-        options = {"db_mtl": {"beta": 0.0}, "constant": {"weights": [1.0] * len(grads)}}
+    def norms(name: str, num_tasks: int, cases) -> list[str]:
+        options = {"db_mtl": {"beta": 0.0}, "constant": {"weights": [1.0] * num_tasks}}
         options["stch"] = {"mu": 1.0}
-        method = dbmtl.METHODS[name](len(grads), **options.get(name, {}))
-        params, losses = grads[0], jnp.ones(len(grads))
-        others = {"other_grads": [grads]} if name == "modo" else {}
-        update, _ = method.update(grads, method.init(params), params, losses=losses, **others)
-        return f"{float(jnp.linalg.norm(update)):.2f}"
+        method = dbmtl.METHODS[name](num_tasks, **options.get(name, {}))
 
-    cases = [jnp.ones((2, 1)), jnp.ones((10, 1)), jnp.eye(2), jnp.eye(10)]
+        @jax.jit
+        def norm(grads):
+            others = {"other_grads": [grads]} if name == "modo" else {}
+            params, losses = grads[0], jnp.ones(num_tasks)
+            update, _ = method.update(grads, method.init(params), params, losses=losses, **others)
+            return jnp.linalg.norm(update)
+
+        return [f"{float(norm(grads)):.2f}" for grads in cases]
+
+    def cells(name: str) -> list[str]:
+        few, many = (
+            norms(name, n, [jnp.zeros((n, 10)).at[:, 0].set(1), jnp.eye(n, 10)]) for n in (2, 10)
+        )
+        return [few[0], many[0], few[1], many[1]]
+
     random = ("rlw", "igbv2", "grad_drop")
     lines = [
-        f"| [{DISPLAY_NAMES[name]}]({name}.md) | "
-        + " | ".join(length(name, grads) for grads in cases)
-        + " |"
+        f"| [{DISPLAY_NAMES[name]}]({name}.md) | {' | '.join(cells(name))} |"
         for name in dbmtl.METHODS
         if name not in random
     ]
@@ -278,8 +289,25 @@ def _said_below(name: str) -> str:
                 and getattr(targets[0], "id", None) == name
                 and isinstance(below, ast.Expr)
             ):
-                return " ".join(ast.literal_eval(below.value).split())
+                return with_shapes_as_code(" ".join(ast.literal_eval(below.value).split()))
     raise LookupError(f"{name} is not described below its definition")
+
+
+def with_shapes_as_code(text: str) -> str:
+    """Text of a docstring in which [T, *shape], whose star begins an emphasis, is code."""
+    code_or_shape = r"``.*?``|`[^`]*`|(\[[^][`]*\*\w[^][`]*\])"
+    return re.sub(code_or_shape, lambda m: f"``{m[1]}``" if m[1] else m[0], text)
+
+
+def write_results(path: pathlib.Path) -> None:
+    """Writes the page of results, which is the README's section of that name."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    section = re.search(r"^## Results\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
+    assert section is not None
+    text = re.sub(r"^###", "##", section[1], flags=re.MULTILINE)
+    text = re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(r"(\]\(|src=\")results/", r"\1../results/", text)
+    _update(path, f"# Results\n{text}")
 
 
 def write_gallery(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
