@@ -34,6 +34,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath", "html_image"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"  # docstrings say shapes and meanings, which types do not
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # as written, not as values
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

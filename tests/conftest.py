@@ -6,6 +6,7 @@ Annotations are checked, too.
 import os
 import pathlib
 
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -13,6 +14,10 @@ import pytest
 from tests.helpers import fast_compilation, typechecker
 
 fast_compilation.set_flags()
+
+# Tests never time anything: on a busy machine any example takes long.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -10,7 +10,7 @@ import pytest
 
 import dbmtl_jax as dbmtl
 
-PAPER = pathlib.Path(__file__).parent.parent / "benchmarks" / "report" / "paper"
+PAPER = pathlib.Path(__file__).parent.parent / "benchmarks" / "report" / "tables" / "printed_tables"
 NYUV2 = {
     "mIoU": (0, True), "PAcc": (0, True), "AErr": (1, False), "RErr": (1, False),
     "mean": (2, False), "median": (2, False),

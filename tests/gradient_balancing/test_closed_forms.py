@@ -63,7 +63,7 @@ def test_a_simplex_of_no_task_is_empty():
     np.testing.assert_array_equal(_simplex.project(jnp.ones(3), none), 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-50, 50, width=32), min_size=1, max_size=6), st.integers(0, 63))
 def test_simplex_projection_is_the_nearest_point(values, mask):
     """By its optimality condition: x = max(v - θ, 0) with one θ, and x sums to one."""
