@@ -134,10 +134,11 @@ def write_methods(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
         cache.mkdir(parents=True, exist_ok=True)
     entries = []
     for name in dbmtl.METHODS:
-        page = (
-            f"# {DISPLAY_NAMES[name]}\n\n`dbmtl_jax.{name}`\n\n{picture(name)}\n\n{row(name)}\n\n"
-        )
-        _update(folder / f"{name}.md", page + rst(*map(documented, on_the_page_of(name))))
+        documentation = rst(*map(documented, on_the_page_of(name)))
+        parts = [f"# {DISPLAY_NAMES[name]}", documentation, "## Properties", row(name)]
+        if cache:
+            parts.insert(1, picture(name))
+        _update(folder / f"{name}.md", "\n\n".join(parts) + "\n")
         entries.append(f"{DISPLAY_NAMES[name]} <{name}>")
         if cache and name not in figures.NOT_DRAWN:
             kept = cache / f"{name}-{key(ROOT / 'docs' / 'figures.py')}.png"

@@ -5,8 +5,8 @@ there was a click, and a rating in a tenth of the rows with a purchase. A task's
 over its own labels in the batch, and `task_mask` leaves a task out of a batch that has none.
 
 Printed are errors on new data on a scale from 0, the truth of the simulation, to 1, the best
-constant. DB-MTL is the wrong method for the ratings here: their gradient is that of a single row in
-most batches, and the common norm gives its noise the same say as the clicks' mean of 64. Methods
+constant. DB-MTL is the wrong method for the ratings here: their gradient is that of one row
+or two, if any, and the common norm gives it the same say as the clicks' mean of 64 rows. Methods
 that weigh by the losses, or not at all, do well.
 """
 

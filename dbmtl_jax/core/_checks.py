@@ -196,7 +196,7 @@ def check_task_grads(
     Args:
       updates: the tree of gradients.
       labels: the tree of labels, one per leaf (see `_labels.resolve`).
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       params: the parameters; None leaves only the leading axis to check.
     """
     if params is not None:

@@ -22,7 +22,7 @@ def resolve(labels: Labels, tree: PyTree, num_tasks: int) -> PyTree:
         returns one; its leaves are ``"shared"``, ``"frozen"`` or an int in [0, num_tasks), or a
         name where the tasks have names.
       tree: the parameters, or gradients of the same tree.
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
 
     Raises:
       ValueError: if `labels` is not a prefix of `tree`, or a label is none of these.

@@ -58,7 +58,7 @@ class Tasks(NamedTuple):
             raise TypeError(
                 f"losses: {self.method} needs the raw task losses, found None; pass them to "
                 f"`tx.update(..., losses=losses)` as an array of shape ({self.num_tasks},); Flax's "
-                "TrainState.apply_gradients drops them (docs/guides/frameworks.md has another)"
+                "TrainState.apply_gradients drops them (see docs/guides/frameworks.md)"
             )
         return self.given_losses
 

@@ -31,7 +31,7 @@ def of_representation(
     Args:
       functions: the encoder, `(params, *args) -> z` or (z, aux), and T heads, `(params, z, *args)
         -> (loss, aux)`.
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       labels: the tree of labels of the parameters.
       has_aux: whether the encoder returns auxiliary outputs.
       params: (encoder_params, head_params).

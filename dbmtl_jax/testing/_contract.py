@@ -54,7 +54,7 @@ def assert_contract(
     Args:
       factory: `num_tasks -> transformation`.  Own parameters are checked if it has an argument
         `labels`.
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       clauses: names from `CONTRACT`; None: all.
       stream: whether it takes pending gradients alone, as `refresh_weights` makes methods that do;
         all gradients that it is given are then pending.

@@ -37,7 +37,7 @@ def as_pending(grads: PyTree, num_tasks: int, labels: Any = None) -> PendingTask
 
     Args:
       grads: stacked gradients [T, *shape].
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       labels: see `dbmtl_jax.core`.
     """
     resolved = _labels.resolve(labels, grads, num_tasks)

@@ -33,7 +33,7 @@ def sample_task_grads(
     """Stacked gradients [T, *shape] whose tasks differ in scale by up to a factor of a hundred.
 
     Args:
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       seed: the seed of the draw.
       shapes: a tree of tuples.
       dtype: the dtype of the leaves.
@@ -61,7 +61,7 @@ def hard_gradients(num_tasks: int, seed: int = 0) -> dict[str, np.ndarray]:
     "Pareto-stationary".
 
     Args:
-      num_tasks: T.
+      num_tasks: T, the number of tasks.
       seed: the seed of the draw.
 
     Example:
