@@ -31,9 +31,12 @@ def lines(study: Study) -> list[str]:
     if other is None:
         return said
     said.append(_difference(best, other))
-    cost = other.steps_per_second / best.steps_per_second
+    slow, quick = sorted((best, other), key=lambda o: o.steps_per_second)
+    cost = quick.steps_per_second / slow.steps_per_second
     if math.isfinite(cost):
-        said.append(f"A training step of {best.name} takes {cost:.1f} times as long.")
+        said.append(
+            f"A training step of {slow.name} takes {cost:.1f} times as long as one of {quick.name}."
+        )
     return said
 
 
