@@ -244,7 +244,7 @@ def test_office_examples_are_drawn_by_task(tmp_path):
                          "better than those of single-task networks (Δp).",
                          "EW is 40.0 points behind; with one seed each that can be chance: more "
                          "--seeds tell.",
-                         "A training step of EW takes 1.0 times as long as one of DB-MTL."]),
+                         "A training step of DB-MTL takes 1.0 times as long as one of EW."]),
         ({"uw": [0.7]}, ["Best is UW: on average over the tasks, its test metrics are 40.0 %"]),
         ({}, ["Best is DB-MTL"]),
     ],
