@@ -1,7 +1,7 @@
 """Several processes that train the runs of one folder, each on a core of its own.
 
-Small networks are trained faster so than by one process with several threads.  The processes share
-the folder as any processes do, by locks, and keep compiled programs for each other.
+For networks so small that one process has no work for several threads.  The processes share the
+folder as any processes do, by locks, and keep compiled programs for each other.
 """
 
 import contextlib

@@ -76,8 +76,8 @@ class Comparison:
     compares; beyond: those that it does not"""
     preset: Preset = "quick"
     """defaults of the other options. quick: minutes per method on a laptop; small (QM9 only): an
-    hour or two for all methods; medium (QM9 only): about an hour per method, until the learning
-    rate has fallen; paper: the settings of the paper"""
+    hour or two for all methods; medium (QM9 only): a tenth of the molecules, for as many epochs
+    as the learning rate takes to fall; paper: the settings of the paper"""
     out: pathlib.Path = pathlib.Path("runs")
     """folder of the results; complete runs in this folder are not repeated"""
     seeds: int = 1
@@ -99,8 +99,7 @@ class Comparison:
     checkpoint_seconds: float = 60.0
     """minimum seconds between two checkpoints, from which an interrupted run resumes"""
     jobs: int = 1
-    """number of processes that train side by side, each on a core of its own: with small networks
-    faster than one process on all cores"""
+    """number of processes that train side by side, each on a core of its own; for small networks"""
     time_steps: int = 0
     """number of times to measure the training step of every method, with the methods in turns;
     0: report the speed measured during training"""

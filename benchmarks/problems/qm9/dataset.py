@@ -34,7 +34,7 @@ _PRESETS: dict[Preset, tuple[QM9Config, TrainConfig]] = {
             width=24,
             edge_width=24,
         ),
-        # The learning rate falls to its floor by thirteen cuts, at least six epochs apart.
+        # The learning rate takes thirteen cuts to its floor, at least six epochs apart.
         TrainConfig(epochs=100, batch_size=16, log_every=625),
     ),
     "paper": (QM9Config(), TrainConfig()),

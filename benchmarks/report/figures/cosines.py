@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmarks.report.figures import curves, style
 from benchmarks.report.records.results import Outcome, columns_of
 
-_WHAT = "cosine similarity of two tasks' gradients, on fixed training batches"
+_WHAT = "cosine similarity of two tasks' gradients, on the same training data in every epoch"
 _FEW = 6
 """Up to this number of pairs of tasks, there is a panel per pair; otherwise a panel per method."""
 

@@ -14,7 +14,7 @@ from benchmarks.report.records.results import Outcome
 
 CAPTIONS = {
     "losses": "Training loss of every task: means of an epoch.",
-    "gradient_norms": "Norm of every task's gradient, on fixed training batches.",
+    "gradient_norms": "Norm of every task's gradient, on the same training data in every epoch.",
     "validation": "Metrics on the validation set.",
     "delta_p": "Relative improvement over single-task learning on the test set, by task.",
     "delta_p_and_time": "What a method gains, and what its step costs.",
@@ -64,7 +64,7 @@ def panels(columns: Columns) -> dict[str, curves.Panels]:
             lambda r: r["losses"],
         ),
         "gradient_norms": curves.Panels(
-            "norm of the task's gradient, on fixed training batches",
+            "norm of the task's gradient, on the same training data",
             columns.task_titles,
             [True] * tasks,
             lambda r: r.get("gradient_norms"),

@@ -154,8 +154,8 @@ CATALOGUE: Mapping[str, Exhibit] = MappingProxyType(
             (NYUV2,),
             training_curves.over_epochs(
                 "gradient_norms",
-                "Norm of every task's gradient over training, of EW and DB-MTL, on fixed training "
-                "batches.",
+                "Norm of every task's gradient over training, of EW and DB-MTL, on the same "
+                "training data in every epoch.",
             ),
         ),
         "figure9": Exhibit(

@@ -8,7 +8,8 @@ from benchmarks.problems.dataset import Description
 
 _PRESET_NOTES = {
     "medium": (
-        "Medium preset: {what}, trained until the learning rate has fallen to its floor, or nearly."
+        "Medium preset: {what}, trained for as many epochs as the learning rate takes to fall to "
+        "its floor."
     ),
     "quick": (
         "Quick preset: {what}, minutes of training. It shows that everything works, not which "
