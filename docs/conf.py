@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))  # for `docs.generate`, and `benchmarks.methods`, 
 
 import dbmtl_jax  # noqa: E402
 from docs import generate  # noqa: E402
+from docs.generated.names import with_shapes_as_code  # noqa: E402
 
 project = "dbmtl_jax"
 version = release = dbmtl_jax.__version__
@@ -85,7 +86,7 @@ def write_array_shapes_as_code(app, what, name, obj, options, lines):
     """Docstrings write [T, *shape], whose star would begin an emphasis."""
     if lines and lines[0].startswith("Alias for field number"):
         lines[:] = [comment_behind(name)]
-    lines[:] = generate.with_shapes_as_code("\n".join(lines)).split("\n")
+    lines[:] = with_shapes_as_code("\n".join(lines)).split("\n")
 
 
 def comment_behind(name):

@@ -12,6 +12,7 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from docs import generate, properties
+from docs.generated import gallery, reference
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -89,13 +90,13 @@ def test_no_link_is_dead(page):
 
 
 def test_every_public_name_has_one_place_on_the_site():
-    places = collections.Counter(generate.names_on_pages())
+    places = collections.Counter(reference.names_on_pages())
     assert set(places) == set(dbmtl.__all__)
     assert max(places.values()) == 1, places.most_common(3)
 
 
 def test_the_gallery_shows_every_example():
-    assert set(generate.GALLERY) == {path.stem for path in generate.EXAMPLES.glob("*.py")}
+    assert set(gallery.GALLERY) == {path.stem for path in gallery.EXAMPLES.glob("*.py")}
 
 
 def test_the_generated_pages_can_be_written(tmp_path):
