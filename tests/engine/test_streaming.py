@@ -1,7 +1,5 @@
 """Pending gradients: the same numbers as with stacked ones."""
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,79 +9,30 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import PendingTaskGrads
-from tests.engine.streaming import METHODS, SUMS, T, encode, head, init, losses_fn
+from tests.engine.streaming import (
+    LABELS,
+    METHODS,
+    SUMS,
+    T,
+    assert_close,
+    batches,
+    encode,
+    head,
+    init,
+    stepper,
+    without_norms,
+)
 
-LABELS = {"encoder": "shared", "heads": list(range(T))}
 # The engines that stream in the ways there are.
 ENGINES = ["unroll", "loop", "encoder", "slices"]
 # For which also the other engines than "unroll" and "loop" are tried.
 FEW = ("db_mtl", "db_mtl, beta 0", "pcgrad", "uw", "moco")
 
 
-def loss_of_slice(params, task, x, ill):
-    """The loss of the task with this number, and no other."""
-    return jax.lax.switch(
-        task, [lambda *args, t=t: losses_fn(*args)[t] for t in range(T)], params, x, ill
-    )
-
-
-def task_grads(engine, stream, params, x, ill):
-    if engine == "slices" and stream:
-        fun = dbmtl.per_task_value_and_grads(
-            loss_of_slice, labels=LABELS, stream=True, mode="loop", in_axes=(0, None, None)
-        )
-        return fun(params, jnp.arange(T), x, ill)
-    if engine != "encoder":
-        mode = engine if stream and engine != "slices" else "unroll"
-        fun = dbmtl.value_and_task_grads(losses_fn, labels=LABELS, stream=stream, mode=mode)
-        return fun(params, x, ill)
-    fun = dbmtl.encoder_value_and_task_grads(encode, [head(t) for t in range(T)], stream=stream)
-    losses, grads = fun((params["encoder"], params["heads"]), x, ill)
-    if not stream:
-        return losses, {"encoder": grads[0], "heads": grads[1]}
-    return losses, grads
-
-
-def stepper(tx, engine, stream):
-    """A jitted step with donated state."""
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, params, x, ill, mask):
-        losses, grads = task_grads(engine, stream, params, x, ill)
-        if engine == "encoder" and stream:
-            params = (params["encoder"], params["heads"])
-        updates, state = tx.update(grads, state, params, losses=losses, task_mask=mask)
-        return updates, state
-
-    return step
-
-
 def transformations(factory, engine):
     """The one for stacked gradients and the one for pending ones, of different trees."""
     pending = ("shared", list(range(T))) if engine == "encoder" else LABELS
     return factory(T, labels=LABELS), factory(T, labels=pending)
-
-
-def without_norms(state):
-    return [
-        jnp.zeros_like(leaf) if "norms" in jax.tree_util.keystr(path) else leaf
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    ]
-
-
-def assert_close(actual, expected):
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        scale = float(np.max(np.abs(np.asarray(b)), initial=0))
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5 * scale + 1e-7)
-
-
-def batches(with_ill):
-    """(x, ill, mask) of some steps; in one a task is masked, in one a task is ill."""
-    xs = jax.random.normal(jax.random.key(1), (4, 6, 4))
-    for k, x in enumerate(xs):
-        ill = jnp.zeros(T).at[0].set(1e30 * (with_ill and k == 2))
-        yield x, ill, jnp.array([True, k != 1, True])
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -113,19 +62,6 @@ def test_pending_and_stacked_gradients_are_the_same(name, engine):
     assert stacked._cache_size() == pending._cache_size() == 1
 
 
-def test_a_bad_slice_is_left_out_of_a_sum_of_which_no_row_was_read():
-    tx = dbmtl.ew(T, labels=LABELS)
-    params, (x, _, mask) = init(), next(batches(with_ill=False))
-    state = tx.init(params)
-    without_first, _ = stepper(tx, "slices", True)(
-        state, params, x, jnp.zeros(T), mask.at[0].set(False)
-    )
-    ill = jnp.zeros(T).at[0].set(1e30)
-    updates, state = stepper(tx, "slices", True)(tx.init(params), params, x, ill, mask)
-    assert_close(updates, without_first)
-    assert list(state.skipped) == [1, 0, 0]
-
-
 @pytest.mark.parametrize("name", ["db_mtl", "pcgrad", "uw"])
 def test_a_run_may_switch_at_any_step(name):
     tx = METHODS[name](T, labels=LABELS)
@@ -137,56 +73,6 @@ def test_a_run_may_switch_at_any_step(name):
         updates, other = steps[k % 2 == 0](other, params, *batch)
         assert_close(updates, expected)
     assert_close(without_norms(other), without_norms(state))
-
-
-@pytest.mark.parametrize("name", sorted(SUMS))
-def test_an_ill_task_costs_the_others_nothing_where_only_the_sum_is_computed(name):
-    tx = METHODS[name](T, labels=LABELS)
-    step = stepper(tx, "loop", True)
-    params = init()
-    x, mask = jnp.ones((6, 4)), jnp.array([True, True, False])
-    updates, state = step(tx.init(params), params, x, jnp.array([1e30, 0, 0]), mask)
-    assert jnp.all(jnp.isfinite(updates["encoder"]["w"]))
-    assert jnp.any(updates["encoder"]["w"] != 0)
-    assert not jnp.any(updates["heads"][0])
-    assert list(optax.tree.get(state, "skipped")) == [1, 0, 0]
-
-
-def test_where_what_all_share_overflows_the_step_is_lost():
-    """No row was computed, so nobody can tell whose fault it is: all are skipped."""
-    tx = dbmtl.ew(2)
-
-    def fun(w):
-        z = w * 1e30
-        return [jnp.sum(z * 1e9), jnp.sum(z)]
-
-    @jax.jit
-    def step(state, w):
-        losses, grads = dbmtl.value_and_task_grads(fun, stream=True)(w)
-        return tx.update(grads, state, w, losses=losses)
-
-    updates, state = step(tx.init(jnp.ones(2)), jnp.zeros(2))
-    np.testing.assert_array_equal(updates, 0)
-    assert list(optax.tree.get(state, "skipped")) == [1, 1]
-
-
-@pytest.mark.parametrize("mode", ["unroll", "loop"])
-@pytest.mark.parametrize("name", ["db_mtl", "db_mtl, beta 0", "mgda", "grad_drop"])
-def test_a_row_that_overflows_in_the_shared_part_is_found(name, mode):
-    """Its cotangent is finite; only its norm or its product with itself tells."""
-    tx = METHODS[name](2)
-
-    def fun(w):
-        z = w * 1e30
-        return [jnp.sum(z) * 1e9 + 1, jnp.sum(z) * 1e-30 + 1]
-
-    losses, grads = dbmtl.value_and_task_grads(fun, stream=True, mode=mode)(jnp.zeros(2))
-    updates, state = tx.update(grads, tx.init(jnp.zeros(2)), losses=losses)
-    assert list(optax.tree.get(state, "skipped")) == [1, 0]
-    assert jnp.all(jnp.isfinite(updates))
-    assert jnp.all(updates > 0)
-    loss_weights = optax.tree.get(state, "loss_weights")
-    assert loss_weights is None or loss_weights[0] == 0
 
 
 def test_what_a_method_reads_beyond_what_it_says_is_computed_once_more():
@@ -237,16 +123,6 @@ def test_scaled_heads_of_an_encoder_keep_their_own_scales(has_aux):
     np.testing.assert_allclose(rows, plain, rtol=1e-5)
     np.testing.assert_allclose(heads[0], w * x / 1.5, rtol=1e-5)
     np.testing.assert_allclose(heads[1], 2 * w * x / 4, rtol=1e-5)
-
-
-def test_a_masked_task_may_be_ill():
-    tx = dbmtl.ew(T, labels=LABELS)
-    params, x, ill = init(), jnp.ones((6, 4)), jnp.array([1e30, 0, 0])
-    updates, state = stepper(tx, "loop", True)(tx.init(params), params, x, ill, ill == 0)
-    _, grads = task_grads("loop", False, params, x, ill)
-    expected = jax.tree.map(lambda g: g[1] + g[2], grads["encoder"])
-    chex.assert_trees_all_close(updates["encoder"], expected, rtol=1e-5, atol=1e-5)
-    assert not jnp.any(optax.tree.get(state, "skipped"))
 
 
 @pytest.mark.parametrize(
@@ -327,29 +203,3 @@ def test_auxiliary_outputs_pass_through():
     np.testing.assert_allclose(grads.stacked(), [[1, 1, 1], [0, 2, 4]])
     tx = dbmtl.mgda(2)  # pushes rows forward, past the auxiliary output
     assert tx.update(grads, tx.init(jnp.ones(3)))[0].shape == (3,)
-
-
-def test_strict_mode_raises():
-    tx = dbmtl.ew(T, labels=LABELS)
-    params = init()
-    step = stepper(tx, "loop", True)
-    arguments = (params, jnp.ones((6, 4)), jnp.full(T, 1e30), jnp.ones(T, bool))
-    with jax.debug_nans(True), pytest.raises(FloatingPointError):
-        step(tx.init(params), *arguments)
-
-
-@pytest.mark.parametrize("name", ["mgda", "cagrad", "balance_magnitudes", "grad_norm"])
-@pytest.mark.parametrize("masked", [False, True])
-def test_no_task_is_left_behind_an_infinite_derivative(name, masked):
-    """What all losses share has an infinite slope: even a zero cotangent becomes NaN there."""
-    tx = getattr(dbmtl, name)(2)
-    params = jnp.array([0.0, 1.0])
-
-    def losses_of(p):
-        z = jnp.sqrt(p)
-        return [z.sum(), (2 * z).sum()]
-
-    losses, grads = dbmtl.value_and_task_grads(losses_of, stream=True)(params)
-    mask = jnp.zeros(2, bool) if masked else None
-    updates, _ = tx.update(grads, tx.init(params), params, losses=losses, task_mask=mask)
-    np.testing.assert_array_equal(updates, 0)

@@ -34,6 +34,11 @@ SLOW = (
 """Tests of many methods or many programs, all of which a fault that nobody notices compiles; and
 of the numbers of tasks, and the recorded runs, those other than 3."""
 
+STREAMING = (
+    "tests/engine/test_streaming.py",
+    "tests/engine/test_streaming_bad_rows.py",
+    "tests/engine/test_streaming_use.py",
+)
 ISOLATION = ("tests/engine/test_isolation.py",)
 NARROW = "not (float64 or methods_name or every_mode)"
 
@@ -138,8 +143,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_diagnostics.py",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "-k",
         "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
     ),
@@ -148,8 +152,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_precision.py",
         "tests/core/test_seam.py",
         "tests/hybrid_balancing",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "tests/test_contract.py",
         "-k",
         "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
@@ -178,8 +181,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_tasks.py",
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/hybrid_balancing",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "-k",
         "(seam or missing or stays_so or own_parameters or plain_log or reads_beyond "
         f"or (one_task_less and mgda)) and not ({SLOW})",
@@ -190,8 +192,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_bad_losses.py",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "-k",
         "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
         f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
@@ -202,16 +203,14 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_bad_losses.py",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "-k",
         f"not same and not ({SLOW})",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "-k",
         "auto or options or chunk or first_axes or float32 or platform or every_way",
     ),
@@ -224,8 +223,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "engine/_encoder.py": (
         "tests/engine/test_engine.py",
         "tests/core/test_names.py",
-        "tests/engine/test_streaming.py",
-        "tests/engine/test_streaming_use.py",
+        *STREAMING,
         "tests/test_devices.py",
         "-k",
         "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
@@ -252,8 +250,7 @@ FILES: dict[str, tuple[str, ...]] = {
 ENGINE = (
     "tests/engine/test_isolation.py",
     "tests/engine/test_engine.py",
-    "tests/engine/test_streaming.py",
-    "tests/engine/test_streaming_use.py",
+    *STREAMING,
     "tests/engine/test_streaming_costs.py",
     "-k",
     f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
