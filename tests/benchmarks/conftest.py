@@ -14,6 +14,7 @@ pytest.importorskip("tyro")
 from benchmarks.config import Compare
 from benchmarks.problems import qm9
 from benchmarks.problems.qm9 import problem as qm9_problem
+from benchmarks.problems.qm9.models import MoleculeBatch
 from benchmarks.problems.qm9.problem import QM9Problem
 from benchmarks.problems.qm9.settings import QM9Config
 from benchmarks.settings import TrainConfig
@@ -64,3 +65,9 @@ def tiny(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
 def changed(config: Compare, **train: object) -> Compare:
     """The comparison with other settings of the training loop."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+def first_batch(problem: QM9Problem) -> MoleculeBatch:
+    """The first batch of the training set."""
+    static, arrays = problem.batches("train")[0]
+    return problem.load(problem.data, static, arrays)

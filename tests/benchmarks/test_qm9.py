@@ -1,4 +1,4 @@
-"""QM9: the real molecules against known facts; splits and normalisation."""
+"""QM9: the real molecules against known facts; its sources, splits and normalisation."""
 
 import importlib.util
 import sys
@@ -64,6 +64,32 @@ def test_real_targets_obey_thermodynamics(real):
 
 def test_package_is_not_imported(real):
     assert "qm9pack" not in sys.modules
+
+
+def test_missing_packages_are_named(monkeypatch):
+    install = r"not installed: run `pip install -e '.\[qm9\]'`"
+    pytest.importorskip("pandas")
+    with monkeypatch.context() as without:
+        without.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(UserError, match=f"package qm9pack, which is {install}"):
+            qm9.load("qm9pack")
+    for source, package in (
+        ("qm9pack", "pandas"),
+        ("tfds", "tensorflow_datasets"),
+        ("tfds", "pandas"),
+    ):
+        with monkeypatch.context() as without:
+            for reader in ("csv_files", "tfds_builder"):
+                name = f"benchmarks.problems.qm9.{reader}"
+                without.delitem(sys.modules, name, raising=False)
+            without.setitem(sys.modules, package, None)
+            with pytest.raises(UserError, match=f"needs the package {package}, which is {install}"):
+                qm9.load(source)
+
+
+def test_unknown_source():
+    with pytest.raises(ValueError, match='"qm9pack" or "tfds", not \'qm8\''):
+        qm9.load("qm8")  # type: ignore[arg-type]
 
 
 def test_split_is_a_seeded_partition():
