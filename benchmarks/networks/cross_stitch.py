@@ -18,15 +18,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.networks.deeplab import ASPPHead
+from benchmarks.networks.deeplab import RESNET50, Sizes, aspp_heads
 from benchmarks.networks.multi_task import check_counts
-from benchmarks.networks.resnet import (
-    RESNET50_BLOCKS,
-    Bottleneck,
-    OutputStride,
-    ResNet,
-    run_blocks,
-)
+from benchmarks.networks.resnet import run_blocks
 
 
 class CrossStitch(nnx.Module):
@@ -38,30 +32,16 @@ class CrossStitch(nnx.Module):
 
     Args:
       num_outputs: number of output channels of every task.
-      blocks, width, output_stride, head_width: as in `DeepLab`.
+      sizes: sizes of the ResNets and the heads.
       rngs: source of the initial parameters and of dropout.
     """
 
     def __init__(
-        self,
-        num_outputs: Sequence[int],
-        *,
-        blocks: Sequence[int] = RESNET50_BLOCKS,
-        width: int = 64,
-        output_stride: OutputStride = 8,
-        head_width: int = 256,
-        rngs: nnx.Rngs,
+        self, num_outputs: Sequence[int], sizes: Sizes = RESNET50, *, rngs: nnx.Rngs
     ) -> None:
         num_outputs = check_counts("num_outputs", num_outputs)
-        self.encoder = CrossStitchEncoder(
-            len(num_outputs), blocks=blocks, width=width, output_stride=output_stride, rngs=rngs
-        )
-        self.heads = nnx.List(
-            [
-                ASPPHead(self.encoder.out_features, outputs, width=head_width, rngs=rngs)
-                for outputs in num_outputs
-            ]
-        )
+        self.encoder = CrossStitchEncoder(len(num_outputs), sizes, rngs=rngs)
+        self.heads = aspp_heads(self.encoder.out_features, num_outputs, sizes, rngs=rngs)
 
     @property
     def backbones(self) -> tuple[tuple[str, ...], ...]:
@@ -80,21 +60,8 @@ class CrossStitch(nnx.Module):
 class CrossStitchEncoder(nnx.Module):
     """Images `[B, H, W, 3]` to one representation per task, shaped as the output of `ResNet`."""
 
-    def __init__(
-        self,
-        num_tasks: int,
-        *,
-        blocks: Sequence[int],
-        width: int,
-        output_stride: OutputStride,
-        rngs: nnx.Rngs,
-    ) -> None:
-        self.branches = nnx.List(
-            [
-                ResNet(Bottleneck, blocks, width=width, output_stride=output_stride, rngs=rngs)
-                for _ in range(num_tasks)
-            ]
-        )
+    def __init__(self, num_tasks: int, sizes: Sizes, *, rngs: nnx.Rngs) -> None:
+        self.branches = nnx.List([sizes.resnet(rngs=rngs) for _ in range(num_tasks)])
         self.stitches = nnx.Param(jnp.ones((3, num_tasks, num_tasks), jnp.float32))
         self.out_features = self.branches[0].out_features
 

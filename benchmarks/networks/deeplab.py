@@ -7,6 +7,7 @@ applied to the predictions.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,25 @@ RATES = (12, 24, 36)
 """The dilations of the atrous convolutions."""
 
 
+class Sizes(NamedTuple):
+    """The sizes of dilated ResNets and the heads on them; smaller in tests."""
+
+    blocks: Sequence[int] = RESNET50_BLOCKS  # in each of the four layers of a ResNet
+    width: int = 64  # number of channels of a ResNet's stem
+    output_stride: OutputStride = 8  # ratio of the sizes of the images and the features
+    head_width: int = 256  # number of channels inside the heads
+
+    def resnet(self, *, rngs: nnx.Rngs) -> ResNet:
+        """A ResNet of this size."""
+        return ResNet(
+            Bottleneck, self.blocks, width=self.width, output_stride=self.output_stride, rngs=rngs
+        )
+
+
+RESNET50 = Sizes()
+"""The sizes of the benchmarks."""
+
+
 class DeepLab(nnx.Module):
     """Images `[B, H, W, 3]` to a list of T predictions, `[B, H, W, num_outputs[t]]`.
 
@@ -31,34 +51,18 @@ class DeepLab(nnx.Module):
 
     Args:
       num_outputs: number of output channels of every task.
-      blocks, width: size of the ResNet, see `ResNet`; smaller in tests.
-      output_stride: ratio of the sizes of the images and the features.
-      head_width: number of channels inside the heads.
+      sizes: sizes of the ResNet and the heads.
       rngs: source of the initial parameters and of dropout.
     """
 
     backbones = (("encoder",),)
 
     def __init__(
-        self,
-        num_outputs: Sequence[int],
-        *,
-        blocks: Sequence[int] = RESNET50_BLOCKS,
-        width: int = 64,
-        output_stride: OutputStride = 8,
-        head_width: int = 256,
-        rngs: nnx.Rngs,
+        self, num_outputs: Sequence[int], sizes: Sizes = RESNET50, *, rngs: nnx.Rngs
     ) -> None:
         num_outputs = check_counts("num_outputs", num_outputs)
-        self.encoder = ResNet(
-            Bottleneck, blocks, width=width, output_stride=output_stride, rngs=rngs
-        )
-        self.heads = nnx.List(
-            [
-                ASPPHead(self.encoder.out_features, outputs, width=head_width, rngs=rngs)
-                for outputs in num_outputs
-            ]
-        )
+        self.encoder = sizes.resnet(rngs=rngs)
+        self.heads = aspp_heads(self.encoder.out_features, num_outputs, sizes, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """The predictions of all tasks."""
@@ -83,6 +87,15 @@ class ASPPHead(nnx.Module):
     def __call__(self, features: jax.Array, size: Sequence[int]) -> jax.Array:
         """The prediction, at the size of the images."""
         return resize_align_corners(self.predict(self.mix(self.pyramid(features))), size)
+
+
+def aspp_heads(
+    in_features: int, num_outputs: Sequence[int], sizes: Sizes, *, rngs: nnx.Rngs
+) -> nnx.List:
+    """A head for each task."""
+    return nnx.List(
+        [ASPPHead(in_features, n, width=sizes.head_width, rngs=rngs) for n in num_outputs]
+    )
 
 
 class ASPP(nnx.Module):

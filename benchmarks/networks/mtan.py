@@ -20,16 +20,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.networks.deeplab import ASPPHead
+from benchmarks.networks.deeplab import RESNET50, ASPPHead, Sizes
 from benchmarks.networks.layers import TORCH_DEFAULT, AttentionMask, halve
 from benchmarks.networks.multi_task import check_counts
-from benchmarks.networks.resnet import (
-    RESNET50_BLOCKS,
-    Bottleneck,
-    OutputStride,
-    ResNet,
-    run_blocks,
-)
+from benchmarks.networks.resnet import Bottleneck, run_blocks
 
 
 class Stage(NamedTuple):
@@ -49,7 +43,7 @@ class MTAN(nnx.Module):
 
     Args:
       num_outputs: number of output channels of every task.
-      blocks, width, output_stride, head_width: as in `DeepLab`; at least two blocks in a layer.
+      sizes: sizes of the ResNet and the heads; at least two blocks in a layer.
       rngs: source of the initial parameters and of dropout.
 
     Raises:
@@ -59,24 +53,15 @@ class MTAN(nnx.Module):
     backbones = (("encoder", "trunk"),)
 
     def __init__(
-        self,
-        num_outputs: Sequence[int],
-        *,
-        blocks: Sequence[int] = RESNET50_BLOCKS,
-        width: int = 64,
-        output_stride: OutputStride = 8,
-        head_width: int = 256,
-        rngs: nnx.Rngs,
+        self, num_outputs: Sequence[int], sizes: Sizes = RESNET50, *, rngs: nnx.Rngs
     ) -> None:
         num_outputs = check_counts("num_outputs", num_outputs)
-        if min(blocks) < 2:
-            raise ValueError(f"blocks: expected at least two in a layer, found {tuple(blocks)}")
-        self.encoder = MTANEncoder(
-            blocks=blocks, width=width, output_stride=output_stride, rngs=rngs
-        )
-        self.heads = nnx.List(
-            [MTANHead(width, outputs, head_width=head_width, rngs=rngs) for outputs in num_outputs]
-        )
+        if min(sizes.blocks) < 2:
+            raise ValueError(
+                f"blocks: expected at least two in a layer, found {tuple(sizes.blocks)}"
+            )
+        self.encoder = MTANEncoder(sizes, rngs=rngs)
+        self.heads = nnx.List([MTANHead(n, sizes, rngs=rngs) for n in num_outputs])
 
     def __call__(self, images: jax.Array) -> list[jax.Array]:
         """The predictions of all tasks."""
@@ -88,17 +73,10 @@ class MTAN(nnx.Module):
 class MTANEncoder(nnx.Module):
     """Images `[B, H, W, 3]` to the four `Stage`s of the ResNet, and the blocks between them."""
 
-    def __init__(
-        self,
-        *,
-        blocks: Sequence[int],
-        width: int,
-        output_stride: OutputStride,
-        rngs: nnx.Rngs,
-    ) -> None:
-        self.output_stride = output_stride
-        self.trunk = ResNet(Bottleneck, blocks, width=width, output_stride=output_stride, rngs=rngs)
-        features = _features(width)
+    def __init__(self, sizes: Sizes, *, rngs: nnx.Rngs) -> None:
+        self.output_stride = sizes.output_stride
+        self.trunk = sizes.resnet(rngs=rngs)
+        features = _features(sizes.width)
         self.between = nnx.List(
             [
                 Bottleneck(
@@ -125,8 +103,8 @@ class MTANEncoder(nnx.Module):
 class MTANHead(nnx.Module):
     """The task-specific part of the network: four attention masks and the ASPP head."""
 
-    def __init__(self, width: int, num_outputs: int, *, head_width: int, rngs: nnx.Rngs) -> None:
-        features = _features(width)
+    def __init__(self, num_outputs: int, sizes: Sizes, *, rngs: nnx.Rngs) -> None:
+        features = _features(sizes.width)
         self.attention = nnx.List(
             [
                 AttentionMask(
@@ -138,7 +116,7 @@ class MTANHead(nnx.Module):
                 for i, channels in enumerate(features)
             ]
         )
-        self.decoder = ASPPHead(features[-1], num_outputs, width=head_width, rngs=rngs)
+        self.decoder = ASPPHead(features[-1], num_outputs, width=sizes.head_width, rngs=rngs)
 
     def __call__(
         self, stages: Sequence[Stage], between: nnx.List, size: Sequence[int]

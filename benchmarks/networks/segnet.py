@@ -23,6 +23,9 @@ from benchmarks.networks.resnet import run_blocks
 WIDTHS = (64, 128, 256, 512, 512)
 """The number of channels of each of the five stages."""
 
+_NUMBERS = (2, 2, 3, 3, 3)
+"""The number of convolutions of each stage."""
+
 STRIDE = 2 ** len(WIDTHS)
 """The sides of images must be multiples of this."""
 
@@ -46,7 +49,7 @@ class SegNet(nnx.Module):
     backbones = ()
 
     def __init__(
-        self, num_outputs: Sequence[int], *, widths: Sequence[int] = WIDTHS, rngs: nnx.Rngs
+        self, num_outputs: Sequence[int], widths: Sequence[int] = WIDTHS, *, rngs: nnx.Rngs
     ) -> None:
         num_outputs = check_counts("num_outputs", num_outputs)
         self.encoder = SegNetTrunk(widths, rngs=rngs)
@@ -72,13 +75,11 @@ class SegNetTrunk(nnx.Module):
         if len(check_counts("widths", widths)) != len(WIDTHS):
             raise ValueError(f"widths: expected {len(WIDTHS)} integers, found {tuple(widths)}")
 
+        def stage(source: int, target: int, number: int) -> nnx.List:
+            return convolutions([source] + [target] * (number - 1), [target] * number, rngs)
+
         def stages(sources: Sequence[int], targets: Sequence[int]) -> nnx.List:
-            return nnx.List(
-                [
-                    _convolutions(source, target, 2 if i < 2 else 3, rngs)
-                    for i, (source, target) in enumerate(zip(sources, targets, strict=True))
-                ]
-            )
+            return nnx.List(list(map(stage, sources, targets, _NUMBERS)))
 
         self.down = stages([3, *widths[:-1]], widths)
         self.up = stages(widths, [widths[0], *widths[:-1]])
@@ -149,8 +150,11 @@ def unpool(x: jax.Array, places: jax.Array) -> jax.Array:
     return spread.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def _convolutions(source: int, target: int, number: int, rngs: nnx.Rngs) -> nnx.List:
-    sources = [source] + [target] * (number - 1)
+def convolutions(sources: Sequence[int], targets: Sequence[int], rngs: nnx.Rngs) -> nnx.List:
+    """A 3×3 convolution for each pair of numbers of channels, with the initial values of MTAN."""
     return nnx.List(
-        [ConvNormReLU(s, target, 3, bias=True, init=XAVIER, rngs=rngs) for s in sources]
+        [
+            ConvNormReLU(source, target, 3, bias=True, init=XAVIER, rngs=rngs)
+            for source, target in zip(sources, targets, strict=True)
+        ]
     )

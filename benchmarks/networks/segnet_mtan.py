@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from benchmarks.networks.layers import XAVIER, AttentionMask, ConvNormReLU, halve
+from benchmarks.networks.layers import XAVIER, AttentionMask, halve
 from benchmarks.networks.multi_task import check_counts
 from benchmarks.networks.resize import resize_align_corners
-from benchmarks.networks.segnet import WIDTHS, SegNetHead, SegNetTrunk, Stage
+from benchmarks.networks.segnet import WIDTHS, SegNetHead, SegNetTrunk, Stage, convolutions
 
 
 class SegNetMTAN(nnx.Module):
@@ -41,7 +41,7 @@ class SegNetMTAN(nnx.Module):
     backbones = ()
 
     def __init__(
-        self, num_outputs: Sequence[int], *, widths: Sequence[int] = WIDTHS, rngs: nnx.Rngs
+        self, num_outputs: Sequence[int], widths: Sequence[int] = WIDTHS, *, rngs: nnx.Rngs
     ) -> None:
         num_outputs = check_counts("num_outputs", num_outputs)
         self.encoder = SegNetMTANEncoder(len(num_outputs), widths, rngs=rngs)
@@ -63,8 +63,8 @@ class SegNetMTANEncoder(nnx.Module):
         self.trunk = SegNetTrunk(widths, rngs=rngs)
         coarser = [*widths[1:], widths[-1]]
         finer = [widths[0], *widths[:-1]]
-        self.down = _convolutions(widths, coarser, rngs)
-        self.up = _convolutions(widths, finer, rngs)
+        self.down = convolutions(widths, coarser, rngs)
+        self.up = convolutions(widths, finer, rngs)
         self.attention = nnx.List([TaskAttention(widths, rngs=rngs) for _ in range(num_tasks)])
 
     def __call__(self, images: jax.Array) -> tuple[jax.Array, ...]:
@@ -109,12 +109,3 @@ class TaskAttention(nnx.Module):
             seen = jnp.concatenate([stage.first, attended], axis=-1)
             attended = mask(seen) * stage.last
         return attended
-
-
-def _convolutions(sources: Sequence[int], targets: Sequence[int], rngs: nnx.Rngs) -> nnx.List:
-    return nnx.List(
-        [
-            ConvNormReLU(source, target, 3, bias=True, init=XAVIER, rngs=rngs)
-            for source, target in zip(sources, targets, strict=True)
-        ]
-    )

@@ -50,15 +50,11 @@ def models(
 
     def make(name: str, outputs: Sequence[int]) -> Network:
         if name.startswith("segnet"):
-            sizes: dict[str, Any] = {"widths": [config.width * k for k in (1, 2, 4, 8, 8)]}
+            sizes: Any = [config.width * k for k in (1, 2, 4, 8, 8)]
         else:
-            sizes = {
-                "width": config.width,
-                "head_width": 4 * config.width,
-                "blocks": config.blocks,
-            }
+            sizes = deeplab.Sizes(config.blocks, config.width, head_width=4 * config.width)
         cls = _NETWORKS[name]
-        return network(lambda rngs: cls(outputs, **sizes, rngs=rngs), config.weights)
+        return network(lambda rngs: cls(outputs, sizes, rngs=rngs), config.weights)
 
     whole = make(config.network, num_outputs)
     alone = _ALONE.get(config.network, config.network)

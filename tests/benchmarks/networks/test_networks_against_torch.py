@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs t
 import torch.nn.functional as F  # noqa: N812, E402
 
 from benchmarks.networks.cross_stitch import CrossStitch  # noqa: E402
-from benchmarks.networks.deeplab import DeepLab  # noqa: E402
+from benchmarks.networks.deeplab import DeepLab, Sizes  # noqa: E402
 from benchmarks.networks.mtan import MTAN  # noqa: E402
 from benchmarks.networks.segnet import SegNet  # noqa: E402
 from benchmarks.networks.segnet_mtan import SegNetMTAN  # noqa: E402
@@ -195,18 +195,18 @@ def _segnet_mtan(p, s, x, size):
     return outputs
 
 
-_RESNET = {"blocks": (2, 2, 3, 2), "width": 4, "head_width": 6}
-_SEGNET = {"widths": (3, 4, 5, 6, 6)}
+_RESNET = Sizes((2, 2, 3, 2), width=4, head_width=6)
+_SEGNET = (3, 4, 5, 6, 6)
 
 
 @pytest.mark.parametrize(
     ("make", "reference"),
     [
-        (functools.partial(DeepLab, (3, 1), **_RESNET), _deeplab),
-        (functools.partial(CrossStitch, (3, 1), **_RESNET), _cross_stitch),
-        (functools.partial(MTAN, (3, 1), **_RESNET), _mtan),
-        (functools.partial(SegNet, (3, 1), **_SEGNET), _segnet),
-        (functools.partial(SegNetMTAN, (3, 1), **_SEGNET), _segnet_mtan),
+        (functools.partial(DeepLab, (3, 1), _RESNET), _deeplab),
+        (functools.partial(CrossStitch, (3, 1), _RESNET), _cross_stitch),
+        (functools.partial(MTAN, (3, 1), _RESNET), _mtan),
+        (functools.partial(SegNet, (3, 1), _SEGNET), _segnet),
+        (functools.partial(SegNetMTAN, (3, 1), _SEGNET), _segnet_mtan),
     ],
     ids=["deeplab", "cross_stitch", "mtan", "segnet", "segnet_mtan"],
 )

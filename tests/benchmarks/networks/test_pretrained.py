@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.errors import UserError
 from benchmarks.networks.cross_stitch import CrossStitch
+from benchmarks.networks.deeplab import Sizes
 from benchmarks.networks.mtan import MTAN
 from benchmarks.networks.pretrained import load_backbones
 from benchmarks.networks.resnet import Bottleneck, ResNet
@@ -108,7 +109,7 @@ def test_every_backbone_of_a_network_is_loaded_and_nothing_else(make, tmp_path, 
     monkeypatch.setitem(globals(), "_BLOCKS", (2, 2, 2, 2))
     weights = make_weights()
     path = _save(tmp_path / "weights.npz", weights)
-    make = functools.partial(make, (2, 1), blocks=_BLOCKS, width=_WIDTH, head_width=2)
+    make = functools.partial(make, (2, 1), Sizes(_BLOCKS, _WIDTH, head_width=2))
     network = random_network(make)
     encoder = {CrossStitch: [("branches", "0"), ("branches", "1")], MTAN: [("trunk",)]}
     places = [("encoder", *at) for at in encoder[make.func]]

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 
 import dbmtl_jax as dbmtl
 from benchmarks.networks.cross_stitch import CrossStitch
-from benchmarks.networks.deeplab import DeepLab
+from benchmarks.networks.deeplab import DeepLab, Sizes
 from benchmarks.networks.functional import functional
 from benchmarks.networks.mtan import MTAN
 from benchmarks.networks.multi_task import join_tasks, labels, split_tasks
@@ -23,15 +23,15 @@ from benchmarks.networks.segnet_mtan import SegNetMTAN
 from tests.benchmarks.networks.trees import Network, count, random_network, shapes
 
 _OUTPUTS = (3, 1)
-_RESNET = {"blocks": (2, 2, 2, 2), "width": 4, "head_width": 4}
-_SEGNET = {"widths": (4, 4, 6, 6, 6)}
+_RESNET = Sizes((2, 2, 2, 2), width=4, head_width=4)
+_SEGNET = (4, 4, 6, 6, 6)
 
 _SMALL = {
-    "deeplab": functools.partial(DeepLab, _OUTPUTS, **_RESNET),
-    "cross_stitch": functools.partial(CrossStitch, _OUTPUTS, **_RESNET),
-    "mtan": functools.partial(MTAN, _OUTPUTS, **_RESNET),
-    "segnet": functools.partial(SegNet, _OUTPUTS, **_SEGNET),
-    "segnet_mtan": functools.partial(SegNetMTAN, _OUTPUTS, **_SEGNET),
+    "deeplab": functools.partial(DeepLab, _OUTPUTS, _RESNET),
+    "cross_stitch": functools.partial(CrossStitch, _OUTPUTS, _RESNET),
+    "mtan": functools.partial(MTAN, _OUTPUTS, _RESNET),
+    "segnet": functools.partial(SegNet, _OUTPUTS, _SEGNET),
+    "segnet_mtan": functools.partial(SegNetMTAN, _OUTPUTS, _SEGNET),
     "office": functools.partial(OfficeNetwork, 2, 5, blocks=(1, 1, 1, 1), width=4, hidden=6),
 }
 _DROPOUT = {"deeplab", "cross_stitch", "mtan", "office"}
@@ -200,7 +200,7 @@ def test_a_row_of_the_stitches_is_what_one_task_takes():
 
 def test_stitches_begin_at_one_and_rates_are_the_benchmarks():
     def make():
-        return CrossStitch((1, 1, 1), **_RESNET, rngs=nnx.Rngs(0))
+        return CrossStitch((1, 1, 1), _RESNET, rngs=nnx.Rngs(0))
 
     # Inside jit, where all other initial values are dropped.
     stitches = jax.jit(lambda: make().encoder.stitches[...])()
@@ -246,9 +246,9 @@ def test_other_bad_options_are_named():
     with pytest.raises(ValueError, match="num_tasks"):
         shapes(functools.partial(OfficeNetwork, 0, 5))
     with pytest.raises(ValueError, match=r"blocks: expected at least two in a layer"):
-        shapes(functools.partial(MTAN, (1,), blocks=(2, 2, 1, 2)))
+        shapes(functools.partial(MTAN, (1,), Sizes((2, 2, 1, 2))))
     with pytest.raises(ValueError, match="widths: expected 5 integers"):
-        shapes(functools.partial(SegNet, (1,), widths=(2, 2)))
+        shapes(functools.partial(SegNet, (1,), (2, 2)))
 
 
 @pytest.mark.parametrize(("name", "multiple"), [("segnet", 32), ("segnet_mtan", 32), ("mtan", 8)])
@@ -262,7 +262,7 @@ def test_sides_that_do_not_halve_are_refused(name, multiple):
 def test_one_task_alone_and_uneven_sides():
     """STL networks are those of one task; only the networks with pooling mind the sides."""
     for make in (DeepLab, CrossStitch):
-        apply, params, batch_stats = shapes(functools.partial(make, (7,), **_RESNET))
+        apply, params, batch_stats = shapes(functools.partial(make, (7,), _RESNET))
         images = jax.ShapeDtypeStruct((2, 37, 50, 3), jnp.float32)
         outputs, _ = jax.eval_shape(apply, params, batch_stats, images)
         assert [output.shape for output in outputs] == [(2, 37, 50, 7)]
