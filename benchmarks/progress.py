@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import jax
@@ -31,12 +30,7 @@ class Progress:
         self._before: int | None = None
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         pass
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:

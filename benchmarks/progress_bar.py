@@ -5,7 +5,6 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 import jax
@@ -53,12 +52,7 @@ class ProgressBar(Progress):
         self._shown, self._done_when_shown = self._start, 0
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
     def begin_epoch(self, epoch: int, epochs: int, steps: int, step: int = 0) -> None:
