@@ -17,7 +17,7 @@ from benchmarks.files import expected, json_text
 from benchmarks.files.expected import OBJECT, Kind, list_of
 from benchmarks.methods import display_name
 from benchmarks.perf import compile_for_picture, compiled, steps
-from benchmarks.perf.compiled import Compiled
+from benchmarks.perf.compile_for_row import Program, Row
 from benchmarks.perf.deeplab import deeplab
 from benchmarks.perf.network import Network
 from benchmarks.report.tables import table_formats
@@ -28,20 +28,6 @@ NOTE = "compiled, not run"
 
 NETWORKS: dict[str, Callable[[int], Network]] = steps.NETWORKS | {"deeplab": deeplab}
 """Those that are timed elsewhere, and one that would take too long."""
-
-
-class Program(NamedTuple):
-    """A training step for batches of one size on one device."""
-
-    target: str
-    network: str
-    num_tasks: int
-    batch_size: int
-    method: str
-    mode: str
-
-
-Row = Compiled[Program]
 
 
 def measure(config: Perf, console: Console) -> list[Row]:

@@ -2,21 +2,19 @@
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-if TYPE_CHECKING:
-    from benchmarks.perf.compile_for import Row
+from benchmarks.perf.compile_for_row import Row
 
-_QUANTITIES: tuple[tuple[str, Callable[["Row"], int]], ...] = (
+_QUANTITIES: tuple[tuple[str, Callable[[Row], int]], ...] = (
     ("temporary memory, MB", lambda row: row.temporary),
     ("memory traffic of a step, MB", lambda row: row.counts.traffic),
 )
 
 
-def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
+def draw(rows: Sequence[Row], path: pathlib.Path) -> None:
     """Bars of temporary memory and memory traffic for the modes of DB-MTL, and equal weighting.
 
     A column of the picture for each target.
@@ -52,5 +50,5 @@ def draw(rows: Sequence["Row"], path: pathlib.Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _group(row: "Row") -> str:
+def _group(row: Row) -> str:
     return f"{row.program.network}\nT = {row.program.num_tasks}"

@@ -14,7 +14,7 @@ from benchmarks.accelerators.figures import Figures
 from benchmarks.config import Perf
 from benchmarks.errors import UserError
 from benchmarks.perf import compile_for, compile_for_picture, mlp
-from benchmarks.perf.compile_for import Program
+from benchmarks.perf.compile_for_row import Program
 from benchmarks.perf.compiled import Compiled, from_json
 
 PROGRAM = Program("v5e", "mlp", 3, 256, "db_mtl", "vmap")
