@@ -3,9 +3,11 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 _INTERRUPTED = 128 + signal.SIGINT
+_Named = TypeVar("_Named")
 
 
 class UserError(Exception):
@@ -13,6 +15,22 @@ class UserError(Exception):
 
     The command line prints it as one line, without a traceback.
     """
+
+
+def look_up(name: str, known: Mapping[str, _Named], kind: str) -> _Named:
+    """What a user has named.
+
+    Args:
+      name: the name.
+      known: all that can be named.
+      kind: what they are, such as "data set".
+
+    Raises:
+      UserError: if there is no such name.
+    """
+    if name not in known:
+        raise UserError(f"unknown {kind} {name!r}, expected one of {', '.join(known)}")
+    return known[name]
 
 
 def how_to_install(extra: str) -> str:

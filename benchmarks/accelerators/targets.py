@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, look_up
 
 _GIB = 2**30
 
@@ -70,9 +70,7 @@ def find(name: str) -> Target:
     Raises:
       UserError: if there is none.
     """
-    if name not in TARGETS:
-        raise UserError(f"unknown target {name!r}, expected one of {', '.join(TARGETS)}")
-    return TARGETS[name]
+    return look_up(name, TARGETS, "target")
 
 
 def prepare() -> None:

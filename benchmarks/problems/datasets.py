@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from benchmarks.errors import UserError
+from benchmarks.errors import look_up
 from benchmarks.problems.dataset import Dataset, Description
 from benchmarks.problems.dense.dataset import CITYSCAPES, NYUV2
 from benchmarks.problems.multi_fashion.dataset import MULTI_FASHION
@@ -24,9 +24,7 @@ def find(name: str) -> Dataset:
     Raises:
       UserError: if there is none.
     """
-    if name not in DATASETS:
-        raise UserError(f"unknown data set {name!r}, expected one of {', '.join(DATASETS)}")
-    return DATASETS[name]
+    return look_up(name, DATASETS, "data set")
 
 
 def describe(name: str) -> Description:

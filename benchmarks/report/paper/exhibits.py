@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping
 
-from benchmarks.errors import UserError
+from benchmarks.errors import UserError, look_up
 from benchmarks.problems import datasets
 from benchmarks.report.figures import figure_files
 from benchmarks.report.paper.catalogue import CATALOGUE
@@ -65,9 +65,7 @@ def make(name: str, studies: Studies) -> Rendered:
 
 def _choose(name: str, studies: Mapping[str, object]) -> list[str]:
     """The keys of the studies that an exhibit shows."""
-    if name not in CATALOGUE:
-        raise UserError(f"unknown exhibit {name!r}, expected one of {', '.join(CATALOGUE)}")
-    exhibit, sources = CATALOGUE[name], _sources(name)
+    exhibit, sources = look_up(name, CATALOGUE, "exhibit"), _sources(name)
     found = [key for key in sources if key in studies]
     if not found and exhibit.anywhere:
         found = list(studies)
