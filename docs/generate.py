@@ -37,6 +37,8 @@ GALLERY = {
     "flax_linen": "Flax Linen with labels",
     "equinox_labels": "Equinox with labels and named tasks",
     "pinn": "A physics-informed network",
+    "qm9_in_60_lines": "Molecules in sixty lines",
+    "multi_fashion": "Two garments in one image",
     "recommender": "Recommendation, with rare labels",
     "rl_critics": "Critics of several rewards",
     "inject_hyperparams": "Options in the optimizer's state",
@@ -124,7 +126,6 @@ def write(folder: pathlib.Path, cache: pathlib.Path | None = None) -> None:
     write_methods(folder / "methods", cache)
     write_api(folder / "api")
     write_gallery(folder / "gallery", cache)
-    write_results(folder / "results.md")
 
 
 def write_methods(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
@@ -298,17 +299,6 @@ def with_shapes_as_code(text: str) -> str:
     """Text of a docstring in which [T, *shape], whose star begins an emphasis, is code."""
     code_or_shape = r"``.*?``|`[^`]*`|(\[[^][`]*\*\w[^][`]*\])"
     return re.sub(code_or_shape, lambda m: f"``{m[1]}``" if m[1] else m[0], text)
-
-
-def write_results(path: pathlib.Path) -> None:
-    """Writes the page of results, which is the README's section of that name."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    section = re.search(r"^## Results\n(.*?)^## ", readme, re.DOTALL | re.MULTILINE)
-    assert section is not None
-    text = re.sub(r"^###", "##", section[1], flags=re.MULTILINE)
-    text = re.sub(r"\]\(docs/", "](", text)
-    text = re.sub(r"(\]\(|src=\")results/", r"\1../results/", text)
-    _update(path, f"# Results\n{text}")
 
 
 def write_gallery(folder: pathlib.Path, cache: pathlib.Path | None) -> None:
