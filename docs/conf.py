@@ -75,7 +75,8 @@ def link_within_the_site(app, docname, source):
             return f"[{text}](/gallery/{example[1]}.md)"
         return f"[{text}]({GITHUB}/blob/main/{target})" if GITHUB else text
 
-    outside = r"(?<!!)\[(?P<text>[^]]*)\]\((?:\.\./)+(?P<target>(?:examples|results|CONTRIBUTING)[^)]*)\)"
+    up = r"(?<!!)\[(?P<text>[^]]*)\]\((?:\.\./)+"
+    outside = up + r"(?P<target>(?:examples|results|CONTRIBUTING)[^)]*)\)"
     source[0] = re.sub(outside, link, source[0])
 
 
