@@ -25,7 +25,7 @@ from dbmtl_jax.loss_balancing import *
 from dbmtl_jax.methods import METHODS, PROPERTIES, Properties, scale_by_mtadam
 from dbmtl_jax.metrics import delta_p
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "METHODS",

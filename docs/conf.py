@@ -74,11 +74,10 @@ def link_within_the_site(app, docname, source):
         text, target = found["text"], found["target"]
         if example := re.fullmatch(r"examples/(\w+)\.py", target):
             return f"[{text}](/gallery/{example[1]}.md)"
-        if target.startswith("README.md"):
-            return f"[{text}](/results.md)"
         return f"[{text}]({GITHUB}/blob/main/{target})" if GITHUB else text
 
-    outside = r"(?<!!)\[(?P<text>[^]]*)\]\((?:\.\./)+(?P<target>(?:examples|results|README)[^)]*)\)"
+    up = r"(?<!!)\[(?P<text>[^]]*)\]\((?:\.\./)+"
+    outside = up + r"(?P<target>(?:examples|results|CONTRIBUTING)[^)]*)\)"
     source[0] = re.sub(outside, link, source[0])
 
 

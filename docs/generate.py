@@ -7,7 +7,7 @@
 import pathlib
 import sys
 
-from docs.generated import gallery, methods, reference, results
+from docs.generated import gallery, methods, reference
 
 
 def write(folder: pathlib.Path, cache: pathlib.Path | None = None) -> None:
@@ -19,7 +19,6 @@ def write(folder: pathlib.Path, cache: pathlib.Path | None = None) -> None:
     methods.write(folder / "methods", cache)
     reference.write(folder / "api")
     gallery.write(folder / "gallery", cache)
-    results.write(folder / "results.md")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from docs import generate, properties
 from docs.generated import gallery, reference
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "docs" / "guides").glob("*.md"))
 # A page's code, what the page says that it prints, and the code in comments, which nobody reads.
 BLOCK = re.compile(
@@ -93,6 +93,24 @@ def test_every_public_name_has_one_place_on_the_site():
     places = collections.Counter(reference.names_on_pages())
     assert set(places) == set(dbmtl.__all__)
     assert max(places.values()) == 1, places.most_common(3)
+
+
+def test_the_changelog_and_the_citation_have_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    released = re.findall(r"^## (\d\S*) - (\S+)$", changelog, re.MULTILINE)
+    assert released[0][0] == dbmtl.__version__
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == dbmtl.__version__
+    assert re.search(r"^date-released: (.*)$", citation, re.MULTILINE)[1] == released[0][1]
+
+
+def test_every_page_is_in_the_navigation():
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    named = set(re.findall(r"^[\w/]+$", index, re.MULTILINE))
+    pages = [page.relative_to(ROOT / "docs") for page in PAGES if ROOT / "docs" in page.parents]
+    generated = ("methods", "api", "gallery")
+    written = {page.with_suffix("").as_posix() for page in pages if page.parts[0] not in generated}
+    assert written - {"index"} <= named
 
 
 def test_the_gallery_shows_every_example():

@@ -43,6 +43,7 @@ def test_comparisons_learn_all_tasks(name):
 
 # These have tests of their own.
 OTHERS = ("pinn", "language_model", "recommender", "rl_critics", "lbfgs")
+OTHERS += ("qm9_in_60_lines", "multi_fashion")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,36 @@ def test_the_critics_learn_small_rewards_with_db_mtl():
     errors = load(ROOT / "examples" / "rl_critics.py").main()
     assert max(errors["db_mtl"]) < 0.05, errors
     assert max(errors["ew"]) > 0.5, errors
+
+
+def test_the_molecules_of_the_package_are_read():
+    pytest.importorskip("pandas")
+    module = load(ROOT / "examples" / "qm9_in_60_lines.py")
+    if importlib.util.find_spec("qm9pack") is None:
+        pytest.skip("qm9pack is not installed")
+    atoms, positions, targets = map(np.asarray, module.read())
+    assert len(atoms) == len(positions) == len(targets) == 3_635  # as its docstring says
+    assert set(atoms.sum(axis=2).ravel()) == {0, 1}
+    assert np.all(positions[atoms.sum(axis=2) == 0] == 0)
+    assert np.isfinite(targets).all()
+    assert 20 < targets[:, 1].mean() < 150  # polarizabilities, in cubic Bohr radii
+
+
+def test_the_network_for_molecules_learns_made_ones(monkeypatch, capsys):
+    module = load(ROOT / "examples" / "qm9_in_60_lines.py")
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with jax.numpy_rank_promotion("allow"):  # as for users
+        errors = module.main(steps=60)
+    assert "made clouds" in capsys.readouterr().out
+    assert np.mean(errors["db_mtl"] / errors["counts"]) < 0.9, errors
+
+
+def test_le_net_learns_made_garments(tmp_path, capsys):
+    module = load(ROOT / "examples" / "multi_fashion.py")
+    with jax.numpy_rank_promotion("allow"):
+        accuracies = module.main(steps=60, folder=tmp_path / "missing")
+    assert "made images" in capsys.readouterr().out
+    assert min(accuracies["db_mtl"].values()) > 0.5, accuracies
 
 
 def test_l_bfgs_gets_to_both_tasks_behind_logarithms():

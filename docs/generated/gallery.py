@@ -21,6 +21,8 @@ GALLERY = {
     "flax_linen": "Flax Linen with labels",
     "equinox_labels": "Equinox with labels and named tasks",
     "pinn": "A physics-informed network",
+    "qm9_in_60_lines": "Molecules in sixty lines",
+    "multi_fashion": "Two garments in one image",
     "recommender": "Recommendation, with rare labels",
     "rl_critics": "Critics of several rewards",
     "inject_hyperparams": "Options in the optimizer's state",
