@@ -37,7 +37,8 @@ def make_update(
     Args:
       model: network with its losses.
       method: method of `dbmtl_jax.METHODS` that combines the task gradients; None: the gradient of
-        the sum of the losses, in one backward pass.
+        the sum of the losses, in one backward pass; of independent networks that is the gradients
+        of all of them.
       optimizer: optimizer after the method, without a learning rate.
       gradients: how the method gets the task gradients; stacked if the model has none of the
         wanted kind.
@@ -76,7 +77,7 @@ def make_update(
         key, own = jax.random.split(key)
         if optax.tree.get_all_with_path(opt_state, "learning_rate"):  # of learnt weights
             opt_state = optax.tree.set(opt_state, learning_rate=learning_rate[0])
-        if method is None:
+        if method is None and not model.independent:
 
             def total(params):
                 losses, batch_stats = model.losses(params, state.batch_stats, batch, own)
@@ -86,7 +87,9 @@ def make_update(
             updates, opt_state = tx.update(grads, opt_state, params)
         else:
             losses, batch_stats, grads, extra = gradients_of(params, batch_stats, batch, own)
-            updates, opt_state = tx.update(grads, opt_state, params, losses=losses, **extra)
+            if method is not None:
+                extra |= {"losses": losses}
+            updates, opt_state = tx.update(grads, opt_state, params, **extra)
         rates = per_model(model, learning_rate, updates)
         params = jax.tree.map(lambda p, u, rate: p - rate * u, params, updates, rates)
         new = TrainState(params, batch_stats, opt_state, key)

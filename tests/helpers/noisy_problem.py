@@ -68,6 +68,14 @@ class NoisyProblem(Problem):
             ]
             return jnp.stack([row[0][t] for t, row in enumerate(rows)]), [row[1] for row in rows]
 
+        def each_grads(params, statistics, batch, key):
+            def total(params):
+                values, statistics_ = each_losses(params, statistics, batch, key)
+                return values.sum(), (values, statistics_)
+
+            grads, both = jax.grad(total, has_aux=True)(params)
+            return both, grads
+
         def each_predict(params, statistics, batch):
             rows = [predict(p, s, batch) for p, s in zip(params, statistics, strict=True)]
             return jnp.stack([row[:, t] for t, row in enumerate(rows)], axis=1)
@@ -79,7 +87,7 @@ class NoisyProblem(Problem):
         self.single_task = Model(
             init=each_init,
             losses=each_losses,
-            task_grads=each_losses,  # not used: the baseline has one backward pass
+            task_grads=each_grads,
             predict=each_predict,
             num_tasks=2,
             independent="listed",
