@@ -47,8 +47,8 @@ def value_and_task_grads(
       mode: how the T pullbacks run.  "unroll": one after the other in the program; "loop":
         `jax.lax.map`, with the smallest program, but slower for convolutions on CPUs;
         "vmap": as a batch, for GPUs (not with `stream`).  "auto" goes by the platform that the
-        program is compiled for: "unroll" on CPUs for up to 12 tasks or for convolutions and on TPUs
-        for up to 8 tasks, else "loop"; "vmap" on GPUs, which starts the fewest kernels, but may
+        program is compiled for: "unroll" on CPUs for up to 4 tasks or for convolutions and on TPUs
+        for up to 12 tasks, else "loop"; "vmap" on GPUs, which starts the fewest kernels, but may
         take more memory.  The logger `dbmtl_jax` reports what "auto" chose, at the level DEBUG.
       stream: return pending gradients.  `tx.update` of any method takes them in the place of
         stacked ones and computes only what it needs, one task at a time: this saves memory, and

@@ -210,8 +210,9 @@ def lowered(fun, platform, *args):
 @pytest.mark.parametrize(
     ("network", "num_tasks", "loops_on"),
     [
-        ("dense", 8, []),
-        ("dense", 12, []),
+        ("dense", 4, []),
+        ("dense", 5, ["cpu"]),
+        ("dense", 12, ["cpu"]),
         ("dense", 13, ["cpu", "tpu"]),
         ("convolution", 13, ["tpu"]),
     ],
