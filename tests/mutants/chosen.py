@@ -1,5 +1,8 @@
 """Which tests are run against a fault in a module: few, and the quick ones first."""
 
+import pathlib
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 FAMILIES = ("gradient_balancing", "loss_balancing", "hybrid_balancing")
 
 # Methods whose tests are not found by the name of their file.
@@ -70,9 +73,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/core/test_names.py",
+        "tests/core/test_precision.py",
         "tests/gradient_balancing",
         "-k",
-        "refused or checked or mixed or broadcasts or own_leaves or leading_axis or stand_still",
+        "losses_and_their or no_array or refused or checked or mixed or broadcasts or own_leaves or leading_axis or stand_still",
     ),
     "core/_gradient_balancer.py": (
         "tests/core/test_seam.py",
@@ -215,19 +219,24 @@ FILES: dict[str, tuple[str, ...]] = {
         "auto or options or chunk or first_axes or float32 or platform or every_way",
     ),
     "engine/_per_task.py": (
+        "tests/engine/test_per_task.py",
         "tests/engine/test_engine.py",
         "tests/core/test_names.py",
         "-k",
-        "(per_task and not float64) or auxiliary or options or function",
+        "test_per_task or (per_task and not float64) or auxiliary or options or function",
     ),
     "engine/_encoder.py": (
         "tests/engine/test_engine.py",
+        "tests/engine/test_representation.py",
         "tests/core/test_names.py",
         *STREAMING,
         "tests/test_devices.py",
         "-k",
         "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
     ),
+    "engine/_of_representation.py": ("tests/engine/test_representation.py",),
+    "engine/_representation.py": ("tests/engine/test_representation.py",),
+    "engine/_task_arguments.py": ("tests/engine/test_per_task.py",),
     "engine/_separate.py": (*ISOLATION, "-k", NARROW),
     "engine/_derivative.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
     "engine/_own.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
@@ -268,6 +277,8 @@ def tests_of(module: str) -> tuple[str, ...]:
         stem = file.removesuffix(".py")
         words = KEYWORDS.get(stem, stem.strip("_"))
         chosen = (f"tests/{family}", *METHODS, "-k", f"({words}) and not ({SLOW})")
+    elif (ROOT / (named := f"tests/{family}/test{file}")).exists():
+        chosen = (named,)
     else:
         chosen = ENGINE if family == "engine" else ("tests/core",)
     if "-k" in chosen:  # the examples of the module itself are always run

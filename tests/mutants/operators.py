@@ -132,7 +132,8 @@ def _is_no_code(node: ast.AST) -> bool:
         return node.arg == "strict"
     if isinstance(node, ast.Assign):
         is_list = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
-        return is_list or ast.unparse(node.value) == "Var | Literal"
+        is_type = ast.unparse(node.value).startswith(("ParamSpec(", "TypeVar(", "Var | Literal"))
+        return is_list or is_type
     return isinstance(node, ast.AnnAssign) and (
         node.value is None or "TypeAlias" in ast.unparse(node.annotation)
     )
