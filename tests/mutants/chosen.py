@@ -76,7 +76,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_precision.py",
         "tests/gradient_balancing",
         "-k",
-        "losses_and_their or no_array or refused or checked or mixed or broadcasts or own_leaves or leading_axis or stand_still",
+        "losses_and_their or no_array or refused or checked or mixed or broadcasts or own_leaves "
+        "or leading_axis or stand_still",
     ),
     "core/_gradient_balancer.py": (
         "tests/core/test_seam.py",
