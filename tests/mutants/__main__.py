@@ -45,7 +45,10 @@ SECONDS = 150
 
 # A failure is a failure; it need not be made small.
 hypothesis.settings.register_profile(
-    "mutants", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate], database=None
+    "mutants",
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+    database=None,
+    deadline=None,
 )
 
 
