@@ -42,7 +42,8 @@ class Reproduce:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """what to make: table1 ... table6, figure1 ... figure10, or all"""
+    """what to make: table1 ... table6, figure1 ... figure10, or all of these; and what the paper
+    does not have: cheap_forms, learning_rates"""
     preset: Preset = "quick"
     """quick: minutes per method; small and medium (QM9 only): longer; paper: the settings of the
     paper"""

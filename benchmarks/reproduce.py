@@ -19,7 +19,7 @@ from benchmarks.problems.image_settings import ImageConfig
 from benchmarks.report import rendered
 from benchmarks.report.command import print_written
 from benchmarks.report.paper import exhibits
-from benchmarks.report.paper.catalogue import CATALOGUE, StudyName
+from benchmarks.report.paper.catalogue import CATALOGUE, EXHIBITS, StudyName
 from benchmarks.report.records.choice import BETA_GRID
 from benchmarks.terminal_table import Column
 
@@ -55,7 +55,7 @@ def reproduce(config: Reproduce, console: Console) -> None:
     for part in (part for parts in plans.values() for part in parts):
         initial_weights.check(comparison(part.study, config))  # before hours of other studies
     for name, parts in plans.items():
-        console.print(f"{name}: {CATALOGUE[name].title}", style="bold")
+        console.print(f"{name}: {EXHIBITS[name].title}", style="bold")
         for part in parts:
             _run(part, config, console)
         shown = exhibits.render(name, {p.study.key: config.out / p.study.key for p in parts})
@@ -68,11 +68,11 @@ def plan(config: Reproduce) -> dict[str, list[Part]]:
     If a data set is not prepared, QM9 or sample data replace it, except with the preset "paper".
     """
     if not config.names:
-        raise UserError(f"name one or more of all, {', '.join(CATALOGUE)}")
+        raise UserError(f"name one or more of all, {', '.join(EXHIBITS)}")
     names = list(CATALOGUE) if "all" in config.names else list(dict.fromkeys(config.names))
     for name in names:
-        if name not in CATALOGUE:
-            raise UserError(f"unknown {name!r}: expected all or some of {', '.join(CATALOGUE)}")
+        if name not in EXHIBITS:
+            raise UserError(f"unknown {name!r}: expected all or some of {', '.join(EXHIBITS)}")
     if config.seeds < 1:
         raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
     plans = {name: _parts(name, config) for name in names}
@@ -85,7 +85,7 @@ def plan(config: Reproduce) -> dict[str, list[Part]]:
 
 
 def _parts(name: str, config: Reproduce) -> list[Part]:
-    exhibit = CATALOGUE[name]
+    exhibit = EXHIBITS[name]
     missing = [s for s in exhibit.studies if not _prepared(s, config.data_dir)]
     if config.preset == "paper" and missing:
         raise UserError(
@@ -192,7 +192,7 @@ def listing(config: Reproduce, plans: dict[str, list[Part]]) -> Table:
             done, total, seconds = _progress(part, config)
             key = part.study.key
             data = key if _prepared(part.study, config.data_dir) else f"{key} (sample data)"
-            shown = ("", "") if rows else (name, CATALOGUE[name].title)
+            shown = ("", "") if rows else (name, EXHIBITS[name].title)
             rows.append((*shown, data, f"{done}/{total}", _duration(seconds)))
         sections.append(rows)
     return terminal_table.table(

@@ -65,6 +65,11 @@ def check(name: str) -> None:
                 f"--methods: {name!r} has {balancer!r} before a +, expected one of "
                 f"{', '.join(LOSS_BALANCERS)}"
             )
+    if method == BASELINE and form != Form():
+        own = next(
+            option for option, value in form._asdict().items() if value != getattr(Form(), option)
+        )
+        raise UserError(f"--methods: {name!r}: {BASELINE} has no option {own!r}, expected none")
     taken = _options_of(method)
     known = [*taken, *Form._fields]
     factory = dbmtl.METHODS.get(method)

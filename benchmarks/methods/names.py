@@ -1,6 +1,7 @@
 """The parts of a method's name, and the name as it is shown."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,13 +18,15 @@ Measured = Literal["", "last"]
 
 
 class Form(NamedTuple):
-    """What a method reads of the gradients, and when."""
+    """What a method reads of the gradients, when, and how far its steps go."""
 
     wrt: Wrt = "parameters"
     measured: Measured = ""
     """empty for all shared parameters"""
     refresh: int = 1
     """the number of steps for which weights are kept"""
+    rate: float = 1
+    """the learning rate of its runs, as a multiple of that of the others"""
 
 
 class Spec(NamedTuple):
@@ -38,9 +41,14 @@ class Spec(NamedTuple):
     form: Form = Form()
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the method reads all gradients in every step."""
+    def is_usual(self) -> bool:
+        """Whether the method reads all gradients in every step, at the common learning rate."""
         return self.form == Form()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a method alone, as it is by default, at whatever learning rate."""
+        return not self.balancers and not self.options and self.form._replace(rate=1) == Form()
 
 
 def parse(name: str) -> Spec:
@@ -48,7 +56,7 @@ def parse(name: str) -> Spec:
 
     Raises:
       UserError: if the options do not have the form `OPTION=VALUE,…`, and for a value that one of
-        the three that make it cheaper cannot have.
+        the options of `Form` cannot have.
     """
     chain, at, text = name.partition("@")
     *balancers, method = chain.split("+")
@@ -64,6 +72,8 @@ def parse(name: str) -> Spec:
             raise UserError(f"--methods: {name!r}: expected {key}={allowed[-1]}")
     if type(form.refresh) is not int or form.refresh < 1:
         raise UserError(f"--methods: {name!r}: expected a number of steps after refresh=")
+    if type(form.rate) not in (int, float) or not 0 < form.rate < math.inf:
+        raise UserError(f"--methods: {name!r}: expected a positive number after rate=")
     return Spec(tuple(balancers), method, options, form)
 
 
@@ -133,6 +143,8 @@ def display_name(name: str) -> str:
     said += ["by ∂ℓ/∂z"] * (form.wrt == "representation") + ["by last layer"] * bool(form.measured)
     if form.refresh > 1:
         said.append(f"every {form.refresh} steps")
+    if form.rate != 1:
+        said.append(f"{form.rate:g} × the learning rate")
     return f"{text} ({', '.join(said)})" if said else text
 
 

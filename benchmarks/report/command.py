@@ -9,7 +9,7 @@ from rich.console import Console
 from benchmarks.errors import UserError
 from benchmarks.report import page, rendered, study_report
 from benchmarks.report.paper import exhibits
-from benchmarks.report.paper.catalogue import CATALOGUE
+from benchmarks.report.paper.catalogue import CATALOGUE, EXHIBITS
 from benchmarks.report.records.study import Study, is_study, load
 from benchmarks.report.study_report import title
 
@@ -52,7 +52,7 @@ def write_study(study: Study) -> list[pathlib.Path]:
 
 
 def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathlib.Path]:
-    """Writes all possible exhibits (tables and figures of the paper), all studies, and a page.
+    """Writes all possible exhibits, of the paper and others, all studies, and a page.
 
     Args:
       folder: folder of the exhibits and the page.
@@ -62,13 +62,14 @@ def write_all(folder: pathlib.Path, studies: Mapping[str, Study]) -> list[pathli
       The paths of the files.
     """
     sections, absent = [], []
-    for name in CATALOGUE:
+    for name in EXHIBITS:
         try:
             shown = exhibits.make(name, studies)
         except UserError as error:
             absent.append(f"{name}: {error}")
         else:
-            sections.append(page.Section(shown, folder, name, "As in the paper"))
+            chapter = "As in the paper" if name in CATALOGUE else "What the paper does not ask"
+            sections.append(page.Section(shown, folder, name, chapter))
     for key, study in studies.items():
         shown = study_report.make(study)
         sections.append(page.Section(shown, study.folder, key, "All runs of each study"))

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import examples_file, methods
 from benchmarks.report.figures import figure_files, pictures, plots
-from benchmarks.report.records import setting
+from benchmarks.report.records import choice, setting
 from benchmarks.report.records.columns import marked
 from benchmarks.report.records.study import Study
 from benchmarks.report.rendered import Rendered
@@ -35,7 +35,7 @@ def make(study: Study, *, figures: bool = True) -> Rendered:
         name="table",
         title=title(study),
         caption=comparison.legend(study.outcomes),
-        notes=tuple(study.notes),
+        notes=(*study.notes, *comparison.agreement_notes(choice.headline(study.outcomes)[0])),
         table=comparison.table(study.outcomes, speed=True),
         figures=drawn,
         figure_captions=captions,

@@ -106,13 +106,14 @@ def programs_of(method: str, problem: Problem, config: Comparison) -> Programs:
     devices = _mesh(config)
     if method == BASELINE:
         return Programs(problem, problem.single_task, None, config.train, mesh=devices)
-    last = methods.parse(method).method
+    spec = methods.parse(method)
+    rate = config.train.learning_rate * spec.form.rate
     return Programs(
         problem,
         problem.multi_task,
         make_method(method, problem, config),
-        config.train,
-        optax.identity() if last in methods.REPLACES_ADAM else None,
+        dataclasses.replace(config.train, learning_rate=rate),
+        optax.identity() if spec.method in methods.REPLACES_ADAM else None,
         gradients=methods.gradients_of(method),
         mesh=devices,
     )
@@ -120,10 +121,10 @@ def programs_of(method: str, problem: Problem, config: Comparison) -> Programs:
 
 def make_method(name: str, problem: Problem, config: Comparison) -> MethodFactory | None:
     """A function from the seed to the method; None for the two without one, EW and the baseline."""
-    if name in ("ew", BASELINE):
+    spec = methods.parse(name)
+    if spec.method in ("ew", BASELINE) and spec.is_plain:
         return None
-    model, train = problem.multi_task, config.train
-    form = methods.parse(name).form
+    model, form = problem.multi_task, spec.form
     if form.wrt == "representation" and model.representation_task_grads is None:
         raise UserError(
             f"--methods: {name!r}: the heads of {problem.network} share no representation"
@@ -135,7 +136,7 @@ def make_method(name: str, problem: Problem, config: Comparison) -> MethodFactor
         "last_shared": model.last_shared,
         "steps_per_epoch": len(problem.batches("train")),
         # A step sets the rate, see `make_update`: learnt weights follow the model's schedule.
-        "weight_optimizer": optax.inject_hyperparams(optax.adam)(train.learning_rate),
+        "weight_optimizer": optax.inject_hyperparams(optax.adam)(config.train.learning_rate),
     }
     return lambda seed: methods.build(name, model.num_tasks, seed=seed, **options)
 

@@ -132,6 +132,7 @@ def test_options_in_a_name_reach_its_method(name, expected):
         ("nash_mtl@measured=last", "Nash-MTL (by last layer)", "pending"),
         ("imtl_g@refresh=10", "IMTL-G (every 10 steps)", "pending"),
         ("db_mtl@beta=0.5,refresh=4", "DB-MTL (β = 0.5, every 4 steps)", "pending"),
+        ("mtadam@rate=0.5", "MTAdam (0.5 × the learning rate)", "stacked"),
         ("log+pcgrad", "log + PCGrad", "stacked"),
         ("uw", "UW", "pending"),
     ],
@@ -140,7 +141,7 @@ def test_options_that_make_a_method_cheaper(name, shown, gradients):
     methods.check(name)
     assert methods.display_name(name) == shown
     assert methods.gradients_of(name) == gradients
-    assert methods.parse(name).is_exact == ("@" not in name)
+    assert methods.parse(name).is_usual == ("@" not in name)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +154,10 @@ def test_options_that_make_a_method_cheaper(name, shown, gradients):
         "uw@measured=last",
         "mtadam@refresh=4",
         "moco@measured=last",
+        "pcgrad@rate=0",
+        "pcgrad@rate=1e999",
+        "pcgrad@rate=fast",
+        "stl@rate=3",
     ],
 )
 def test_forms_that_a_method_does_not_have_are_refused(name):

@@ -34,7 +34,7 @@ def of(outcome: Outcome) -> dict[str, Any]:
         "marker": _MARKERS[(position + position // len(_PALETTE)) % len(_MARKERS)],
         "label": outcome.name,
     }
-    is_plain = spec.is_exact and not spec.balancers and not spec.options
+    is_plain = spec.is_usual and spec.is_plain
     return style if is_plain else style | {"markerfacecolor": "white", "linestyle": "--"}
 
 

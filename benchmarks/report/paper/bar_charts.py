@@ -162,7 +162,7 @@ def strategies(studies: Studies) -> Parts:
 def _scale(outcome: Outcome) -> str | None:
     """The value of the option `scale` of DB-MTL; None if there are other options or none."""
     spec = methods.parse(outcome.method)
-    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_exact
+    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_usual
     alone = is_db_mtl and spec.options.keys() == {"scale"}
     scale = spec.options.get("scale")
     return (scale if isinstance(scale, str) else f"{scale:g}") if alone else None

@@ -1,4 +1,4 @@
-"""The tables and figures of the paper: the runs that each needs, and what it is made with."""
+"""The tables and figures, of the paper and others: what each needs, and what makes it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks.methods import BASELINE, PAPER, VARIANTS
-from benchmarks.report.paper import bar_charts, comparisons, step_costs, training_curves
+from benchmarks.report.paper import bar_charts, beyond, comparisons, step_costs, training_curves
 from benchmarks.report.paper.parts import Make
 
 
@@ -25,7 +25,7 @@ class StudyName(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Exhibit:
-    """A table or figure of the paper."""
+    """A table or figure."""
 
     title: str
     """what it is about, without its number"""
@@ -174,4 +174,22 @@ CATALOGUE: Mapping[str, Exhibit] = MappingProxyType(
         ),
     }
 )
-"""The exhibits by name."""
+"""The exhibits of the paper by name."""
+
+BEYOND: Mapping[str, Exhibit] = MappingProxyType(
+    {
+        "cheap_forms": Exhibit(
+            "Cheap forms of methods", _methods(*beyond.FORMS), (QM9,), beyond.cheap_forms
+        ),
+        "learning_rates": Exhibit(
+            "Methods at several learning rates",
+            _methods(*beyond.RATES),
+            (QM9,),
+            beyond.learning_rates,
+        ),
+    }
+)
+"""Tables and figures that the paper does not have."""
+
+EXHIBITS: Mapping[str, Exhibit] = MappingProxyType({**CATALOGUE, **BEYOND})
+"""All exhibits by name."""

@@ -16,6 +16,7 @@ def all_methods(studies: Studies) -> Parts:
         outcomes, chosen = choice.headline(study.outcomes)
         notes += [f"{study.title}: {note}" for note in chosen]
         if outcomes:
+            notes += [f"{study.title}: {line}" for line in comparison.agreement_notes(outcomes)]
             group = study.title if len(studies) > 1 else ""
             halves.append(comparison.table(outcomes, group=group))
             shown.append(outcomes)

@@ -1,4 +1,4 @@
-"""The tables and figures of the paper, made only from folders of runs."""
+"""The tables and figures, of the paper and others, made only from folders of runs."""
 
 import pathlib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from benchmarks.errors import UserError, look_up
 from benchmarks.problems import datasets
 from benchmarks.report.figures import figure_files
-from benchmarks.report.paper.catalogue import CATALOGUE
+from benchmarks.report.paper.catalogue import BEYOND, EXHIBITS
 from benchmarks.report.paper.parts import Studies
 from benchmarks.report.records import study
 from benchmarks.report.rendered import Rendered
@@ -19,7 +19,7 @@ def render(name: str, studies: Mapping[str, pathlib.Path]) -> Rendered:
     the figures and Table 5 show other data sets.
 
     Args:
-      name: a name in `CATALOGUE`: table1 to table6, figure1 to figure10.
+      name: a name in `EXHIBITS`, such as table1 or figure10.
       studies: `{dataset}` or, for NYUv2 and Cityscapes, `{dataset}-{network}` -> folder.
 
     Raises:
@@ -31,14 +31,14 @@ def render(name: str, studies: Mapping[str, pathlib.Path]) -> Rendered:
 
 def make(name: str, studies: Studies) -> Rendered:
     """Like `render`, but with studies that are already loaded."""
-    exhibit, sources = CATALOGUE[name], _sources(name)
+    exhibit, sources = EXHIBITS[name], _sources(name)
     keys = _choose(name, studies)
     shown = {key: studies[key] for key in keys}
     parts = exhibit.make(shown)
     missing = [_title(key) for key in sources if key not in shown]
     notes = list(parts.notes)
     titles = " and ".join(one.title for one in shown.values())
-    if set(keys).isdisjoint(sources):
+    if set(keys).isdisjoint(sources) and name not in BEYOND:
         notes.append(f"The paper shows {', '.join(missing)} here; this is of {titles}.")
     elif missing and exhibit.several:
         notes.append(f"No runs of {', '.join(missing)}.")
@@ -46,11 +46,12 @@ def make(name: str, studies: Studies) -> Rendered:
         notes += [note for note in one.notes if note not in notes]
     settings = tuple(one.provenance for one in shown.values())
     environment = dict.fromkeys(line for one in shown.values() for line in one.environment)
-    number = name.replace("table", "Table ").replace("figure", "Figure ")
+    number = name.replace("table", "Table ").replace("figure", "Figure ") + ". "
+    number = "" if name in BEYOND else number
     of = f": {titles}" if len(shown) <= 2 else f": {len(shown)} data sets"
     return Rendered(
         name=name,
-        title=f"{number}. {exhibit.title}{of}",
+        title=f"{number}{exhibit.title}{of}",
         caption=parts.caption,
         notes=tuple(notes),
         table=parts.table,
@@ -65,7 +66,7 @@ def make(name: str, studies: Studies) -> Rendered:
 
 def _choose(name: str, studies: Mapping[str, object]) -> list[str]:
     """The keys of the studies that an exhibit shows."""
-    exhibit, sources = look_up(name, CATALOGUE, "exhibit"), _sources(name)
+    exhibit, sources = look_up(name, EXHIBITS, "exhibit"), _sources(name)
     found = [key for key in sources if key in studies]
     if not found and exhibit.anywhere:
         found = list(studies)
@@ -78,7 +79,7 @@ def _choose(name: str, studies: Mapping[str, object]) -> list[str]:
 
 def _sources(name: str) -> list[str]:
     """The keys of the studies that the paper shows in an exhibit."""
-    return [study.key for study in CATALOGUE[name].studies]
+    return [study.key for study in EXHIBITS[name].studies]
 
 
 def _title(key: str) -> str:

@@ -62,7 +62,7 @@ def headline(outcomes: Sequence[Outcome]) -> tuple[list[Outcome], list[str]]:
     for outcome in outcomes:
         name = methods.row_name(outcome.method)
         spec = methods.parse(name)
-        if spec.balancers or spec.method == DB_MTL or not spec.is_exact:
+        if spec.balancers or spec.method == DB_MTL or not spec.is_usual:
             continue
         if name != outcome.method:
             rows.append(dataclasses.replace(outcome, method=name))
@@ -89,7 +89,7 @@ _WEIGHTED = ("mgda", "grad_norm")
 def is_rate(method: str) -> bool:
     """Whether the method is DB-MTL with no other options than those of the forgetting rate."""
     spec = methods.parse(method)
-    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_exact
+    is_db_mtl = spec.method == DB_MTL and not spec.balancers and spec.is_usual
     are_numbers = all(type(value) in (int, float) for value in spec.options.values())
     return is_db_mtl and spec.options.keys() <= {"beta", "sigma"} and are_numbers
 

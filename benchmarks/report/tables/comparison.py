@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.report.records import agreement
 from benchmarks.report.records.columns import Columns
 from benchmarks.report.records.results import Outcome, columns_of
 from benchmarks.report.tables.printed import paper_figures
@@ -73,6 +74,13 @@ def legend(outcomes: Sequence[Outcome]) -> str:
         "Δp the paper's, which is of the real data" if columns.sample_data else "them the paper's"
     )
     return f"{text}; beside {beside}, as printed."
+
+
+def agreement_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """How far the order of the methods is the paper's; nothing for sample data."""
+    columns = columns_of(outcomes)
+    paper = {} if columns.sample_data else paper_figures(columns)
+    return agreement.note(outcomes, {method: delta_p for method, (_, delta_p) in paper.items()})
 
 
 def figure(values: np.ndarray, decimals: int | None = None, digits: int = 3) -> str:
