@@ -129,7 +129,8 @@ def _is_no_code(node: ast.AST) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom | ast.JoinedStr):
         return True
     if isinstance(node, ast.keyword):
-        return node.arg == "strict"
+        # An empty name is replaced by that of the function, which is the same.
+        return node.arg in ("strict", "name")
     if isinstance(node, ast.Assign):
         is_list = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
         is_type = ast.unparse(node.value).startswith(("ParamSpec(", "TypeVar(", "Var | Literal"))
