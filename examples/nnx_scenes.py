@@ -108,7 +108,7 @@ def main(steps=300, seed=0):
     model = Model(nnx.Rngs(0))
     _, grads = mtl.value_and_task_grads(losses_of, labels=LABELS)(model, *(a[:64] for a in data))
     shared = grads["encoder"]  # the only gradients of all tasks
-    print("norms", dict(zip(TASKS, dbmtl.task_norms(shared), strict=True)))
+    print("norms", *(f"{t} {n:.1e}" for t, n in zip(TASKS, dbmtl.task_norms(shared), strict=True)))
     print("cosines", dbmtl.task_cosine_similarity(shared), sep="\n")
     errors = {"constant": (100 * np.mean(new[1] > 0), np.std(new[2]), np.std(new[3]))}
     print(f"{'best constants':14} {UNITS.format(*errors['constant'])}")
