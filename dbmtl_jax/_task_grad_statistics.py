@@ -23,7 +23,8 @@ def task_norms(task_grads: PyTree) -> PerTask:
     r"""The norms :math:`\|g_t\|` of stacked task gradients, over all leaves together.
 
     Args:
-      task_grads: a tree of arrays [T, *shape], of the shared parameters only.
+      task_grads: a tree of arrays [T, *shape], of the shared parameters only: with labels,
+        `grads["encoder"]` for one, as gradients of a task's own parameters have no task axis.
 
     Returns:
       [T], float32 at least.
@@ -46,7 +47,8 @@ def task_cosine_similarity(task_grads: PyTree) -> Float[Array, "T T"]:
     cosine 0 with every gradient, itself included.
 
     Args:
-      task_grads: a tree of arrays [T, *shape], of the shared parameters only.
+      task_grads: a tree of arrays [T, *shape], of the shared parameters only: with labels,
+        `grads["encoder"]` for one, as gradients of a task's own parameters have no task axis.
 
     Returns:
       [T, T], float32 at least, symmetric.

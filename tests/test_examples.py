@@ -43,7 +43,7 @@ def test_comparisons_learn_all_tasks(name):
 
 # These have tests of their own.
 OTHERS = ("pinn", "language_model", "recommender", "rl_critics", "lbfgs")
-OTHERS += ("qm9_in_60_lines", "multi_fashion")
+OTHERS += ("qm9_in_60_lines", "multi_fashion", "nnx_scenes", "equinox_resume", "burgers")
 
 
 @pytest.mark.parametrize(
@@ -167,3 +167,41 @@ def test_the_pinn_is_what_its_docstring_says():
     results = load(ROOT / "examples" / "pinn.py").main()
     assert results["db_mtl"] > 5 * results["ew"]
     assert results["db_mtl(scale=1.0), cosine"] < 0.2 * results["ew"]
+
+
+def test_scenes_are_learnt_whatever_the_unit_of_depth_and_with_rare_labels():
+    module = load(ROOT / "examples" / "nnx_scenes.py")
+    with jax.numpy_rank_promotion("allow"):  # as for users
+        errors = module.main(steps=120)
+    (pixels, depth, _), (ew_pixels, *_) = errors["db_mtl"], errors["ew"]
+    assert pixels < min(2, 0.5 * ew_pixels), errors
+    assert depth < 0.75 * errors["constant"][1], errors
+    assert np.isfinite([*errors["ew"], *errors["gls"], *errors["db_mtl"]]).all(), errors
+
+
+def test_a_resumed_walk_is_the_one_that_went_on():
+    pytest.importorskip("equinox")
+    module = load(ROOT / "examples" / "equinox_resume.py")
+    with jax.numpy_rank_promotion("allow"):
+        errors, same, params = module.main(steps=150)
+    assert len(same) > 40
+    assert all(same), same
+    fresh = module.Model(jax.random.key(0)).calibration
+    np.testing.assert_array_equal(params.calibration, fresh)  # decay does not move what is frozen
+    assert errors["db_mtl"]["way"] < 0.3 < errors["ew"]["way"], errors
+
+
+def test_burgers_equation_is_solved():
+    module = load(ROOT / "examples" / "burgers.py")
+    errors = module.main(steps=300, names=["db_mtl(scale=1.0)"])["db_mtl(scale=1.0)"]
+    assert errors[2] < 0.1, errors
+    assert errors[2] < errors[0], errors
+
+
+@pytest.mark.slow
+def test_burgers_equation_is_what_its_docstring_says():
+    module = load(ROOT / "examples" / "burgers.py")
+    errors = module.main(steps=2000, seeds=5, names=module.METHODS)
+    assert min(errors["db_mtl(scale=1.0)"]) < 0.6 * min(errors["ew, residual x 0.3"]), errors
+    assert min(errors["db_mtl"]) < 0.6 * min(errors["ew"]), errors
+    assert min(errors["sum of logarithms"]) > 0.9, errors

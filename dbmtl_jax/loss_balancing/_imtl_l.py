@@ -26,7 +26,9 @@ def imtl_l(
 
     Args:
       num_tasks: T, or the names of the tasks.
-      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
+      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`, with which s moves by about
+        1e-4 a step, and a weight to a millionth in more than a hundred thousand steps: bring losses
+        of very different units near 1 before.
       labels: see `dbmtl_jax.core`.
 
     Source: Liu et al., Towards impartial multi-task learning, ICLR 2021.

@@ -27,7 +27,9 @@ def uw(
     Args:
       num_tasks: T, or the names of the tasks.
       initial: s_t before the first step.
-      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`.
+      weight_optimizer: the optimizer of s; None: `optax.adam(1e-4)`, with which s moves by about
+        1e-4 a step, and a weight to a millionth in more than a hundred thousand steps: bring losses
+        of very different units near 1 before.
       labels: see `dbmtl_jax.core`.
 
     Source: Kendall et al., Multi-task learning using uncertainty to weigh losses, CVPR 2018.
