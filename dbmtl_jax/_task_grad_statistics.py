@@ -14,7 +14,8 @@ def _stack(task_grads: PyTree) -> tuple[list[Array], int]:
     if len(sizes) != 1 or () in sizes:
         raise ValueError(
             "task_grads: expected leaves of shape (T, ...) with one T, "
-            f"found {[leaf.shape for leaf in leaves]}"
+            f"found {[leaf.shape for leaf in leaves]}; with labels only gradients of shared "
+            "parameters have a task axis, pass those"
         )
     return leaves, leaves[0].shape[0]
 
