@@ -90,6 +90,8 @@ def test_it_may_be_traced():
     found = update(build(T, preference=jnp.array([1.0, 2.0, 5.0])))
     expected = update(dbmtl.balance_magnitudes(T, preference=[1.0, 2.0, 5.0]))
     chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    build = jax.jit(lambda x: update(dbmtl.balance_magnitudes(T, preference=[1.0, x, 5.0])))
+    chex.assert_trees_all_close(build(2.0), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,14 @@ def test_what_a_method_makes_wrong_of_good_rows_is_not_hidden():
     np.testing.assert_array_equal(state.skipped, 0)
 
 
+def test_weights_may_make_a_sum_whose_square_overflows():
+    """Its rows were read and are finite, so nothing is wrong with any task."""
+    tx = dbmtl.gradient_balancer(2, lambda tasks, memory: (jnp.array([1e30, 1.0]), memory))
+    updates, state = tx.update(GRADS, tx.init(PARAMS))
+    np.testing.assert_allclose(updates, [3e30, 4e30], rtol=1e-6)
+    np.testing.assert_array_equal(state.skipped, 0)
+
+
 def test_own_parameters_get_the_weights_that_are_asked_for():
     labels = {"a": "shared", "b": 1}
     grads, params = {"a": GRADS, "b": jnp.ones(3)}, {"a": PARAMS, "b": jnp.zeros(3)}
@@ -284,7 +292,11 @@ def test_what_is_no_function_is_refused(make, error, message):
         ({"weigh": lambda t, m: jnp.ones(2)}, TypeError, "weigh: expected a pair .weights, memory"),
         ({"weigh": lambda t, m: (1, 2, 3)}, TypeError, "weigh: expected a pair .* a tuple of 3"),
         ({"merge": lambda t, m: None}, TypeError, "merge: expected a pair .* found NoneType"),
-        ({"merge": two(jnp.ones((2, 3)))}, ValueError, r"merge: updates: expected shape \(3,\)"),
+        (
+            {"merge": two(jnp.ones((2, 3)))},
+            ValueError,
+            r"merge: updates: expected shape \(3,\) \(that of the shared parameters\)",
+        ),
         ({"merge": two({"w": jnp.ones(3)})}, ValueError, "merge: updates: expected the tree of"),
         (
             {"weigh": two(jnp.ones(2), jnp.ones(3)), "init": lambda shared: jnp.ones(2)},

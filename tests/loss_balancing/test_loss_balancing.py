@@ -127,6 +127,17 @@ def test_learnt_parameters_descend_their_objectives():
         assert optax.tree.get(state, "values")[1] == first[1]
 
 
+def test_a_learnt_value_stands_still_while_its_task_is_absent():
+    """Also with an optimizer whose momentum would move it."""
+    tx = dbmtl.uw(2, weight_optimizer=optax.sgd(0.1, momentum=0.9))
+    _, state = weights_of(tx, [0.3, 5.0])
+    before = optax.tree.get(state, "values")
+    _, state = weights_of(tx, [0.3, 5.0], state, task_mask=jnp.array([True, False]))
+    after = optax.tree.get(state, "values")
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
 def test_dwa_compares_the_means_of_the_last_two_epochs():
     tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=2), None
     rows = [[4.0, 1.0], [2.0, 3.0], [2.0, 1.0], [1.0, 1.0], [9.0, 9.0]]

@@ -83,8 +83,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_seam.py",
         "tests/loss_balancing/test_bad_losses.py",
         "tests/gradient_balancing",
+        "tests/engine/test_streaming_costs.py",
         "-k",
-        "seam or not_finite or per_leaf or meta_balance or unweighted",
+        "seam or not_finite or per_leaf or meta_balance or unweighted or passes_of_chains",
     ),
     "core/_gramian.py": (
         "tests/core/test_gramian.py",
@@ -93,25 +94,28 @@ FILES: dict[str, tuple[str, ...]] = {
         "not own_keep",
     ),
     "core/_interior_point.py": (
+        "tests/core/test_interior_point.py",
         "tests/gradient_balancing",
         "-k",
-        f"(golden and (mgda or cagrad)) or (finds_the_point and not ({SLOW}))",
+        f"interior or (golden and (mgda or cagrad)) or (finds_the_point and not ({SLOW}))",
     ),
     "core/_labels.py": (
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/core/test_names.py",
+        "tests/core/test_frozen.py",
+        "tests/core/test_measured.py",
         "tests/test_contract.py",
         "tests/hybrid_balancing",
         "tests/engine/test_engine.py",
         "-k",
-        f"(labels or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
+        f"(labels or bad_values or parts_measure or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
     ),
     "core/_learnt_weights.py": (
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/loss_balancing/test_bad_losses.py",
         "-k",
-        f"(learnt or alone or uw) and not ({SLOW})",
+        f"(learnt or alone or uw or optimizers) and not ({SLOW})",
     ),
     "core/_loss_balancer.py": (
         "tests/core/test_seam.py",
@@ -132,10 +136,11 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "core/_names.py": (
         "tests/core/test_names.py",
+        "tests/core/test_preference.py",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "-k",
-        "(name and not every_method) or numbers_of",
+        "(name and not every_method) or numbers_of or traced",
     ),
     "core/_other_batches.py": (
         "tests/gradient_balancing/test_other_batches.py",
@@ -149,8 +154,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         *STREAMING,
+        "tests/engine/test_representation.py",
         "-k",
-        "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
+        "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part "
+        "or (spoilt and (ew or grad_drop))",
     ),
     "core/_random.py": ("tests/core/test_random.py",),
     "core/_rows.py": (
