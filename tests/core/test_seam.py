@@ -97,10 +97,12 @@ def test_what_a_method_makes_wrong_of_good_rows_is_not_hidden():
     np.testing.assert_array_equal(state.skipped, 0)
 
 
-def test_weights_may_make_a_sum_whose_square_overflows():
+@pytest.mark.parametrize("stream", [False, True])
+def test_weights_may_make_a_sum_whose_square_overflows(stream):
     """Its rows were read and are finite, so nothing is wrong with any task."""
     tx = dbmtl.gradient_balancer(2, lambda tasks, memory: (jnp.array([1e30, 1.0]), memory))
-    updates, state = tx.update(GRADS, tx.init(PARAMS))
+    fun = dbmtl.per_task_value_and_grads(lambda w, row: w @ row, stream=stream)
+    updates, state = tx.update(fun(PARAMS, GRADS)[1], tx.init(PARAMS))
     np.testing.assert_allclose(updates, [3e30, 4e30], rtol=1e-6)
     np.testing.assert_array_equal(state.skipped, 0)
 
@@ -180,6 +182,27 @@ def test_scales_in_front_are_seen_by_norms_cosines_and_gradients():
     np.testing.assert_allclose(seen["norms"], np.linalg.norm(scaled, axis=1), rtol=1e-5)
     np.testing.assert_allclose(seen["gramian"], scaled @ scaled.T, rtol=1e-5)
     np.testing.assert_allclose(seen["grads"], scaled, rtol=1e-5)
+
+
+def test_averaged_norms_are_read_along_the_gradients_which_are_summed_as_they_are():
+    seen = {}
+
+    def weigh(tasks, memory):
+        seen.update(norms=tasks.norms, grads=tasks.task_grads)
+        return jnp.ones(2), memory
+
+    from dbmtl_jax.core._task_ema import averaging
+    from dbmtl_jax.core._transformation import fused
+
+    parts = dbmtl.scale_by_constant(2, weights=[2.0, -1.0]), averaging(2, 0.5, average="norms")
+    tx = fused(*parts, dbmtl.gradient_balancer(2, weigh, reads="rows"), name="all")
+    scaled = np.array([[6.0, 8.0], [0.0, -10.0]])
+    state = tx.init(PARAMS)
+    for factor, size in ((1.0, 1.0), (4.0, 3.0)):  # (0.25 + 0.5 · 4) / (1 - 0.25)
+        updates, state = tx.update(factor * GRADS, state, losses=jnp.ones(2))
+        np.testing.assert_allclose(seen["norms"], [10 * size, 10 * size], rtol=1e-6)
+        np.testing.assert_allclose(seen["grads"], size * scaled, rtol=1e-6)
+        np.testing.assert_allclose(updates, factor * scaled.sum(axis=0), rtol=1e-6)
 
 
 def test_absent_tasks_have_no_norm_and_no_cosine():

@@ -325,8 +325,9 @@ def test_a_state_in_single_precision_stays_so():
 
 
 def test_the_dtype_of_the_average_may_be_chosen():
-    state = dbmtl.db_mtl(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
-    assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
+    for factory in (dbmtl.db_mtl, dbmtl.task_ema):
+        state = factory(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
+        assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
 
 
 def test_db_mtl_without_bias_begins_as_without_an_average():

@@ -177,15 +177,18 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_contract.py",
         "tests/test_methods.py",
         "-k",
-        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit) "
+        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit "
+        f"or may_be_chosen) "
         f"and not (methods_name or {SLOW})",
     ),
     "core/_task_linalg.py": (
         "tests/core",
         "tests/test_task_grad_statistics.py",
         "tests/hybrid_balancing",
+        "tests/gradient_balancing/test_other_batches.py",
         "-k",
-        "linalg or statistics or precision or may_be_chosen or (seam and not own_keep)",
+        "linalg or statistics or precision or may_be_chosen or complex_batches "
+        "or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
         "tests/core/test_seam.py",
@@ -205,19 +208,23 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         *STREAMING,
+        "tests/engine/test_streaming_costs.py",
         "-k",
-        "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
+        "shared_part or (passes_of_a_method and db_mtl) or ((seam or diagnostics or bad_losses or bad_input) "
         f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
         f"(fields and not alone) or {SLOW}))",
     ),
     "core/_usable.py": (
         "tests/test_diagnostics.py",
         "tests/loss_balancing/test_bad_losses.py",
-        "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
-        *STREAMING,
+        "tests/engine/test_streaming_bad_rows.py",
+        "tests/engine/test_representation.py",
+        "tests/composition/test_refresh_weights.py",
         "-k",
-        f"not same and not ({SLOW})",
+        "nobody or norms_and_weights or (last_cause and uw) or are_not_finite or keeps_of_absent "
+        "or bad_slice or is_lost or (infinite_derivative and mgda) or parts_of_db_mtl "
+        "or (raises and infinite) or (spoilt and mgda) or otherwise or exclude_each",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (
