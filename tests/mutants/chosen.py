@@ -171,6 +171,7 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
     "core/_task_ema.py": (
+        "tests/core/test_seam.py",
         "tests/hybrid_balancing",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
