@@ -330,6 +330,13 @@ def test_the_dtype_of_the_average_may_be_chosen():
         assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
 
 
+def test_the_epsilon_is_in_the_logarithm_and_in_the_normalisation():
+    tx = dbmtl.db_mtl(2, 0.0, eps=0.5)
+    grads = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+    found, _ = tx.update(grads, tx.init(grads[0]), losses=jnp.array([0.5, 1.5]))
+    np.testing.assert_allclose(found, [3 * 3 / 3.5, 3 * 2 / 2.5], rtol=1e-6)
+
+
 def test_db_mtl_without_bias_begins_as_without_an_average():
     grads, losses = jnp.array([[3.0, 0.0], [0.0, 8.0]]), jnp.array([1.0, 2.0])
     found, expected = (

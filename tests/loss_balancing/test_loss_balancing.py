@@ -47,6 +47,22 @@ def weights_of(tx, losses, state=None, **kwargs):
     return np.asarray(optax.tree.get(state, "loss_weights")), state
 
 
+@pytest.mark.parametrize(("given", "weights"), [(None, [1, 1]), ({"b": 3.0, "a": -0.5}, [-0.5, 3])])
+def test_constant_weights_are_those_given(given, weights):
+    tx = dbmtl.constant(["a", "b"], weights=given, labels=["shared", "b"])
+    params = [jnp.zeros(2), jnp.zeros(())]
+    grads = [jnp.array([[1.0, 2.0], [10.0, 20.0]]), jnp.ones(())]
+    (update, own), state = tx.update(grads, tx.init(params), losses={"a": 7.0, "b": 9.0})
+    np.testing.assert_allclose(update, weights @ np.asarray(grads[0]), rtol=1e-6)
+    assert own == weights[1]
+    np.testing.assert_array_equal(dbmtl.diagnostics(state).loss_weights, weights)
+
+
+def test_famo_adds_an_epsilon_to_losses():
+    weights, _ = weights_of(dbmtl.famo(2), [1e-8, 3e-8])
+    np.testing.assert_allclose(weights, [2 / 3, 1 / 3], rtol=1e-5)
+
+
 @pytest.mark.parametrize("losses", [[0.5, 2.0, 8.0], [1e-6] * 11, [1e6] * 11])
 def test_gls_is_the_gradient_of_the_geometric_mean(losses):
     losses = jnp.asarray(losses)

@@ -58,8 +58,37 @@ FILES: dict[str, tuple[str, ...]] = {
     "hybrid_balancing/_imtl.py": (
         "tests/test_methods.py",
         "tests/gradient_balancing",
+        "tests/core/test_measured.py",
         "-k",
-        f"imtl and not ({SLOW})",
+        f"imtl and not (those_of_the_measured or {SLOW})",
+    ),
+    "hybrid_balancing/_db_mtl.py": (
+        "tests/hybrid_balancing",
+        "tests/test_methods.py",
+        "-k",
+        "reference_in_float64 or epsilon or schedule or may_be_chosen or debiased or golden "
+        "or plain_log or (default and db_mtl)",
+    ),
+    "loss_balancing/_constant.py": (
+        "tests/loss_balancing/test_loss_balancing.py",
+        "tests/test_methods.py",
+        "-k",
+        "constant or numbers_and_optimizers",
+    ),
+    "loss_balancing/_famo.py": (
+        "tests/loss_balancing",
+        "tests/gradient_balancing/test_beyond_the_paper.py",
+        *METHODS,
+        "-k",
+        f"(famo or large_as_numbers) and not ({SLOW})",
+    ),
+    "loss_balancing/_stch.py": (
+        "tests/loss_balancing",
+        "tests/gradient_balancing/test_beyond_the_paper.py",
+        "tests/core/test_preference.py",
+        *METHODS,
+        "-k",
+        f"(stch or large_as_numbers) and not ({SLOW})",
     ),
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
@@ -166,8 +195,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         *STREAMING,
         "tests/test_contract.py",
+        "tests/test_nnx.py",
         "-k",
-        "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
+        "refused_by_name or precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
     ),
     "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
     "core/_task_ema.py": (
@@ -188,7 +218,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         "tests/gradient_balancing/test_other_batches.py",
         "-k",
-        "linalg or statistics or precision or may_be_chosen or complex_batches "
+        "linalg or statistics or precision or may_be_chosen or complex_batches or (counts and 40) "
         "or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
