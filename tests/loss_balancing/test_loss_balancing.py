@@ -63,6 +63,32 @@ def test_famo_adds_an_epsilon_to_losses():
     np.testing.assert_allclose(weights, [2 / 3, 1 / 3], rtol=1e-5)
 
 
+def test_famo_in_plain_numpy_with_an_absent_task():
+    rate, gamma = 0.5, 0.1
+    tx, state = dbmtl.famo(3, gamma=gamma, weight_optimizer=optax.sgd(rate)), None
+    rows = np.random.default_rng(0).uniform(0.5, 3.0, (5, 3))
+    masks = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
+    xi = np.zeros(3)
+    for k, (losses, here) in enumerate(zip(rows, masks, strict=True)):
+        if k:
+            z = np.where(masks[k - 1], np.exp(xi), 0)
+            z /= z.sum()
+            both = masks[k - 1] & here
+            fell = np.where(both, np.log(rows[k - 1] / losses), 0)
+            xi -= rate * np.where(both, z * (fell - z @ fell) + gamma * xi, 0)
+        shares = np.where(here, np.exp(xi) / losses, 0)
+        weights, state = weights_of(tx, losses, state, task_mask=jnp.array(here))
+        np.testing.assert_allclose(weights, shares / shares.sum(), rtol=1e-5)
+
+
+def test_stch_has_a_nadir_of_1_for_a_task_absent_from_its_epoch():
+    tx = dbmtl.stch(2, log_nadir=True, warmup_epochs=0)
+    _, state = weights_of(tx, [4.0, 9.0], task_mask=jnp.array([True, False]))
+    weights, _ = weights_of(tx, [2.0, 3.0], state)
+    shares = np.array([2 / 4, 3 / 1])
+    np.testing.assert_allclose(weights, 2 * shares / shares.sum() / [2, 3], rtol=1e-5)
+
+
 @pytest.mark.parametrize("losses", [[0.5, 2.0, 8.0], [1e-6] * 11, [1e6] * 11])
 def test_gls_is_the_gradient_of_the_geometric_mean(losses):
     losses = jnp.asarray(losses)
@@ -210,6 +236,16 @@ def test_options_are_checked():
         (lambda: dbmtl.constant(2, weights=["a", 1]), TypeError, "weights: expected 2 numbers"),
         (lambda: dbmtl.stch(2, reference=[np.nan, 1]), ValueError, "reference: expected finite"),
         (lambda: dbmtl.stch(2, mu=np.inf), ValueError, "mu: expected a number in"),
+        (
+            lambda: dbmtl.stch(2, preference=[1, 2], log_nadir=True),
+            TypeError,
+            "preference: expected None with log_nadir",
+        ),
+        (
+            lambda: dbmtl.stch(2, reference=[0, 0], log_nadir=True),
+            TypeError,
+            "reference: expected None with log_nadir",
+        ),
         (lambda: dbmtl.famo(2, weight_optimizer=0.1), TypeError, "weight_optimizer: expected an"),
     ],
 )

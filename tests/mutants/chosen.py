@@ -88,7 +88,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_preference.py",
         *METHODS,
         "-k",
-        f"(stch or large_as_numbers) and not ({SLOW})",
+        f"(stch or large_as_numbers or numbers_and_optimizers) and not ({SLOW})",
     ),
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
