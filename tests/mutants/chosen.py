@@ -114,7 +114,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/gradient_balancing",
         "tests/engine/test_streaming_costs.py",
         "-k",
-        "seam or not_finite or per_leaf or meta_balance or unweighted or passes_of_chains",
+        "(seam and not own_keep) or not_finite or unweighted or passes_of_chains",
     ),
     "core/_gramian.py": (
         "tests/core/test_gramian.py",
@@ -138,7 +138,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         "tests/engine/test_engine.py",
         "-k",
-        f"(labels or bad_values or parts_measure or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
+        "(labels or bad_values or parts_measure or own_ or plain_log or auxiliary or params_like) "
+        f"and not ({SLOW})",
     ),
     "core/_learnt_weights.py": (
         "tests/loss_balancing/test_loss_balancing.py",
@@ -195,9 +196,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         *STREAMING,
         "tests/test_contract.py",
-        "tests/test_nnx.py",
         "-k",
-        "refused_by_name or precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
+        "stay_together or precision or (own and not own_keep) or fused or scales "
+        "or scaling_leaves or accumulate",
     ),
     "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
     "core/_task_ema.py": (
@@ -218,8 +219,8 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/hybrid_balancing",
         "tests/gradient_balancing/test_other_batches.py",
         "-k",
-        "linalg or statistics or precision or may_be_chosen or complex_batches or (counts and 40) "
-        "or (seam and not own_keep)",
+        "linalg or statistics or precision or may_be_chosen or complex_batches "
+        "or (count_for and 40) or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
         "tests/core/test_seam.py",
@@ -241,7 +242,8 @@ FILES: dict[str, tuple[str, ...]] = {
         *STREAMING,
         "tests/engine/test_streaming_costs.py",
         "-k",
-        "shared_part or (passes_of_a_method and db_mtl) or ((seam or diagnostics or bad_losses or bad_input) "
+        "shared_part or (passes_of_a_method and db_mtl) "
+        "or ((seam or diagnostics or bad_losses or bad_input) "
         f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
         f"(fields and not alone) or {SLOW}))",
     ),
