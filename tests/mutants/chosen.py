@@ -242,10 +242,9 @@ FILES: dict[str, tuple[str, ...]] = {
         *STREAMING,
         "tests/engine/test_streaming_costs.py",
         "-k",
-        "shared_part or (passes_of_a_method and db_mtl) "
-        "or ((seam or diagnostics or bad_losses or bad_input) "
-        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
-        f"(fields and not alone) or {SLOW}))",
+        "shared_part or (passes_of_a_method and db_mtl) or (seam and not own_keep) or nobody "
+        "or keeps_of_absent or (last_cause and uw) or streak or saturate or another_methods_state "
+        "or are_not_finite",
     ),
     "core/_usable.py": (
         "tests/test_diagnostics.py",
