@@ -174,6 +174,7 @@ def test_a_parameter_that_is_no_array_is_named(name):
         ({"a": 0, "b": 1, "c": 0}, r"labels\['c'\]: expected the path of a parameter"),
         ({"a": 0}, "found no 'b' in 'a'"),
         ({"a": 0, "b": [1]}, "found no 1 in 1"),
+        ({}, "found no 'a' in "),
     ],
 )
 def test_labels_that_do_not_fit_are_named(labels, message):

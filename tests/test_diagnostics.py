@@ -84,6 +84,7 @@ def test_norms_that_nobody_computes_are_not_known():
     _, state = tx.update(grads, tx.init(jnp.ones(3)), losses=losses)
     seen = dbmtl.diagnostics(state)
     assert np.all(np.isnan(seen.norms))
+    np.testing.assert_array_equal(state.norms, -1)
     assert np.all(seen.loss_weights > 0)
     assert np.all(seen.present)
 

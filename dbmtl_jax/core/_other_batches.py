@@ -62,8 +62,7 @@ def other_batches(tasks: Tasks, least: int, most: int) -> list[list[Array]]:
 
 def finite_rows(batches: Sequence[Sequence[Array]], num_tasks: int) -> Mask:
     """The tasks whose gradients are finite in every batch."""
-    squares = sum(squared_norms(batch, num_tasks) for batch in batches)
-    return jnp.isfinite(jnp.asarray(squares))
+    return jnp.isfinite(sum(squared_norms(batch, num_tasks) for batch in batches))
 
 
 def products(first: Sequence[Array], second: Sequence[Array], present: Mask) -> Float[Array, "T T"]:

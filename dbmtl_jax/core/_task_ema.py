@@ -100,7 +100,7 @@ def averaging(
     if not callable(beta):
         _checks.check_range("beta", beta, 0.0, 1.0, open_high=True)
     _checks.check_option("average", average, get_args(Average))
-    keeps_average = isinstance(beta, jax.Array) or callable(beta) or beta != 0
+    keeps_average = isinstance(beta, jax.Array) or beta != 0  # which no schedule is
     of_gradients = average == "gradients"
 
     def init(shared: PyTree) -> TaskEmaState:

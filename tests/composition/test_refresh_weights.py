@@ -229,6 +229,31 @@ def test_what_is_refreshed_is_not_refreshed_again_nor_accumulated():
         dbmtl.multi_steps(dbmtl.chain(once, optax.sgd(0.1)), 2)
 
 
+@jax.custom_vjp
+def spoilt(x):
+    """The identity, whose derivative is NaN in every direction but zero."""
+    return x
+
+
+spoilt.defvjp(lambda x: (x, None), lambda _, ct: (jnp.where(ct != 0, jnp.nan, 0.0),))
+
+
+def test_debug_nans_raises_for_a_task_that_is_left_out_otherwise():
+    tx = dbmtl.refresh_weights(dbmtl.mgda(2), 2)
+
+    def step(w, state):
+        fun = dbmtl.value_and_task_grads(lambda w: (w.sum(), spoilt(w).sum()), stream=True)
+        losses, grads = fun(w)
+        return tx.update(grads, state, w, losses=losses)
+
+    arguments = jnp.ones(2), tx.init(jnp.ones(2))
+    updates, state = jax.jit(step)(*arguments)
+    np.testing.assert_array_equal(updates, 1)
+    np.testing.assert_array_equal(state.skipped, [0, 1])
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="nan"):
+        jax.block_until_ready(jax.jit(lambda *a: step(*a))(*arguments))
+
+
 def test_a_task_that_joins_late_has_the_weight_of_its_norm():
     tx = dbmtl.refresh_weights(dbmtl.db_mtl(T, 0.9, labels=LABELS), 1)
     step, state = stepper(tx), tx.init(PARAMS)

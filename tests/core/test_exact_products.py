@@ -55,6 +55,14 @@ def test_products_of_weights_alone_are_exact(name):
     assert set(products(jaxpr.jaxpr)) <= {EXACT}
 
 
+@pytest.mark.parametrize("num_tasks", [2, 9])
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_products_of_statistics_are_exact(size, num_tasks):
+    rows = jax.ShapeDtypeStruct((num_tasks, size), jnp.float32)
+    jaxpr = jax.make_jaxpr(dbmtl.task_cosine_similarity)(rows)
+    assert set(products(jaxpr.jaxpr)) == {EXACT}
+
+
 def test_products_of_a_users_method_are_exact():
     def weigh(tasks, memory):
         return tasks.cosines @ tasks.norms, memory

@@ -74,6 +74,24 @@ def test_norms_a_hundred_times_apart_in_float32(exponent):
     assert residual(beta, cosines, exponent, np.array([0.1, 1.0, 10.0]), shares) < 1e-4
 
 
+@pytest.mark.parametrize("exponent", [0.5, 5.0])
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_a_factor_of_all_norms_in_float32(factor, exponent):
+    """M grows by c², so the sums of α do by c^(-2a/(1+a)), and β = α d by c^((1-a)/(1+a))."""
+    norms = np.array([0.5, 1.0, 3.0])
+    found, expected = (solved(at_angles(0, 60, 100), exponent, c * norms) for c in (factor, 1.0))
+    scale = factor ** ((1 - exponent) / (1 + exponent))
+    np.testing.assert_allclose(found / np.float64(scale), expected, rtol=1e-3)
+
+
+def test_a_task_that_takes_no_part_leaves_the_smaller_problem():
+    norms, shares = np.array([2.0, 0.0, 0.5]), np.array([1.0, 3.0, 5.0])
+    whole = solved(at_angles(0, 60, 100), 2.0, norms, shares)
+    expected = solved(at_angles(0, 100), 2.0, norms[::2], shares[::2])
+    np.testing.assert_allclose(whole[::2], expected, rtol=1e-5)
+    assert whole[1] == 1
+
+
 def test_without_a_solution_it_is_bounded():
     """Opposite gradients: β² r = 1 with the ridge r; without it β would grow without bound."""
     beta = solved(np.array([[1.0, -1.0], [-1.0, 1.0]]), 1.0)

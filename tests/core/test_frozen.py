@@ -1,5 +1,7 @@
 """Parameters labelled frozen: not differentiated, outside of norms, never moved."""
 
+import collections
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -118,6 +120,8 @@ def test_labels_by_path():
     labels = dbmtl.labels_by_path(lambda path: rule.get(path.split("/")[-1], "shared"))
     assert labels(PARAMS) == LABELS
     assert jax.tree.leaves(labels({"a": [1.0, 2.0]})) == ["shared", "shared"]
+    pair = collections.namedtuple("Pair", "head body")(1.0, 2.0)
+    assert labels({"a": pair}) == {"a": (1, "shared")}
     tx = dbmtl.ew(T, labels=labels)
     _, grads = dbmtl.value_and_task_grads(losses_of, labels=labels)(PARAMS, X)
     chex.assert_trees_all_equal_shapes(tx.update(grads, tx.init(PARAMS), PARAMS)[0], PARAMS)

@@ -78,6 +78,14 @@ def test_db_mtl_averages_measured_norms_and_sums_the_rows_of_the_step(stream):
             np.testing.assert_allclose(updates[key], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_imtl_begins_as_imtl_g():
+    """Its loss weights are 1 at first."""
+    txs = [factory(T, labels=LABELS, measured=MEASURED) for factory in (dbmtl.imtl, dbmtl.imtl_g)]
+    found, expected = (update(tx, tx.init(PARAMS), False)[0] for tx in txs)
+    for name in ("first", "last"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["stacked", "streaming"])
 @pytest.mark.parametrize("name", ["mgda", "db_mtl", "grad_norm"])
 def test_a_gradient_that_is_not_finite_elsewhere_is_found_and_named(name, stream):

@@ -9,6 +9,7 @@ import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import testing
+from dbmtl_jax.core._preference import priorities, relative, shares
 from tests.helpers.samplers import flat, flat_update
 
 T = 3
@@ -74,6 +75,17 @@ def test_a_masked_task_leaves_the_smaller_problem(factory):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("preference", [None, [1.0, 2.0, 5.0]])
+def test_factors_have_the_mean_1_and_shares_the_sum_1(preference):
+    given = priorities(preference, T)
+    for here in ([1, 1, 1], [1, 0, 1], [0, 0, 0]):
+        u = np.array(here) * ([1.0, 1.0, 1.0] if preference is None else preference)
+        expected = u / max(u.sum(), 1)
+        present = jnp.array(here, bool)
+        np.testing.assert_allclose(shares(given, present), expected, rtol=1e-6)
+        np.testing.assert_allclose(relative(given, present), sum(here) * expected, rtol=1e-6)
+
+
 def test_names_and_own_parameters():
     names, labels = ("b", "a"), {"w": "shared", "head": "a"}
     grads = {"w": jnp.eye(2), "head": jnp.ones(2)}
@@ -90,6 +102,8 @@ def test_it_may_be_traced():
     found = update(build(T, preference=jnp.array([1.0, 2.0, 5.0])))
     expected = update(dbmtl.balance_magnitudes(T, preference=[1.0, 2.0, 5.0]))
     chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    build = jax.jit(lambda x: update(dbmtl.balance_magnitudes(T, preference=[1.0, x, 5.0])))
+    chex.assert_trees_all_close(build(2.0), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,16 @@ def test_what_a_method_makes_wrong_of_good_rows_is_not_hidden():
     np.testing.assert_array_equal(state.skipped, 0)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_weights_may_make_a_sum_whose_square_overflows(stream):
+    """Its rows were read and are finite, so nothing is wrong with any task."""
+    tx = dbmtl.gradient_balancer(2, lambda tasks, memory: (jnp.array([1e30, 1.0]), memory))
+    fun = dbmtl.per_task_value_and_grads(lambda w, row: w @ row, stream=stream, mode="loop")
+    updates, state = tx.update(fun(PARAMS, GRADS)[1], tx.init(PARAMS))
+    np.testing.assert_allclose(updates, [3e30, 4e30], rtol=1e-6)
+    np.testing.assert_array_equal(state.skipped, 0)
+
+
 def test_own_parameters_get_the_weights_that_are_asked_for():
     labels = {"a": "shared", "b": 1}
     grads, params = {"a": GRADS, "b": jnp.ones(3)}, {"a": PARAMS, "b": jnp.zeros(3)}
@@ -172,6 +182,27 @@ def test_scales_in_front_are_seen_by_norms_cosines_and_gradients():
     np.testing.assert_allclose(seen["norms"], np.linalg.norm(scaled, axis=1), rtol=1e-5)
     np.testing.assert_allclose(seen["gramian"], scaled @ scaled.T, rtol=1e-5)
     np.testing.assert_allclose(seen["grads"], scaled, rtol=1e-5)
+
+
+def test_averaged_norms_are_read_along_the_gradients_which_are_summed_as_they_are():
+    seen = {}
+
+    def weigh(tasks, memory):
+        seen.update(norms=tasks.norms, grads=tasks.task_grads)
+        return jnp.ones(2), memory
+
+    from dbmtl_jax.core._task_ema import averaging
+    from dbmtl_jax.core._transformation import fused
+
+    parts = dbmtl.scale_by_constant(2, weights=[2.0, -1.0]), averaging(2, 0.5, average="norms")
+    tx = fused(*parts, dbmtl.gradient_balancer(2, weigh, reads="rows"), name="all")
+    scaled = np.array([[6.0, 8.0], [0.0, -10.0]])
+    state = tx.init(PARAMS)
+    for factor, size in ((1.0, 1.0), (4.0, 3.0)):  # (0.25 + 0.5 · 4) / (1 - 0.25)
+        updates, state = tx.update(factor * GRADS, state, losses=jnp.ones(2))
+        np.testing.assert_allclose(seen["norms"], [10 * size, 10 * size], rtol=1e-6)
+        np.testing.assert_allclose(seen["grads"], size * scaled, rtol=1e-6)
+        np.testing.assert_allclose(updates, factor * scaled.sum(axis=0), rtol=1e-6)
 
 
 def test_absent_tasks_have_no_norm_and_no_cosine():
@@ -284,7 +315,11 @@ def test_what_is_no_function_is_refused(make, error, message):
         ({"weigh": lambda t, m: jnp.ones(2)}, TypeError, "weigh: expected a pair .weights, memory"),
         ({"weigh": lambda t, m: (1, 2, 3)}, TypeError, "weigh: expected a pair .* a tuple of 3"),
         ({"merge": lambda t, m: None}, TypeError, "merge: expected a pair .* found NoneType"),
-        ({"merge": two(jnp.ones((2, 3)))}, ValueError, r"merge: updates: expected shape \(3,\)"),
+        (
+            {"merge": two(jnp.ones((2, 3)))},
+            ValueError,
+            r"merge: updates: expected shape \(3,\) \(that of the shared parameters\)",
+        ),
         ({"merge": two({"w": jnp.ones(3)})}, ValueError, "merge: updates: expected the tree of"),
         (
             {"weigh": two(jnp.ones(2), jnp.ones(3)), "init": lambda shared: jnp.ones(2)},

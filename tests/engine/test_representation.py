@@ -175,9 +175,13 @@ def spoilt(x):
 spoilt.defvjp(lambda x: (x, None), lambda _, ct: (jnp.where(ct != 0, jnp.nan, 0.0),))
 
 
-@pytest.mark.parametrize("name", ["mgda", "db_mtl", "ew"])
+@pytest.mark.parametrize("name", ["mgda", "db_mtl", "ew", "grad_drop"])
 def test_a_task_whose_gradient_is_spoilt_within_the_encoder_is_found_and_named(name):
-    """∂ℓ_t/∂z is finite for both tasks, and the pullback of one of them is not."""
+    """∂ℓ_t/∂z is finite for both tasks, and the pullback of one of them is not.
+
+    Gradient Sign Dropout merges before it pulls back, so that either task may be the cause.
+    """
+    first = name != "grad_drop"
 
     def encode(params, x):
         return {"good": params["w"] * x, "bad": spoilt(params["w"])}
@@ -194,10 +198,10 @@ def test_a_task_whose_gradient_is_spoilt_within_the_encoder_is_found_and_named(n
 
     updates, state = step(tx.init(params), jnp.array([1.0, 2.0]))
     seen = dbmtl.diagnostics(state)
-    np.testing.assert_array_equal(seen.present, [True, False])
-    np.testing.assert_array_equal(seen.skipped, [0, 1])
+    np.testing.assert_array_equal(seen.present, [first, False])
+    np.testing.assert_array_equal(seen.skipped, [not first, 1])
     assert np.all(np.isfinite(updates[0]["w"]))
-    assert np.any(np.asarray(updates[0]["w"]) != 0)
+    assert np.any(np.asarray(updates[0]["w"]) != 0) == first
     np.testing.assert_array_equal(updates[1][1], 0)
 
 

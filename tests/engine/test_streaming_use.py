@@ -5,6 +5,7 @@ import logging
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -43,6 +44,18 @@ def test_other_transformations_refuse_them(tx):
         optax.chain(tx, dbmtl.ew(2)).update(
             pending_pair(), optax.chain(tx, dbmtl.ew(2)).init(params), params
         )
+
+
+def test_leaves_of_pending_gradients_stay_together():
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    fun = dbmtl.value_and_task_grads(lambda p: [p["a"].sum(), p["b"].sum()], stream=True)
+    _, grads = fun(params)
+    (a, b), tx = grads.leaves(), dbmtl.ew(2)
+    updates, state = tx.update({"a": a, "b": b}, tx.init(params))
+    np.testing.assert_array_equal(updates["b"], 1)
+    for tree in ({"a": a}, {"a": b, "b": a}, {"a": a, "b": jnp.ones((2, 2))}):
+        with pytest.raises(TypeError, match="expected all leaves of pending task gradients"):
+            tx.update(tree, state)
 
 
 def test_options_are_checked():

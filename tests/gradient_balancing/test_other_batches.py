@@ -1,11 +1,13 @@
 """The gradients of further batches: what they must be, and who takes them."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 import dbmtl_jax as dbmtl
+from dbmtl_jax.core._other_batches import products
 
 FIRST = jnp.array([[1.0, 0.0], [0.0, 2.0]])
 SECOND = jnp.array([[2.0, 1.0], [-1.0, 3.0]])
@@ -44,6 +46,16 @@ def test_a_bad_row_of_another_batch_skips_its_task(name):
     assert list(state.skipped) == [1, 0]
     assert found["head"] == 0
     assert bool(jnp.all(jnp.isfinite(found["w"])))
+
+
+def test_products_of_complex_batches_are_those_of_real_and_imaginary_parts():
+    first, second = (
+        jax.random.normal(key, (3, 4), jnp.complex64) for key in jax.random.split(jax.random.key(0))
+    )
+    found = products([first], [second], jnp.array([True, False, True]))
+    rows = [np.concatenate([x.real, x.imag], axis=1)[[0, 2]] for x in (first, second)]
+    np.testing.assert_allclose(found[::2, ::2], rows[0] @ rows[1].T, rtol=1e-5)
+    np.testing.assert_array_equal(found[1], 0)
 
 
 def test_half_precision_does_not_overflow():

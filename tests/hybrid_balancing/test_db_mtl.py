@@ -325,8 +325,16 @@ def test_a_state_in_single_precision_stays_so():
 
 
 def test_the_dtype_of_the_average_may_be_chosen():
-    state = dbmtl.db_mtl(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
-    assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
+    for factory in (dbmtl.db_mtl, dbmtl.task_ema):
+        state = factory(2, ema_dtype=jnp.bfloat16).init(jnp.zeros(3))
+        assert optax.tree.get(state, "ema").dtype == jnp.bfloat16
+
+
+def test_the_epsilon_is_in_the_logarithm_and_in_the_normalisation():
+    tx = dbmtl.db_mtl(2, 0.0, eps=0.5)
+    grads = jnp.array([[3.0, 0.0], [0.0, 4.0]])
+    found, _ = tx.update(grads, tx.init(grads[0]), losses=jnp.array([0.5, 1.5]))
+    np.testing.assert_allclose(found, [3 * 3 / 3.5, 3 * 2 / 2.5], rtol=1e-6)
 
 
 def test_db_mtl_without_bias_begins_as_without_an_average():

@@ -119,6 +119,8 @@ def test_an_absent_task_keeps_its_last_loss_and_is_not_rewarded():
     masks = np.array([[1, 1], [1, 1], [1, 1], [1, 0], [1, 1]], bool)
     weights, memories = run(dbmtl.igbv2(2, **SMALL), rows, masks)
     np.testing.assert_array_equal(memories[3].observation, [0.5, 1])
+    _, (first,) = run(dbmtl.igbv2(2, **SMALL), np.array([[3, 9]], np.float32), masks[3:4])
+    np.testing.assert_array_equal(first.observation, [3, 1])  # before the first one
     kept = memories[-1].buffer.transitions
     expected = [min(1 / 2, 3 / 4), 0.5 / 2, min(0.1 / 2, 0.5 / 4)]
     np.testing.assert_allclose(kept.reward[:3], expected, rtol=1e-5)

@@ -47,6 +47,48 @@ def weights_of(tx, losses, state=None, **kwargs):
     return np.asarray(optax.tree.get(state, "loss_weights")), state
 
 
+@pytest.mark.parametrize(("given", "weights"), [(None, [1, 1]), ({"b": 3.0, "a": -0.5}, [-0.5, 3])])
+def test_constant_weights_are_those_given(given, weights):
+    tx = dbmtl.constant(["a", "b"], weights=given, labels=["shared", "b"])
+    params = [jnp.zeros(2), jnp.zeros(())]
+    grads = [jnp.array([[1.0, 2.0], [10.0, 20.0]]), jnp.ones(())]
+    (update, own), state = tx.update(grads, tx.init(params), losses={"a": 7.0, "b": 9.0})
+    np.testing.assert_allclose(update, weights @ np.asarray(grads[0]), rtol=1e-6)
+    assert own == weights[1]
+    np.testing.assert_array_equal(dbmtl.diagnostics(state).loss_weights, weights)
+
+
+def test_famo_adds_an_epsilon_to_losses():
+    weights, _ = weights_of(dbmtl.famo(2), [1e-8, 3e-8])
+    np.testing.assert_allclose(weights, [2 / 3, 1 / 3], rtol=1e-5)
+
+
+def test_famo_in_plain_numpy_with_an_absent_task():
+    rate, gamma = 0.5, 0.1
+    tx, state = dbmtl.famo(3, gamma=gamma, weight_optimizer=optax.sgd(rate)), None
+    rows = np.random.default_rng(0).uniform(0.5, 3.0, (5, 3))
+    masks = np.array([[1, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 1], [1, 1, 1]], bool)
+    xi = np.zeros(3)
+    for k, (losses, here) in enumerate(zip(rows, masks, strict=True)):
+        if k:
+            z = np.where(masks[k - 1], np.exp(xi), 0)
+            z /= z.sum()
+            both = masks[k - 1] & here
+            fell = np.where(both, np.log(rows[k - 1] / losses), 0)
+            xi -= rate * np.where(both, z * (fell - z @ fell) + gamma * xi, 0)
+        shares = np.where(here, np.exp(xi) / losses, 0)
+        weights, state = weights_of(tx, losses, state, task_mask=jnp.array(here))
+        np.testing.assert_allclose(weights, shares / shares.sum(), rtol=1e-5)
+
+
+def test_stch_has_a_nadir_of_1_for_a_task_absent_from_its_epoch():
+    tx = dbmtl.stch(2, log_nadir=True, warmup_epochs=0)
+    _, state = weights_of(tx, [4.0, 9.0], task_mask=jnp.array([True, False]))
+    weights, _ = weights_of(tx, [2.0, 3.0], state)
+    shares = np.array([2 / 4, 3 / 1])
+    np.testing.assert_allclose(weights, 2 * shares / shares.sum() / [2, 3], rtol=1e-5)
+
+
 @pytest.mark.parametrize("losses", [[0.5, 2.0, 8.0], [1e-6] * 11, [1e6] * 11])
 def test_gls_is_the_gradient_of_the_geometric_mean(losses):
     losses = jnp.asarray(losses)
@@ -127,6 +169,17 @@ def test_learnt_parameters_descend_their_objectives():
         assert optax.tree.get(state, "values")[1] == first[1]
 
 
+def test_a_learnt_value_stands_still_while_its_task_is_absent():
+    """Also with an optimizer whose momentum would move it."""
+    tx = dbmtl.uw(2, weight_optimizer=optax.sgd(0.1, momentum=0.9))
+    _, state = weights_of(tx, [0.3, 5.0])
+    before = optax.tree.get(state, "values")
+    _, state = weights_of(tx, [0.3, 5.0], state, task_mask=jnp.array([True, False]))
+    after = optax.tree.get(state, "values")
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
 def test_dwa_compares_the_means_of_the_last_two_epochs():
     tx, state = dbmtl.dwa(2, temperature=2.0, steps_per_epoch=2), None
     rows = [[4.0, 1.0], [2.0, 3.0], [2.0, 1.0], [1.0, 1.0], [9.0, 9.0]]
@@ -183,6 +236,16 @@ def test_options_are_checked():
         (lambda: dbmtl.constant(2, weights=["a", 1]), TypeError, "weights: expected 2 numbers"),
         (lambda: dbmtl.stch(2, reference=[np.nan, 1]), ValueError, "reference: expected finite"),
         (lambda: dbmtl.stch(2, mu=np.inf), ValueError, "mu: expected a number in"),
+        (
+            lambda: dbmtl.stch(2, preference=[1, 2], log_nadir=True),
+            TypeError,
+            "preference: expected None with log_nadir",
+        ),
+        (
+            lambda: dbmtl.stch(2, reference=[0, 0], log_nadir=True),
+            TypeError,
+            "reference: expected None with log_nadir",
+        ),
         (lambda: dbmtl.famo(2, weight_optimizer=0.1), TypeError, "weight_optimizer: expected an"),
     ],
 )

@@ -58,8 +58,37 @@ FILES: dict[str, tuple[str, ...]] = {
     "hybrid_balancing/_imtl.py": (
         "tests/test_methods.py",
         "tests/gradient_balancing",
+        "tests/core/test_measured.py",
         "-k",
-        f"imtl and not ({SLOW})",
+        f"imtl and not (those_of_the_measured or {SLOW})",
+    ),
+    "hybrid_balancing/_db_mtl.py": (
+        "tests/hybrid_balancing",
+        "tests/test_methods.py",
+        "-k",
+        "reference_in_float64 or epsilon or schedule or may_be_chosen or debiased or golden "
+        "or plain_log or (default and db_mtl)",
+    ),
+    "loss_balancing/_constant.py": (
+        "tests/loss_balancing/test_loss_balancing.py",
+        "tests/test_methods.py",
+        "-k",
+        "constant or numbers_and_optimizers",
+    ),
+    "loss_balancing/_famo.py": (
+        "tests/loss_balancing",
+        "tests/gradient_balancing/test_beyond_the_paper.py",
+        *METHODS,
+        "-k",
+        f"(famo or large_as_numbers) and not ({SLOW})",
+    ),
+    "loss_balancing/_stch.py": (
+        "tests/loss_balancing",
+        "tests/gradient_balancing/test_beyond_the_paper.py",
+        "tests/core/test_preference.py",
+        *METHODS,
+        "-k",
+        f"(stch or large_as_numbers or numbers_and_optimizers) and not ({SLOW})",
     ),
     "loss_balancing/_igbv2.py": (
         "tests/loss_balancing/test_igbv2.py",
@@ -83,8 +112,9 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/core/test_seam.py",
         "tests/loss_balancing/test_bad_losses.py",
         "tests/gradient_balancing",
+        "tests/engine/test_streaming_costs.py",
         "-k",
-        "seam or not_finite or per_leaf or meta_balance or unweighted",
+        "(seam and not own_keep) or not_finite or unweighted or passes_of_chains",
     ),
     "core/_gramian.py": (
         "tests/core/test_gramian.py",
@@ -93,25 +123,29 @@ FILES: dict[str, tuple[str, ...]] = {
         "not own_keep",
     ),
     "core/_interior_point.py": (
+        "tests/core/test_interior_point.py",
         "tests/gradient_balancing",
         "-k",
-        f"(golden and (mgda or cagrad)) or (finds_the_point and not ({SLOW}))",
+        f"interior or (golden and (mgda or cagrad)) or (finds_the_point and not ({SLOW}))",
     ),
     "core/_labels.py": (
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/core/test_names.py",
+        "tests/core/test_frozen.py",
+        "tests/core/test_measured.py",
         "tests/test_contract.py",
         "tests/hybrid_balancing",
         "tests/engine/test_engine.py",
         "-k",
-        f"(labels or own_ or plain_log or auxiliary or params_like) and not ({SLOW})",
+        "(labels or bad_values or parts_measure or own_ or plain_log or auxiliary or params_like) "
+        f"and not ({SLOW})",
     ),
     "core/_learnt_weights.py": (
         "tests/loss_balancing/test_loss_balancing.py",
         "tests/loss_balancing/test_bad_losses.py",
         "-k",
-        f"(learnt or alone or uw) and not ({SLOW})",
+        f"(learnt or alone or uw or optimizers) and not ({SLOW})",
     ),
     "core/_loss_balancer.py": (
         "tests/core/test_seam.py",
@@ -132,10 +166,11 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "core/_names.py": (
         "tests/core/test_names.py",
+        "tests/core/test_preference.py",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "-k",
-        "(name and not every_method) or numbers_of",
+        "(name and not every_method) or numbers_of or traced",
     ),
     "core/_other_batches.py": (
         "tests/gradient_balancing/test_other_batches.py",
@@ -149,8 +184,10 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         *STREAMING,
+        "tests/engine/test_representation.py",
         "-k",
-        "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part",
+        "(seam and not own_keep) or (fields and grad_drop and alone) or shared_part "
+        "or (spoilt and (ew or grad_drop))",
     ),
     "core/_random.py": ("tests/core/test_random.py",),
     "core/_rows.py": (
@@ -160,25 +197,30 @@ FILES: dict[str, tuple[str, ...]] = {
         *STREAMING,
         "tests/test_contract.py",
         "-k",
-        "precision or (own and not own_keep) or fused or scales or scaling_leaves or accumulate",
+        "stay_together or precision or (own and not own_keep) or fused or scales "
+        "or scaling_leaves or accumulate",
     ),
     "core/_simplex.py": ("tests/gradient_balancing", "-k", "simplex"),
     "core/_task_ema.py": (
+        "tests/core/test_seam.py",
         "tests/hybrid_balancing",
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "tests/test_contract.py",
         "tests/test_methods.py",
         "-k",
-        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit) "
+        f"(task_ema or average or beta or schedule or never_came or precision or do_not_fit "
+        f"or may_be_chosen) "
         f"and not (methods_name or {SLOW})",
     ),
     "core/_task_linalg.py": (
         "tests/core",
         "tests/test_task_grad_statistics.py",
         "tests/hybrid_balancing",
+        "tests/gradient_balancing/test_other_batches.py",
         "-k",
-        "linalg or statistics or precision or may_be_chosen or (seam and not own_keep)",
+        "linalg or statistics or precision or may_be_chosen or complex_batches "
+        "or (count_for and 40) or (seam and not own_keep)",
     ),
     "core/_tasks.py": (
         "tests/core/test_seam.py",
@@ -198,19 +240,23 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         *STREAMING,
+        "tests/engine/test_streaming_costs.py",
         "-k",
-        "shared_part or ((seam or diagnostics or bad_losses or bad_input) "
-        f"and not ((one_task_less and not mgda) or (debug_nans and not raises) or "
-        f"(fields and not alone) or {SLOW}))",
+        "shared_part or (passes_of_a_method and db_mtl) or (seam and not own_keep) or nobody "
+        "or keeps_of_absent or (last_cause and uw) or streak or saturate or another_methods_state "
+        "or are_not_finite",
     ),
     "core/_usable.py": (
         "tests/test_diagnostics.py",
         "tests/loss_balancing/test_bad_losses.py",
-        "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
-        *STREAMING,
+        "tests/engine/test_streaming_bad_rows.py",
+        "tests/engine/test_representation.py",
+        "tests/composition/test_refresh_weights.py",
         "-k",
-        f"not same and not ({SLOW})",
+        "nobody or norms_and_weights or (last_cause and uw) or are_not_finite or keeps_of_absent "
+        "or bad_slice or is_lost or (infinite_derivative and mgda) or parts_of_db_mtl "
+        "or (raises and infinite) or (spoilt and mgda) or otherwise or exclude_each",
     ),
     "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
     "engine/_task_map.py": (

@@ -50,7 +50,7 @@ DROPPED = {
 }  # fmt: skip
 """Calls that are replaced by their first argument, or by the array whose method they are."""
 
-COMMUTATIVE = {"maximum", "minimum", "max", "min", "promote_types"}
+COMMUTATIVE = {"maximum", "minimum", "max", "min", "promote_types", "result_type"}
 
 OPTIONAL = {"strict", "name"}
 """Keywords that are not dropped: they change no value but errors and messages."""
