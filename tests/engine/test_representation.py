@@ -166,6 +166,24 @@ def test_measured_parameters_and_a_representation_exclude_each_other(problem):
         tx.update(grads, tx.init(params), params, losses=losses)
 
 
+def test_scales_of_rows_are_not_those_of_heads(problem):
+    params, x = problem
+    tx = dbmtl.normalize_rows(T, labels=LABELS)
+    _, grads = gradients(params, x)
+    found = tx.update(grads, tx.init(params), params)[0].stacked()
+    norms = np.sqrt(
+        [
+            sum(np.sum(leaf[t] ** 2) for leaf in jax.tree.leaves(by_hand(params, x)[1]))
+            for t in range(T)
+        ]
+    )
+    rows, heads = grads.stacked()
+    for leaf, row in zip(jax.tree.leaves(found[0]), jax.tree.leaves(rows), strict=True):
+        np.testing.assert_allclose(leaf, row / norms[:, None, None], rtol=1e-4, atol=1e-6)
+    for own, expected in zip(found[1], heads, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+
+
 @jax.custom_vjp
 def spoilt(x):
     """The identity, whose derivative is NaN in every direction but zero."""
