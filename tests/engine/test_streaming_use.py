@@ -45,6 +45,11 @@ def test_other_transformations_refuse_them(tx):
         )
 
 
+def test_what_maps_over_the_tree_is_refused():
+    with pytest.raises(TypeError, match=r"these task gradients are pending .*`\.stacked\(\)`"):
+        jax.tree.map(lambda leaf: leaf, pending_pair())
+
+
 def test_options_are_checked():
     for engine in (
         dbmtl.value_and_task_grads,
