@@ -79,7 +79,7 @@ def test_what_is_jitted_is_written_out_wherever_it_is():
 
 @pytest.mark.parametrize("kind", [None, "explicit", "inside of shard_map"])
 def test_a_struct_is_the_whole_type_of_a_variable(kind):
-    """Shape and dtype, how it lies on a mesh, and over which axes it differs inside of shard_map."""
+    """Also how it lies on a mesh, and over which axes it differs inside of shard_map."""
 
     def same(x):
         variable = jax.make_jaxpr(jnp.sin)(x).jaxpr.invars[0]

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import METHODS
@@ -264,6 +266,17 @@ def test_other_labels_are_refused(labels, found, problem):
     params, x = problem
     with pytest.raises(ValueError, match=found):
         dbmtl.encoder_value_and_task_grads(encode, HEADS, labels=labels)(params, x)
+
+
+def test_losses_that_differ_from_device_to_device_are_refused(problem):
+    """One device is enough to tell."""
+    params, x = problem
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    divided = jax.shard_map(
+        lambda x: gradients(params, x)[0], mesh=mesh, in_specs=P("data"), out_specs=P()
+    )
+    with pytest.raises(ValueError, match="losses that differ over the axes data"):
+        jax.eval_shape(divided, x)
 
 
 def test_an_unknown_wrt_is_refused():

@@ -34,6 +34,14 @@ def test_mgda_finds_the_point_of_smallest_norm(num_tasks):
         assert ours <= expected + 1e-8, kind
 
 
+def test_mgda_normalizes_no_zero_gradient():
+    """It is the point of smallest norm, and gets all the weight."""
+    tx = dbmtl.mgda(2, normalization="l2")
+    update, state = tx.update(jnp.array([[3.0, 4.0], [0.0, 0.0]]), tx.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(update, 0)
+    np.testing.assert_allclose(state.weights, [0, 1], atol=1e-6)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("c", [0.4, 1.0])
 @pytest.mark.parametrize("num_tasks", [2, 3, 11])
@@ -125,6 +133,13 @@ def test_grad_vac_keeps_the_averages_of_pairs_with_an_absent_task():
     _, targets = vaccinate(cosines, before.astype(jnp.float16), orders, 0.5)
     moved = np.asarray(before) != np.asarray(targets, np.float32).round(3)
     np.testing.assert_array_equal(moved, [[False, False, True], [False] * 3, [True, False, False]])
+
+
+def test_grad_vac_averages_cosines_with_its_beta():
+    tx = dbmtl.grad_vac(2, beta=0.25)
+    grads = jnp.array([[2.0, 0.0], [0.6, 0.8]])
+    _, state = tx.update(grads, tx.init(grads[0]))
+    np.testing.assert_allclose(state.aggregator.targets, [[0, 0.15], [0.15, 0]], rtol=1e-6)
 
 
 def test_pairwise_weights_of_norms_far_apart_and_zero():
