@@ -64,7 +64,12 @@ FILES: dict[str, tuple[str, ...]] = {
         "-k",
         f"moco and not ({SLOW})",
     ),
-    "gradient_balancing/_normalize_rows.py": ("tests/gradient_balancing/test_normalize_rows.py",),
+    "gradient_balancing/_normalize_rows.py": (
+        "tests/gradient_balancing/test_normalize_rows.py",
+        "tests/core/test_measured.py",
+        "-k",
+        "normalize_rows or parts_measure",
+    ),
     "hybrid_balancing/_imtl.py": (
         "tests/test_methods.py",
         "tests/gradient_balancing",
@@ -353,7 +358,11 @@ def tests_of(module: str) -> tuple[str, ...]:
     elif family in FAMILIES:
         stem = file.removesuffix(".py")
         words = KEYWORDS.get(stem, stem.strip("_"))
-        chosen = (f"tests/{family}", *METHODS, "-k", f"({words}) and not ({SLOW})")
+        which = f"({words}) and not ({SLOW})"
+        chosen = (f"tests/{family}", *METHODS, "-k", which)
+        if family == "gradient_balancing":
+            measured = "tests/core/test_measured.py"
+            chosen = (f"tests/{family}", *METHODS, measured, "-k", f"{which} and not streaming]")
     elif (ROOT / (named := f"tests/{family}/test{file}")).exists():
         chosen = (named,)
     else:
