@@ -15,6 +15,7 @@ from dbmtl_jax.core import _simplex
 from dbmtl_jax.gradient_balancing._grad_drop import keep_signs
 from dbmtl_jax.gradient_balancing._grad_vac import vaccinate
 from dbmtl_jax.gradient_balancing._pairwise import combine
+from dbmtl_jax.gradient_balancing._pcgrad import project_conflicts
 
 
 @pytest.mark.usefixtures("x64")
@@ -133,6 +134,20 @@ def test_grad_vac_keeps_the_averages_of_pairs_with_an_absent_task():
     _, targets = vaccinate(cosines, before.astype(jnp.float16), orders, 0.5)
     moved = np.asarray(before) != np.asarray(targets, np.float32).round(3)
     np.testing.assert_array_equal(moved, [[False, False, True], [False] * 3, [True, False, False]])
+
+
+def test_pcgrad_projects_no_gradient_onto_its_own_normal():
+    """Two projections may turn it by more than 90 degrees, and it still does not meet itself."""
+    angles = np.radians([0.0, 100.0, 185.0])
+    units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    orders = np.array([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
+    found = project_conflicts(jnp.asarray(units @ units.T, jnp.float32), jnp.asarray(orders))
+    expected = units.copy()
+    for i, order in enumerate(orders):
+        for j in order[order != i]:
+            expected[i] -= min(expected[i] @ units[j], 0) * units[j]
+    assert expected[0] @ units[0] < 0
+    np.testing.assert_allclose(found @ units, expected, atol=1e-6)
 
 
 def test_grad_vac_averages_cosines_with_its_beta():

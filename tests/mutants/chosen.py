@@ -23,6 +23,7 @@ KEYWORDS = {
     "_nash_mtl": "nash",
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
+    "_sdmgrad": "sdmgrad or who_cannot",
 }
 
 METHODS = (
