@@ -121,7 +121,7 @@ def test_axes_as_in_vmap(mode):
     right = jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, None, None))(
         w, {"x": x, "y": y}, 2.0, key
     )
-    engine = dbmtl.per_task_value_and_grads(fun, in_axes=(0, None, None), mode=mode)
+    engine = dbmtl.per_task_value_and_grads(fun, in_axes=[0, None, None], mode=mode)
     assert_close(engine(w, {"x": x, "y": y}, 2.0, key), right)
 
 
@@ -239,6 +239,8 @@ def test_bad_losses_and_slices_are_named(options):
         engine(lambda w, x: 1)(w, xs)
     with pytest.raises(ValueError, match="args: expected the slices of at least one task"):
         engine(lambda w, x: w @ x)(w, xs[:0])
+    with pytest.raises(ValueError, match="args: expected arrays with one T at the axes in_axes=0"):
+        engine(lambda w, x, y: w @ x + w @ y, in_axes=0)(w, xs, jnp.ones((3, 3)))
     with pytest.raises(ValueError, match=r"in_axes: expected axes of the arguments, found 5 for"):
         engine(lambda w, x: w @ x, in_axes=5)(w, xs)
     labelled = engine(lambda p, x: p["w"] @ x + p["v"] @ x, labels={"w": None, "v": 1})

@@ -24,6 +24,7 @@ KEYWORDS = {
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
     "_sdmgrad": "sdmgrad or who_cannot",
+    "_upgrad": "upgrad and not (forty or smooth or cr_mogm or conflict_with)",
 }
 
 METHODS = (
@@ -331,11 +332,11 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "engine/_losses.py": (
         "tests/core/test_names.py",
-        "tests/engine/test_isolation.py",
         "tests/engine/test_engine.py",
         "tests/test_nnx.py",
         "-k",
-        f"not every_method and {NARROW} and (not nnx or other_functions)",
+        "(test_names and not every_method) or (test_value_and and float32 and loop) "
+        "or another_shape or no_gradient or other_functions",
     ),
 }
 
