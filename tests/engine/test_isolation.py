@@ -213,6 +213,28 @@ def test_rows_of_arithmetic_on_an_array_of_losses():
     assert_rows(grads, scaled)
 
 
+def test_losses_that_are_added_to_an_entry():
+    def fun(w):
+        first = jnp.zeros(2).at[0].set(jnp.sum(w))
+        return first.at[0].add(jnp.sum(2 * w)).at[1].add(jnp.sum(w**2))
+
+    _, grads = dbmtl.value_and_task_grads(fun)(jnp.ones(2))
+    np.testing.assert_array_equal(grads, [[3, 3], [2, 2]])
+
+
+def test_losses_at_positions_that_are_traced():
+    """Nobody can tell which entry is whose, and the rows are right."""
+
+    @jax.jit
+    def rows(w, i):
+        def fun(w):
+            return jnp.zeros(2).at[i].set(jnp.sum(w)).at[1 - i].set(jnp.sum(w**2))
+
+        return dbmtl.value_and_task_grads(fun)(w)[1]
+
+    np.testing.assert_array_equal(rows(jnp.ones(2), 1), [[2, 2], [1, 1]])
+
+
 def test_a_loss_that_reads_no_parameter_has_a_row_of_zeros():
     def fun(w):
         return [jnp.sum(w), jnp.array(3.0)]

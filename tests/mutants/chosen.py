@@ -265,7 +265,12 @@ FILES: dict[str, tuple[str, ...]] = {
         "or not_those_of_heads",
     ),
     "engine/_task_arguments.py": ("tests/engine/test_per_task.py",),
-    "engine/_separate.py": (*ISOLATION, "-k", NARROW),
+    "engine/_separate.py": (
+        *ISOLATION,
+        "tests/engine/test_engine.py",
+        "-k",
+        "loss_alone or arithmetic or losses_ or hides or one_loss",
+    ),
     "engine/_derivative.py": (
         *ISOLATION,
         "tests/engine/test_streaming.py",
