@@ -245,6 +245,24 @@ def test_a_loss_that_reads_no_parameter_has_a_row_of_zeros():
     np.testing.assert_allclose(pending.rows().gramian(), [[2, 0], [0, 0]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_a_shared_parameter_that_no_loss_reads_has_rows_of_zeros(options):
+    labels = {"w": "shared", "own": [0, 1]}
+    params = {"w": jnp.ones(3), "own": [jnp.ones(2), jnp.ones(2)]}
+    fun = dbmtl.value_and_task_grads(
+        lambda p: [jnp.sum(own**2) for own in p["own"]], labels=labels, **options
+    )
+    losses, grads = fun(params)
+    rows = grads.stacked() if "stream" in options else grads
+    np.testing.assert_array_equal(rows["w"], np.zeros((2, 3)))
+    np.testing.assert_array_equal(rows["own"], 2)
+    for name in ("ew", "db_mtl", "pcgrad"):
+        tx = dbmtl.METHODS[name](2, labels=labels)
+        updates, _ = tx.update(grads, tx.init(params), params, losses=losses)
+        np.testing.assert_array_equal(updates["w"], 0)
+        assert np.all(np.asarray(updates["own"]) > 0)
+
+
 def test_the_same_loss_twice():
     def fun(w):
         value = jnp.sum(w**2)

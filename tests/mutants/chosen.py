@@ -345,15 +345,8 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-ENGINE = (
-    "tests/engine/test_isolation.py",
-    "tests/engine/test_engine.py",
-    *STREAMING,
-    "tests/engine/test_streaming_costs.py",
-    "-k",
-    f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
-)
-"""Of the many methods that stream, two."""
+ENGINE = (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW)
+"""Of a module without tests of its own."""
 
 
 def tests_of(module: str) -> tuple[str, ...]:
