@@ -315,6 +315,8 @@ def test_options_are_checked():
             engine(jnp.sum, chunk_size=0)
         with pytest.raises(ValueError, match="chunk_size: expected None"):
             engine(jnp.sum, chunk_size=2, mode="unroll")
+    with pytest.raises(ValueError, match="fun: expected at least one function, found none"):
+        dbmtl.per_task_value_and_grads([])
     with pytest.raises(ValueError, match="heads: expected at least one"):
         dbmtl.encoder_value_and_task_grads(encode, [])
     with pytest.raises(ValueError, match=r"params\[1\]: expected 1, one for each head, found 2"):

@@ -94,6 +94,22 @@ def test_aligned_mtl_leaves_out_small_eigenvalues():
         np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_con_fig_leaves_out_what_is_rounded():
+    """An eigenvalue below 2 · 2 · 2⁻²³ of the largest, and along others rounding errors."""
+    close = 1 - 5 * 2.0**-24
+    matrix = jnp.array([[1.0, close], [close, 1.0]])
+    weights = dbmtl.con_fig_weights(matrix, preference=[3.0, 1.0])
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+    # Of two gradients that are almost equal neither is preferred.
+    for seed in range(3):
+        rows = np.random.default_rng(seed).normal(size=(4, 6))
+        units = rows[[0, 0, 1, 2, 3]] / np.linalg.norm(rows[[0, 0, 1, 2, 3]], axis=1)[:, None]
+        cosines = units @ units.T
+        cosines[0, 1] = cosines[1, 0] = 1 - 3e-6
+        first, second, *_ = dbmtl.con_fig_weights(jnp.asarray(cosines, jnp.float32))
+        np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
 def test_magnitudes_have_an_epsilon():
     grads = jnp.array([[3.0, 4.0], [0.0, 0.0]])
     tx = dbmtl.balance_magnitudes(2, eps=0.5)

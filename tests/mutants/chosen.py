@@ -10,7 +10,7 @@ KEYWORDS = {
     "_aligned_mtl": "aligned_mtl or alignedmtl",
     "_con_fig": "con_fig or config or identities",
     "_db_mtl": "db_mtl or log",
-    "_dual_proj": "dual_proj or dualproj",
+    "_dual_proj": "(dual_proj or dualproj) and not (forty or conflict_with)",
     "_ew": "ew or sum_tasks or sum",
     "_fair_grad": "fair_grad or fairgrad",
     "_grad_vac": "grad_vac or gradvac or pairwise",
