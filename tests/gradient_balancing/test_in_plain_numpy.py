@@ -42,6 +42,7 @@ def test_meta_balance_waits_for_absent_tasks_and_leaves_zero_gradients():
     np.testing.assert_allclose(update, [8, 8])  # the second one has the first one's norm
     _, state = tx.update(grads, state, task_mask=jnp.array([True, False, True]))
     np.testing.assert_allclose(state.aggregator, [6, 2, 0])
+    assert not np.any(state.skipped)
 
 
 MASKS = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], bool)
