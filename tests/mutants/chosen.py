@@ -24,7 +24,7 @@ KEYWORDS = {
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
     "_sdmgrad": "sdmgrad or who_cannot",
-    "_upgrad": "upgrad and not (forty or smooth or cr_mogm or conflict_with)",
+    "_upgrad": "upgrad and not (forty or cr_mogm or conflict_with or _exact])",
 }
 
 METHODS = (
