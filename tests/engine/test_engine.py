@@ -281,10 +281,11 @@ def test_losses_of_another_shape_are_refused(out, message):
         dbmtl.value_and_task_grads(out)(jnp.ones(3))
 
 
-@pytest.mark.parametrize("axes", [(), (1,), (1, 1)])
-def test_one_loss_in_an_array_is_a_set_of_losses(axes):
-    fun = dbmtl.value_and_task_grads(lambda p: p.sum().reshape(axes).reshape(1))
-    losses, grads = fun(jnp.ones(3))
+@pytest.mark.parametrize(
+    "fun", [lambda p: p.sum()[None], lambda p: (p[None] @ jnp.ones((3, 1))).reshape(1)]
+)
+def test_one_loss_in_an_array_is_a_set_of_losses(fun):
+    losses, grads = dbmtl.value_and_task_grads(fun)(jnp.ones(3))
     np.testing.assert_allclose(losses, [3])
     np.testing.assert_allclose(grads, [[1, 1, 1]])
 

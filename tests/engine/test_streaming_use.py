@@ -74,6 +74,8 @@ def test_auto_tells_what_it_chose(caplog):
     dbmtl.value_and_task_grads(convolution, stream=True)(jnp.ones((3, 3)))
     dbmtl.per_task_value_and_grads(lambda p, x: (p * x).sum())(jnp.ones(3), jnp.ones((2, 3)))
     messages = [r.getMessage() for r in caplog.records if r.name == "dbmtl_jax"]
+    assert messages[0].endswith(": 2 tasks, no convolutions")
+    assert messages[2].endswith(": 2 tasks, with convolutions, streaming")
     assert [message.split(":")[0] for message in messages] == [
         'mode="auto" is "unroll" on CPUs, "unroll" on TPUs and "vmap" elsewhere',
         'mode="auto" is "loop" on CPUs, "loop" on TPUs and "loop" elsewhere',
