@@ -229,7 +229,12 @@ FILES: dict[str, tuple[str, ...]] = {
         "-k",
         f"not same and not ({SLOW})",
     ),
-    "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
+    "engine/_shard_map.py": (
+        "tests/engine/test_representation.py",
+        "tests/test_devices.py",
+        "-k",
+        "from_device_to or inside",
+    ),
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",
         *STREAMING,
