@@ -230,10 +230,11 @@ FILES: dict[str, tuple[str, ...]] = {
         f"not same and not ({SLOW})",
     ),
     "engine/_shard_map.py": (
+        "tests/engine/test_shard_map.py",
         "tests/engine/test_representation.py",
         "tests/test_devices.py",
         "-k",
-        "from_device_to or inside",
+        "test_shard_map or from_device_to or inside",
     ),
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",
