@@ -89,7 +89,8 @@ class Jacobian:
 
     def squared_norms(self) -> PerTask:
         """‖c_t‖²: not finite if row t cannot be."""
-        return jnp.stack([sum(over_devices(squared_norm([c])) for c in row) for row in self.rows])
+        parts = ([over_devices(squared_norm([c])) for c in row] for row in self.rows)
+        return jnp.stack([sum(squares, 0.0) for squares in parts])
 
     def along(self, row: Sequence[Array]) -> PerTask:
         """J r, the inner products of all rows with one."""
@@ -141,8 +142,9 @@ class Jacobian:
         """Every row, computed as chosen: the shared leaves [T, *shape]."""
 
         def rows(way: Way) -> list[Array]:
-            if way.mode != "unroll":
-                return map_tasks(self.pull, self.cotangents, way)
+            # There is nothing to map over where no loss reads a shared leaf.
+            if way.mode != "unroll" and (cotangents := self.cotangents):
+                return map_tasks(self.pull, cotangents, way)
             computed = [self.pull(row, unrolled=True) for row in self.rows]
             return [jnp.stack(column) for column in zip(*computed, strict=True)]
 

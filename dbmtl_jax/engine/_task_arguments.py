@@ -27,7 +27,7 @@ class Slices(NamedTuple):
             next(rest) if here else leaf
             for here, leaf in zip(self.is_mapped, self.whole, strict=True)
         ]
-        return tuple(jax.tree.unflatten(self.structure, leaves))
+        return jax.tree.unflatten(self.structure, leaves)
 
     def of_task(self, task: int) -> tuple[Any, ...]:
         return self.arguments([leaf[task] for leaf in self.mapped])

@@ -123,14 +123,6 @@ def map_tasks(fun: Callable[[PyTree], PyTree], inputs: PyTree, way: Way) -> PyTr
         return jax.vmap(fun)(inputs)
     if mode == "loop":
         return jax.lax.map(fun, inputs, batch_size=batch_size)
-    num_tasks = leading_axis(inputs)
+    num_tasks = len(jax.tree.leaves(inputs)[0])
     rows = [fun(jax.tree.map(lambda x, t=t: x[t], inputs)) for t in range(num_tasks)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
-
-
-def leading_axis(args: PyTree) -> int:
-    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(args)]
-    sizes = {shape[:1] for shape in shapes}
-    if len(sizes) != 1 or () in sizes:
-        raise ValueError(f"args: expected arrays of shape (T, ...) with one T, found {shapes}")
-    return shapes[0][0]

@@ -108,5 +108,5 @@ def _median(norms: PerTask, present: Mask) -> Float[Array, ""]:
     # Absent tasks sort last; the middle is that of the tasks present.
     ordered = jnp.sort(jnp.where(present, norms, jnp.inf))
     count = jnp.sum(present)
-    middle = (ordered[jnp.maximum(count - 1, 0) // 2] + ordered[count // 2]) / 2
+    middle = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
     return jnp.where(count > 0, middle, 0)

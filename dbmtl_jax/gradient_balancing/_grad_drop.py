@@ -46,12 +46,11 @@ def grad_drop(
     def merge(tasks: Tasks, memory: RandomState) -> tuple[PyTree, RandomState]:
         memory, key = memory.draw()
         leaves, structure = jax.tree.flatten(tasks.rows.tree())
-        scales = jnp.where(tasks.present, tasks.scales, 0)
 
         def drop(leaf: Array, key: Array) -> Array:
             # A key for each leaf: the size of one leaf does not change the draws of the next.
             uniform = jax.random.uniform(key, leaf.shape[1:], accumulation_dtype(leaf))
-            rows = jnp.where(per_task(tasks.present, leaf), per_task(scales, leaf) * leaf, 0)
+            rows = jnp.where(per_task(tasks.present, leaf), per_task(tasks.scales, leaf) * leaf, 0)
             kept = keep_signs(rows, uniform)
             return jnp.sum(jnp.where(kept, rows, leak * rows), axis=0).astype(leaf.dtype)
 

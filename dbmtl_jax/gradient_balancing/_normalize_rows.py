@@ -101,8 +101,7 @@ def _rescaling(
 
     def update(tasks: Tasks, state: Memory) -> tuple[Tasks, Memory]:
         norms = tasks.norms
-        factors = jnp.where(norms > 0, factor(jnp.where(norms > 0, norms, 1)), 1)
-        return tasks.rescaled(factors), state
+        return tasks.rescaled(factor(jnp.where(norms > 0, norms, 1))), state
 
     part = Part(lambda shared: (), update, reads="norms")
     return transformation(num_tasks, (part,), None, labels, name, measured)

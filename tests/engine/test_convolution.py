@@ -97,13 +97,18 @@ def test_unrolled_convolutions_are_as_jax_transposes_them():
         text = str(jax.make_jaxpr(fun)(params))
         return sorted(re.findall(r"dimension_numbers=ConvDimensionNumbers\(.*?\)\)", text))
 
-    def rows(mode):
-        return lambda p: dbmtl.value_and_task_grads(losses, mode=mode)(p)[1]
+    def rows(mode, stream):
+        def computed(params):
+            _, grads = dbmtl.value_and_task_grads(losses, mode=mode, stream=stream)(params)
+            return grads.stacked() if stream else grads
+
+        return computed
 
     of_jax = set(layouts_in(jax.jacrev(losses)))
     assert of_jax
-    assert set(layouts_in(rows("unroll"))) == of_jax
-    assert set(layouts_in(rows("loop"))) != of_jax
+    for stream in (False, True):
+        assert set(layouts_in(rows("unroll", stream))) == of_jax
+        assert set(layouts_in(rows("loop", stream))) != of_jax
 
 
 def test_other_platforms_have_the_layouts_of_jax():

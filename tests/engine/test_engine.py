@@ -271,6 +271,7 @@ def test_a_chunk_is_as_many_tasks_as_it_says(chunk_size, loops):
     [
         (lambda p: p.sum(), r"fun: expected losses of shape \(T,\) or T scalars, found shape \(\)"),
         (lambda p: p[None], r"found shape \(1, 3\)"),
+        (lambda p: p[:0], r"found shape \(0,\)"),
         (lambda p: [p.sum(), p], r"T scalar losses, found a list of shape \(\), shape \(3,\)"),
         (lambda p: [], "expected a sequence of T scalar losses"),
     ],
@@ -280,10 +281,22 @@ def test_losses_of_another_shape_are_refused(out, message):
         dbmtl.value_and_task_grads(out)(jnp.ones(3))
 
 
-def test_one_loss_in_an_array_is_a_set_of_losses():
-    losses, grads = dbmtl.value_and_task_grads(lambda p: p.sum()[None])(jnp.ones(3))
+@pytest.mark.parametrize(
+    "fun", [lambda p: p.sum()[None], lambda p: (p[None] @ jnp.ones((3, 1))).reshape(1)]
+)
+def test_one_loss_in_an_array_is_a_set_of_losses(fun):
+    losses, grads = dbmtl.value_and_task_grads(fun)(jnp.ones(3))
     np.testing.assert_allclose(losses, [3])
     np.testing.assert_allclose(grads, [[1, 1, 1]])
+
+
+def test_the_parameters_of_a_head_may_be_a_tree():
+    heads = [lambda p, z: jnp.sum(p["v"] * z) + p["b"], lambda p, z: p[0] * jnp.sum(z)]
+    params = (jnp.array([1.0, 2.0]), [{"v": jnp.array([3.0, 4.0]), "b": jnp.array(5.0)}, (2.0,)])
+    losses, (rows, own) = dbmtl.encoder_value_and_task_grads(lambda w: 2 * w, heads)(params)
+    np.testing.assert_allclose(losses, [27, 12])
+    np.testing.assert_allclose(rows, [[6, 8], [4, 4]])
+    chex.assert_trees_all_close(own, [{"v": jnp.array([2.0, 4.0]), "b": jnp.array(1.0)}, (6.0,)])
 
 
 @pytest.mark.parametrize(
@@ -303,6 +316,8 @@ def test_options_are_checked():
             engine(jnp.sum, chunk_size=0)
         with pytest.raises(ValueError, match="chunk_size: expected None"):
             engine(jnp.sum, chunk_size=2, mode="unroll")
+    with pytest.raises(ValueError, match="fun: expected at least one function, found none"):
+        dbmtl.per_task_value_and_grads([])
     with pytest.raises(ValueError, match="heads: expected at least one"):
         dbmtl.encoder_value_and_task_grads(encode, [])
     with pytest.raises(ValueError, match=r"params\[1\]: expected 1, one for each head, found 2"):

@@ -65,3 +65,22 @@ def test_large_scales_do_not_overflow(losses_of, method):
         np.testing.assert_allclose(
             leaf.astype(np.float32), right, atol=1e-2 * np.max(np.abs(right))
         )
+
+
+def test_a_row_of_zeros_is_one():
+    """There is nothing to bring it to the size of."""
+    params = jnp.ones(2, jnp.float16)
+    _, grads = dbmtl.value_and_task_grads(lambda w: [jnp.sum(w**2), jnp.sum(0 * w)], stream=True)(
+        params
+    )
+    np.testing.assert_array_equal(grads.stacked(), [[2, 2], [0, 0]])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_only_float16_needs_cotangents_of_a_size(dtype):
+    """The powers of two are in no other program."""
+    params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
+    program = jax.make_jaxpr(
+        lambda p: dbmtl.value_and_task_grads(network, stream=True)(p)[1].stacked()
+    )(params)
+    assert ("exp2" in str(program)) == (dtype == jnp.float16)

@@ -213,6 +213,28 @@ def test_rows_of_arithmetic_on_an_array_of_losses():
     assert_rows(grads, scaled)
 
 
+def test_losses_that_are_added_to_an_entry():
+    def fun(w):
+        first = jnp.zeros(2).at[0].set(jnp.sum(w))
+        return first.at[0].add(jnp.sum(2 * w)).at[1].add(jnp.sum(w**2))
+
+    _, grads = dbmtl.value_and_task_grads(fun)(jnp.ones(2))
+    np.testing.assert_array_equal(grads, [[3, 3], [2, 2]])
+
+
+def test_losses_at_positions_that_are_traced():
+    """Nobody can tell which entry is whose, and the rows are right."""
+
+    @jax.jit
+    def rows(w, i):
+        def fun(w):
+            return jnp.zeros(2).at[i].set(jnp.sum(w)).at[1 - i].set(jnp.sum(w**2))
+
+        return dbmtl.value_and_task_grads(fun)(w)[1]
+
+    np.testing.assert_array_equal(rows(jnp.ones(2), 1), [[2, 2], [1, 1]])
+
+
 def test_a_loss_that_reads_no_parameter_has_a_row_of_zeros():
     def fun(w):
         return [jnp.sum(w), jnp.array(3.0)]
@@ -221,6 +243,24 @@ def test_a_loss_that_reads_no_parameter_has_a_row_of_zeros():
     np.testing.assert_array_equal(grads, [[1, 1], [0, 0]])
     _, pending = dbmtl.value_and_task_grads(fun, stream=True)(jnp.ones(2))
     np.testing.assert_allclose(pending.rows().gramian(), [[2, 0], [0, 0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_a_shared_parameter_that_no_loss_reads_has_rows_of_zeros(options):
+    labels = {"w": "shared", "own": [0, 1]}
+    params = {"w": jnp.ones(3), "own": [jnp.ones(2), jnp.ones(2)]}
+    fun = dbmtl.value_and_task_grads(
+        lambda p: [jnp.sum(own**2) for own in p["own"]], labels=labels, **options
+    )
+    losses, grads = fun(params)
+    rows = grads.stacked() if "stream" in options else grads
+    np.testing.assert_array_equal(rows["w"], np.zeros((2, 3)))
+    np.testing.assert_array_equal(rows["own"], 2)
+    for name in ("ew", "db_mtl", "pcgrad"):
+        tx = dbmtl.METHODS[name](2, labels=labels)
+        updates, _ = tx.update(grads, tx.init(params), params, losses=losses)
+        np.testing.assert_array_equal(updates["w"], 0)
+        assert np.all(np.asarray(updates["own"]) > 0)
 
 
 def test_the_same_loss_twice():
@@ -294,14 +334,16 @@ def test_reading_without_a_derivative_is_no_use_of_a_leaf():
     np.testing.assert_array_equal(grads["w"], 2)
 
 
-@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("taken", ["no", "gather", "split"])
 def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right(taken):
     """One expression for all losses: a head each, side by side in one matrix."""
 
     def fun(p, x):
         outputs = jnp.tanh(x @ p["w"]) @ jnp.stack(p["heads"], axis=1)
-        if taken:  # by a gather
+        if taken == "gather":
             return [jnp.mean((jnp.take(outputs, jnp.array([t]), 1) - 1) ** 2) for t in range(2)]
+        if taken == "split":
+            return [jnp.mean((output - 1) ** 2) for output in jnp.split(outputs, 2, axis=1)]
         return jnp.mean((outputs - 1) ** 2, axis=0)
 
     params = {"w": jnp.linspace(-1, 1, 12).reshape(3, 4), "heads": [jnp.ones(4), -jnp.ones(4)]}

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
-from dbmtl_jax.engine._jaxpr import contains, inlined
+from dbmtl_jax.engine._jaxpr import contains, inlined, struct_of
 
 
 @jax.custom_jvp
@@ -73,3 +75,26 @@ def test_what_is_jitted_is_written_out_wherever_it_is():
     assert str(closed.jaxpr).count("= sin") == 2
     found = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, jnp.ones(3), 2 * jnp.ones(3))
     np.testing.assert_allclose(found, outer(jnp.ones(3), 2 * jnp.ones(3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [None, "explicit", "inside of shard_map"])
+def test_a_struct_is_the_whole_type_of_a_variable(kind):
+    """Also how it lies on a mesh, and over which axes it differs inside of shard_map."""
+
+    def same(x):
+        variable = jax.make_jaxpr(jnp.sin)(x).jaxpr.invars[0]
+        again = jax.make_jaxpr(jnp.sin)(struct_of(variable)).jaxpr.invars[0]
+        assert again.aval == variable.aval
+        return x
+
+    if kind is None:
+        same(jnp.ones(2, jnp.bfloat16))
+        return
+    axis_type = AxisType.Explicit if kind == "explicit" else AxisType.Auto
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(axis_type,))
+    with jax.set_mesh(mesh):
+        if kind == "explicit":
+            same(jax.device_put(jnp.ones(2), P("data")))
+        else:
+            mapped = jax.shard_map(same, in_specs=P("data"), out_specs=P("data"))
+            jax.eval_shape(mapped, jnp.ones(2))

@@ -121,7 +121,7 @@ def test_axes_as_in_vmap(mode):
     right = jax.vmap(jax.value_and_grad(fun), in_axes=(None, 0, None, None))(
         w, {"x": x, "y": y}, 2.0, key
     )
-    engine = dbmtl.per_task_value_and_grads(fun, in_axes=(0, None, None), mode=mode)
+    engine = dbmtl.per_task_value_and_grads(fun, in_axes=[0, None, None], mode=mode)
     assert_close(engine(w, {"x": x, "y": y}, 2.0, key), right)
 
 
@@ -218,6 +218,19 @@ def test_a_loop_that_streams_contains_the_function_once(num_tasks):
     assert sines(mode="loop") <= 2 < num_tasks + 1 <= sines() + 1
 
 
+def test_rows_that_a_loop_streams_may_be_scaled():
+    def fun(w, x):
+        return jnp.sum(x * w**2)
+
+    w, xs = jnp.array([1.0, 2.0]), jnp.array([[1.0, 1.0], [0.0, 5.0]])
+    losses, grads = dbmtl.per_task_value_and_grads(fun, stream=True, mode="loop")(w, xs)
+    np.testing.assert_allclose(losses, [5, 20])
+    tx = dbmtl.scale_by_log_loss(2)
+    scaled, _ = tx.update(grads, tx.init(w), losses=losses)
+    np.testing.assert_allclose(scaled.stacked(), [[0.4, 0.8], [0, 1]], rtol=1e-6)
+    np.testing.assert_allclose(scaled.rows().gramian(), [[0.8, 0.8], [0.8, 1]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("options", [{}, {"stream": True}, {"stream": True, "mode": "loop"}])
 def test_bad_losses_and_slices_are_named(options):
     engine = functools.partial(dbmtl.per_task_value_and_grads, **options)
@@ -226,6 +239,8 @@ def test_bad_losses_and_slices_are_named(options):
         engine(lambda w, x: 1)(w, xs)
     with pytest.raises(ValueError, match="args: expected the slices of at least one task"):
         engine(lambda w, x: w @ x)(w, xs[:0])
+    with pytest.raises(ValueError, match="args: expected arrays with one T at the axes in_axes=0"):
+        engine(lambda w, x, y: w @ x + w @ y, in_axes=0)(w, xs, jnp.ones((3, 3)))
     with pytest.raises(ValueError, match=r"in_axes: expected axes of the arguments, found 5 for"):
         engine(lambda w, x: w @ x, in_axes=5)(w, xs)
     labelled = engine(lambda p, x: p["w"] @ x + p["v"] @ x, labels={"w": None, "v": 1})

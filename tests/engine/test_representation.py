@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import METHODS
@@ -166,6 +168,24 @@ def test_measured_parameters_and_a_representation_exclude_each_other(problem):
         tx.update(grads, tx.init(params), params, losses=losses)
 
 
+def test_scales_of_rows_are_not_those_of_heads(problem):
+    params, x = problem
+    tx = dbmtl.normalize_rows(T, labels=LABELS)
+    _, grads = gradients(params, x)
+    found = tx.update(grads, tx.init(params), params)[0].stacked()
+    norms = np.sqrt(
+        [
+            sum(np.sum(leaf[t] ** 2) for leaf in jax.tree.leaves(by_hand(params, x)[1]))
+            for t in range(T)
+        ]
+    )
+    rows, heads = grads.stacked()
+    for leaf, row in zip(jax.tree.leaves(found[0]), jax.tree.leaves(rows), strict=True):
+        np.testing.assert_allclose(leaf, row / norms[:, None, None], rtol=1e-4, atol=1e-6)
+    for own, expected in zip(found[1], heads, strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-6)
+
+
 @jax.custom_vjp
 def spoilt(x):
     """The identity, whose derivative is NaN in every direction but zero."""
@@ -250,6 +270,17 @@ def test_other_labels_are_refused(labels, found, problem):
     params, x = problem
     with pytest.raises(ValueError, match=found):
         dbmtl.encoder_value_and_task_grads(encode, HEADS, labels=labels)(params, x)
+
+
+def test_losses_that_differ_from_device_to_device_are_refused(problem):
+    """One device is enough to tell."""
+    params, x = problem
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    divided = jax.shard_map(
+        lambda x: gradients(params, x)[0], mesh=mesh, in_specs=P("data"), out_specs=P()
+    )
+    with pytest.raises(ValueError, match="losses that differ over the axes data"):
+        jax.eval_shape(divided, x)
 
 
 def test_an_unknown_wrt_is_refused():

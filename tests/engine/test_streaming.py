@@ -92,6 +92,43 @@ def test_what_a_method_reads_beyond_what_it_says_is_computed_once_more():
     np.testing.assert_array_equal(seen["grads"], [[3, 4], [5, 0]])
 
 
+def test_parameters_of_their_own_do_not_count_in_inner_products():
+    """Rows are pushed forward along what is shared, and along nothing else."""
+
+    def losses_of(p):
+        return [jnp.sum(p["w"] * own) for own in p["own"]]
+
+    params = {"w": jnp.array([1.0, 2.0]), "own": [jnp.array([3.0, 4.0]), jnp.array([5.0, 0.0])]}
+    labels = {"w": "shared", "own": [0, 1]}
+    _, grads = dbmtl.value_and_task_grads(losses_of, labels=labels, stream=True)(params)
+    np.testing.assert_allclose(grads.rows().gramian(), [[25, 15], [15, 25]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_inner_products_of_complex_gradients(shares):
+    """Re ⟨g_t, g_s⟩, whether losses part at parameters or behind what they share."""
+
+    def losses_of(w):
+        z = jnp.sin(w) if shares else w
+        return [jnp.sum(jnp.abs(z) ** 2), jnp.sum(z.real * z.imag)]
+
+    w = jnp.array([1.0 + 2.0j, 0.5 - 1.0j])
+    _, rows = dbmtl.value_and_task_grads(losses_of)(w)
+    _, pending = dbmtl.value_and_task_grads(losses_of, stream=True)(w)
+    found = pending.rows().gramian()
+    np.testing.assert_allclose(found, (rows @ rows.conj().T).real, rtol=1e-4)
+
+
+def test_scales_of_pending_gradients_multiply():
+    _, pending = dbmtl.value_and_task_grads(lambda w: [2 * w.sum(), w.sum()], stream=True)(
+        jnp.ones(2)
+    )
+    tx = dbmtl.scale_by_log_loss(2)
+    for _ in range(2):
+        pending, _ = tx.update(pending, tx.init(jnp.ones(2)), losses=jnp.array([4.0, 2.0]))
+    np.testing.assert_allclose(pending.stacked(), [[0.125] * 2, [0.25] * 2], rtol=1e-6)
+
+
 @pytest.mark.parametrize("has_aux", [False, True])
 def test_scaled_heads_of_an_encoder_keep_their_own_scales(has_aux):
     def with_aux(value, aux):

@@ -88,6 +88,32 @@ def test_a_loss_balancers_program_is_equal_weightings(has_heads):
     assert products_of(jax.make_jaxpr(step)(params)) == expected
 
 
+def test_what_finds_the_culprit_is_a_small_program():
+    """It hardly ever runs, and does not grow with the number of tasks."""
+
+    def products(num_tasks):
+        tx = dbmtl.mgda(num_tasks, measured={"v": True, "w": False})
+
+        def losses_of(p):
+            z = jnp.tanh(jnp.ones((2, 3)) @ p["v"] @ p["w"])
+            return [jnp.sum((t + 1) * z**2) for t in range(num_tasks)]
+
+        def step(p):
+            losses, grads = dbmtl.value_and_task_grads(losses_of, stream=True, mode="unroll")(p)
+            return tx.update(grads, tx.init(p), p, losses=losses)[0]
+
+        jaxpr = jax.make_jaxpr(step)({"v": jnp.ones((3, 4)), "w": jnp.ones((4, 4))}).jaxpr
+        branches = [
+            branch
+            for equation in jaxpr.eqns
+            if equation.primitive.name == "cond"
+            for branch in equation.params["branches"]
+        ]
+        return sum(map(products_of, branches))
+
+    assert products(2) == products(5) > 0
+
+
 @pytest.mark.parametrize("mode", ["unroll", "loop"])
 @pytest.mark.parametrize("name", ["db_mtl, beta 0", "pcgrad", "mgda", "grad_norm", "uw"])
 def test_no_stacked_array_exists(name, mode):

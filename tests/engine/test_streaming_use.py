@@ -58,6 +58,11 @@ def test_leaves_of_pending_gradients_stay_together():
             tx.update(tree, state)
 
 
+def test_what_maps_over_the_tree_is_refused():
+    with pytest.raises(TypeError, match=r"these task gradients are pending .*`\.stacked\(\)`"):
+        jax.tree.map(lambda leaf: leaf, pending_pair())
+
+
 def test_options_are_checked():
     for engine in (
         dbmtl.value_and_task_grads,
@@ -80,11 +85,15 @@ def test_auto_tells_what_it_chose(caplog):
     dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()))(jnp.ones((3, 3)))
     dbmtl.value_and_task_grads(lambda p: (p.sum(), p.max()), stream=True)(jnp.ones((3, 3)))
     dbmtl.value_and_task_grads(convolution, stream=True)(jnp.ones((3, 3)))
+    dbmtl.per_task_value_and_grads(lambda p, x: (p * x).sum())(jnp.ones(3), jnp.ones((2, 3)))
     messages = [r.getMessage() for r in caplog.records if r.name == "dbmtl_jax"]
+    assert messages[0].endswith(": 2 tasks, no convolutions")
+    assert messages[2].endswith(": 2 tasks, with convolutions, streaming")
     assert [message.split(":")[0] for message in messages] == [
         'mode="auto" is "unroll" on CPUs, "unroll" on TPUs and "vmap" elsewhere',
         'mode="auto" is "loop" on CPUs, "loop" on TPUs and "loop" elsewhere',
         'mode="auto" is "unroll" on CPUs, "loop" on TPUs and "loop" elsewhere',
+        'mode="auto" is "unroll" on CPUs, "unroll" on TPUs and "vmap" elsewhere',
     ]
 
 

@@ -283,6 +283,12 @@ def test_norms_as_far_apart_as_numbers_are(factory, ridge):
         np.testing.assert_allclose(near / 1e8, [0.35955, 0.224719], rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["upgrad", "dual_proj"])
+def test_a_zero_gradient_keeps_its_preference(name):
+    weights = getattr(dbmtl, f"{name}_weights")(jnp.diag(jnp.array([4.0, 0.0])))
+    np.testing.assert_allclose(weights, 0.5, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 def test_excess_mtl_squares_in_float32(dtype):
     grads = jnp.array([[300.0, 1.0], [2.0, 3e-4]], dtype)

@@ -15,6 +15,7 @@ from dbmtl_jax.core import _simplex
 from dbmtl_jax.gradient_balancing._grad_drop import keep_signs
 from dbmtl_jax.gradient_balancing._grad_vac import vaccinate
 from dbmtl_jax.gradient_balancing._pairwise import combine
+from dbmtl_jax.gradient_balancing._pcgrad import project_conflicts
 
 
 @pytest.mark.usefixtures("x64")
@@ -32,6 +33,14 @@ def test_mgda_finds_the_point_of_smallest_norm(num_tasks):
         expected = np.linalg.norm(weights / weights.sum() @ scaled)
         ours = np.linalg.norm(update(jnp.asarray(gradients))) / size
         assert ours <= expected + 1e-8, kind
+
+
+def test_mgda_normalizes_no_zero_gradient():
+    """It is the point of smallest norm, and gets all the weight."""
+    tx = dbmtl.mgda(2, normalization="l2")
+    update, state = tx.update(jnp.array([[3.0, 4.0], [0.0, 0.0]]), tx.init(jnp.zeros(2)))
+    np.testing.assert_array_equal(update, 0)
+    np.testing.assert_allclose(state.weights, [0, 1], atol=1e-6)
 
 
 @pytest.mark.usefixtures("x64")
@@ -85,6 +94,22 @@ def test_aligned_mtl_leaves_out_small_eigenvalues():
         np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_con_fig_leaves_out_what_is_rounded():
+    """An eigenvalue below 2 · 2 · 2⁻²³ of the largest, and along others rounding errors."""
+    close = 1 - 5 * 2.0**-24
+    matrix = jnp.array([[1.0, close], [close, 1.0]])
+    weights = dbmtl.con_fig_weights(matrix, preference=[3.0, 1.0])
+    np.testing.assert_allclose(weights, 1, rtol=1e-5)
+    # Of two gradients that are almost equal neither is preferred.
+    for seed in range(3):
+        rows = np.random.default_rng(seed).normal(size=(4, 6))
+        units = rows[[0, 0, 1, 2, 3]] / np.linalg.norm(rows[[0, 0, 1, 2, 3]], axis=1)[:, None]
+        cosines = units @ units.T
+        cosines[0, 1] = cosines[1, 0] = 1 - 3e-6
+        first, second, *_ = dbmtl.con_fig_weights(jnp.asarray(cosines, jnp.float32))
+        np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
 def test_magnitudes_have_an_epsilon():
     grads = jnp.array([[3.0, 4.0], [0.0, 0.0]])
     tx = dbmtl.balance_magnitudes(2, eps=0.5)
@@ -125,6 +150,27 @@ def test_grad_vac_keeps_the_averages_of_pairs_with_an_absent_task():
     _, targets = vaccinate(cosines, before.astype(jnp.float16), orders, 0.5)
     moved = np.asarray(before) != np.asarray(targets, np.float32).round(3)
     np.testing.assert_array_equal(moved, [[False, False, True], [False] * 3, [True, False, False]])
+
+
+def test_pcgrad_projects_no_gradient_onto_its_own_normal():
+    """Two projections may turn it by more than 90 degrees, and it still does not meet itself."""
+    angles = np.radians([0.0, 100.0, 185.0])
+    units = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    orders = np.array([[1, 2, 0], [2, 0, 1], [0, 1, 2]])
+    found = project_conflicts(jnp.asarray(units @ units.T, jnp.float32), jnp.asarray(orders))
+    expected = units.copy()
+    for i, order in enumerate(orders):
+        for j in order[order != i]:
+            expected[i] -= min(expected[i] @ units[j], 0) * units[j]
+    assert expected[0] @ units[0] < 0
+    np.testing.assert_allclose(found @ units, expected, atol=1e-6)
+
+
+def test_grad_vac_averages_cosines_with_its_beta():
+    tx = dbmtl.grad_vac(2, beta=0.25)
+    grads = jnp.array([[2.0, 0.0], [0.6, 0.8]])
+    _, state = tx.update(grads, tx.init(grads[0]))
+    np.testing.assert_allclose(state.aggregator.targets, [[0, 0.15], [0.15, 0]], rtol=1e-6)
 
 
 def test_pairwise_weights_of_norms_far_apart_and_zero():

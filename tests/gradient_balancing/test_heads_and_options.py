@@ -71,6 +71,20 @@ def test_options_are_checked(name, options, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("aligned_mtl", {"scale": "max"}, "scale: expected one of 'min', 'median', 'rmse'"),
+        ("cagrad", {"c": -0.1}, "c: expected a number in"),
+        ("fair_grad", {"alpha": 0.0}, "alpha: expected a number in"),
+        ("sdmgrad", {"lambda_": -0.1}, "lambda_: expected a number in"),
+    ],
+)
+def test_options_are_checked_with_a_gramian_too(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(dbmtl, f"{name}_weights")(jnp.eye(2), **options)
+
+
+@pytest.mark.parametrize(
     ("tx", "who"),
     [
         (dbmtl.mgda(2, normalization="loss"), "mgda"),

@@ -35,6 +35,16 @@ def test_meta_balance_in_plain_numpy():
             np.testing.assert_allclose(np.ravel(update), factors @ rows, rtol=1e-4, atol=1e-4)
 
 
+def test_meta_balance_waits_for_absent_tasks_and_leaves_zero_gradients():
+    tx = dbmtl.meta_balance(3, relax=1.0, beta=0.5)
+    grads = jnp.array([[8.0, 0.0], [0.0, 4.0], [0.0, 0.0]])
+    update, state = tx.update(grads, tx.init(jnp.zeros(2)))
+    np.testing.assert_allclose(update, [8, 8])  # the second one has the first one's norm
+    _, state = tx.update(grads, state, task_mask=jnp.array([True, False, True]))
+    np.testing.assert_allclose(state.aggregator, [6, 2, 0])
+    assert not np.any(state.skipped)
+
+
 MASKS = np.array([[0, 1, 1], [1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], bool)
 """The tasks of three that are present, step by step; the first one comes later."""
 

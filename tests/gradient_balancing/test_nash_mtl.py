@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import dbmtl_jax as dbmtl
 from dbmtl_jax import testing
@@ -19,6 +20,14 @@ def test_nash_mtl_only_ever_shortens():
     np.testing.assert_allclose(update, 0.5 / np.sqrt(2), rtol=1e-5)
     update, _ = tx.update(grads / 20, state)
     np.testing.assert_allclose(update, 0.05, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("x64")
+def test_nash_mtl_has_weights_of_the_parameters_dtype():
+    for update_every in (1, 2):
+        tx = dbmtl.nash_mtl(2, update_every=update_every)
+        _, state = tx.update(jnp.eye(2, dtype=jnp.float64), tx.init(jnp.zeros(2, jnp.float32)))
+        assert optax.tree.get(state, "alpha").dtype == jnp.float32
 
 
 def test_nash_mtl_keeps_its_weights_between_solutions():

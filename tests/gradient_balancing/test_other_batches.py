@@ -58,6 +58,18 @@ def test_products_of_complex_batches_are_those_of_real_and_imaginary_parts():
     np.testing.assert_array_equal(found[1], 0)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_without_a_task_moves_no_weight(name):
+    tx = METHODS[name](2)
+    _, state = updated(tx, FIRST, [SECOND])
+    before = state.aggregator
+    found, state = tx.update(
+        FIRST, state, PARAMS, other_grads=[SECOND], task_mask=jnp.zeros(2, bool)
+    )
+    np.testing.assert_array_equal(found, 0)
+    np.testing.assert_array_equal(state.aggregator, before)
+
+
 def test_half_precision_does_not_overflow():
     grads = jnp.array([[4e4, 0], [0.0, 4e4]], jnp.float16)
     found, _ = updated(dbmtl.modo(2, gamma=0.0), grads, [grads], jnp.zeros(2, jnp.float16))

@@ -8,9 +8,11 @@ FAMILIES = ("gradient_balancing", "loss_balancing", "hybrid_balancing")
 # Methods whose tests are not found by the name of their file.
 KEYWORDS = {
     "_aligned_mtl": "aligned_mtl or alignedmtl",
-    "_cagrad": "cagrad",
+    "_con_fig": "con_fig or config or identities",
     "_db_mtl": "db_mtl or log",
+    "_dual_proj": "(dual_proj or dualproj) and not (forty or conflict_with)",
     "_ew": "ew or sum_tasks or sum",
+    "_fair_grad": "fair_grad or fairgrad",
     "_grad_vac": "grad_vac or gradvac or pairwise",
     "_igbv2": "igbv2",
     "_imtl": "imtl",
@@ -21,6 +23,8 @@ KEYWORDS = {
     "_nash_mtl": "nash",
     "_pairwise": "pairwise or pcgrad or grad_vac or random",
     "_pcgrad": "pcgrad or pairwise",
+    "_sdmgrad": "sdmgrad or who_cannot",
+    "_upgrad": "upgrad and not (forty or cr_mogm or conflict_with or _exact])",
 }
 
 METHODS = (
@@ -53,7 +57,20 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/test_bad_input.py",
         "tests/test_bad_tasks.py",
         "-k",
-        f"(magnitude or normalised or (one_task_less and db_mtl)) and not ({SLOW})",
+        f"((magnitude or normalised) and not ({SLOW})) or (one_task_less and db_mtl)",
+    ),
+    "gradient_balancing/_moco.py": (
+        "tests/gradient_balancing",
+        *METHODS,
+        "tests/engine/test_representation.py",
+        "-k",
+        f"moco and not ({SLOW})",
+    ),
+    "gradient_balancing/_normalize_rows.py": (
+        "tests/gradient_balancing/test_normalize_rows.py",
+        "tests/core/test_measured.py",
+        "-k",
+        "normalize_rows or parts_measure",
     ),
     "hybrid_balancing/_imtl.py": (
         "tests/test_methods.py",
@@ -258,7 +275,13 @@ FILES: dict[str, tuple[str, ...]] = {
         "or bad_slice or is_lost or (infinite_derivative and mgda) or parts_of_db_mtl "
         "or (raises and infinite) or (spoilt and mgda) or otherwise or exclude_each",
     ),
-    "engine/_shard_map.py": ("tests/test_devices.py", "-k", "inside"),
+    "engine/_shard_map.py": (
+        "tests/engine/test_shard_map.py",
+        "tests/engine/test_representation.py",
+        "tests/test_devices.py",
+        "-k",
+        "test_shard_map or from_device_to or inside",
+    ),
     "engine/_task_map.py": (
         "tests/engine/test_engine.py",
         *STREAMING,
@@ -279,14 +302,86 @@ FILES: dict[str, tuple[str, ...]] = {
         *STREAMING,
         "tests/test_devices.py",
         "-k",
-        "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside",
+        "(encoder and not (float64 or igbv2)) or auxiliary or options or by_its_name or inside "
+        "or may_be_a_tree or other_labels or unknown_wrt",
     ),
-    "engine/_of_representation.py": ("tests/engine/test_representation.py",),
-    "engine/_representation.py": ("tests/engine/test_representation.py",),
+    "engine/_of_representation.py": (
+        "tests/engine/test_representation.py",
+        "-k",
+        "(mgda and not needs) or integers or named_heads or frozen or stacked_gives or device",
+    ),
+    "engine/_representation.py": (
+        "tests/engine/test_representation.py",
+        "-k",
+        "(mgda and not needs) or heads_are_as or norms[False-gradients] or refuse or exclude "
+        "or not_those_of_heads",
+    ),
     "engine/_task_arguments.py": ("tests/engine/test_per_task.py",),
-    "engine/_separate.py": (*ISOLATION, "-k", NARROW),
-    "engine/_derivative.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
-    "engine/_own.py": (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW),
+    "engine/_separate.py": (
+        *ISOLATION,
+        "tests/engine/test_engine.py",
+        "-k",
+        "loss_alone or arithmetic or losses_ or hides or one_loss",
+    ),
+    "engine/_derivative.py": (
+        *ISOLATION,
+        "tests/engine/test_streaming.py",
+        "-k",
+        "loss_alone or every_ill or hides or same_loss or reads_no or identity_is or head_that "
+        "or beyond_what or without_forward",
+    ),
+    "engine/_own.py": (
+        *ISOLATION,
+        "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_costs.py",
+        "tests/engine/test_convolution.py",
+        "-k",
+        "loss_alone or reads_no or labelled or without_a_derivative or hides or own_do_not "
+        "or (no_stacked and pcgrad) or unrolled or layout[loop-NHWC]",
+    ),
+    "engine/_jacobian.py": (
+        *ISOLATION,
+        "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_costs.py",
+        "tests/engine/test_per_task.py",
+        "tests/engine/test_convolution.py",
+        "tests/engine/test_engine.py",
+        "-k",
+        "complex_gradients or multiply or unrolled or runs_once or reads_no "
+        "or beyond_what or without_forward or scaling_leaves or scaled "
+        "or own_do_not or culprit_is or (no_stacked and pcgrad) or same[pcgrad-loop] or dense-13",
+    ),
+    "engine/_pending.py": (
+        "tests/engine/test_streaming_use.py",
+        "tests/engine/test_streaming.py",
+        "tests/engine/test_representation.py",
+        "tests/test_nnx.py",
+        "-k",
+        "other_transformations or maps_over or scaled_heads or scaling_leaves or stacked_gives "
+        "or not_those_of_heads or as_stacked_ones",
+    ),
+    "engine/_pending_rows.py": (
+        "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_bad_rows.py",
+        "tests/engine/test_streaming_use.py",
+        "tests/engine/test_convolution.py",
+        "-k",
+        "beyond_what or without_forward or same[pcgrad-loop] or same[db_mtl-unroll] "
+        "or found[db_mtl-loop] or same_way or unrolled",
+    ),
+    "engine/_pending_slices.py": (
+        "tests/engine/test_per_task.py",
+        "tests/engine/test_streaming.py",
+        "tests/engine/test_streaming_bad_rows.py",
+        "-k",
+        "loop_that_streams or may_be_scaled or same[uw-slices] or bad_slice",
+    ),
+    "engine/_value_and_task_grads.py": (
+        "tests/engine/test_streaming_use.py",
+        "tests/engine/test_engine.py",
+        "-k",
+        "auto_tells or options_are or auxiliary",
+    ),
     "engine/_jaxpr.py": (
         "tests/engine/test_jaxpr.py",
         *ISOLATION,
@@ -296,22 +391,16 @@ FILES: dict[str, tuple[str, ...]] = {
     ),
     "engine/_losses.py": (
         "tests/core/test_names.py",
-        "tests/engine/test_isolation.py",
         "tests/engine/test_engine.py",
+        "tests/test_nnx.py",
         "-k",
-        f"not every_method and {NARROW}",
+        "(test_names and not every_method) or (test_value_and and float32 and loop) "
+        "or another_shape or no_gradient or other_functions",
     ),
 }
 
-ENGINE = (
-    "tests/engine/test_isolation.py",
-    "tests/engine/test_engine.py",
-    *STREAMING,
-    "tests/engine/test_streaming_costs.py",
-    "-k",
-    f"{NARROW} and not igbv2 and (not same or (pcgrad and loop) or (db_mtl and unroll))",
-)
-"""Of the many methods that stream, two."""
+ENGINE = (*ISOLATION, "tests/engine/test_engine.py", "-k", NARROW)
+"""Of a module without tests of its own."""
 
 
 def tests_of(module: str) -> tuple[str, ...]:
@@ -323,7 +412,11 @@ def tests_of(module: str) -> tuple[str, ...]:
     elif family in FAMILIES:
         stem = file.removesuffix(".py")
         words = KEYWORDS.get(stem, stem.strip("_"))
-        chosen = (f"tests/{family}", *METHODS, "-k", f"({words}) and not ({SLOW})")
+        which = f"({words}) and not ({SLOW})"
+        chosen = (f"tests/{family}", *METHODS, "-k", which)
+        if family == "gradient_balancing":
+            measured = "tests/core/test_measured.py"
+            chosen = (f"tests/{family}", *METHODS, measured, "-k", f"{which} and not streaming]")
     elif (ROOT / (named := f"tests/{family}/test{file}")).exists():
         chosen = (named,)
     else:
