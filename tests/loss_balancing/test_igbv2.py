@@ -80,6 +80,14 @@ def test_rewards_are_the_smallest_improvement_by_the_base_epochs_mean():
         np.testing.assert_allclose(kept.action[row], weights[k - 1], rtol=1e-5)
 
 
+def test_the_learning_rate_may_be_traced():
+    def first(rate):
+        tx = dbmtl.igbv2(2, **SMALL, steps_per_epoch=2, learning_rate=lambda step: rate)
+        return tx.init(jnp.zeros(3)).steps
+
+    np.testing.assert_array_equal(jax.jit(first)(0.1), 0)
+
+
 def test_without_a_learning_rate_rewards_are_not_scaled():
     rows = falling(4)
     _, memories = run(dbmtl.igbv2(2, **SMALL), rows)

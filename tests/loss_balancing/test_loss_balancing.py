@@ -89,6 +89,15 @@ def test_stch_has_a_nadir_of_1_for_a_task_absent_from_its_epoch():
     np.testing.assert_allclose(weights, 2 * shares / shares.sum() / [2, 3], rtol=1e-5)
 
 
+def test_stch_compares_the_present_tasks_alone():
+    tx = dbmtl.stch(3, log_nadir=True, warmup_epochs=0)
+    _, state = weights_of(tx, [4.0, 9.0, 1.0])
+    weights, _ = weights_of(tx, [2.0, 3.0, 5.0], state, task_mask=jnp.array([True, True, False]))
+    shares = np.array([2 / 4, 3 / 9])
+    expected = [*(3 * shares / shares.sum() / [2, 3]), 0]
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("losses", [[0.5, 2.0, 8.0], [1e-6] * 11, [1e6] * 11])
 def test_gls_is_the_gradient_of_the_geometric_mean(losses):
     losses = jnp.asarray(losses)

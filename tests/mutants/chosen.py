@@ -111,7 +111,7 @@ FILES: dict[str, tuple[str, ...]] = {
         "tests/loss_balancing/test_igbv2.py",
         "tests/loss_balancing/test_loss_balancing.py",
         "-k",
-        "checked or smallest or when_due or empty or warming or overflows or none_to "
+        "checked or traced or smallest or when_due or empty or warming or overflows or none_to "
         "or absent_task or (own_parameters and igbv2)",
     ),
     "loss_balancing/_soft_actor_critic.py": ("tests/loss_balancing/test_soft_actor_critic.py",),
