@@ -100,7 +100,7 @@ def pcd(
         rounding = 8 * num_tasks * jnp.finfo(x.dtype).eps * jnp.max(x)
         asked = jnp.max(jnp.where(others, low, 0))
         resolved = (asked == 0) | (rounding <= asked / 2)
-        met = projections >= low - jnp.minimum(rounding, asked)
+        met = projections >= low - rounding
         good = resolved & jnp.all(met | ~others) & (square > rounding * x[0])
         x = jnp.where(good, x, jnp.zeros_like(x).at[0].set(lengths[0]))
         square = jnp.where(good, square, lengths[0] ** 2)

@@ -283,6 +283,13 @@ def test_norms_as_far_apart_as_numbers_are(factory, ridge):
         np.testing.assert_allclose(near / 1e8, [0.35955, 0.224719], rtol=1e-4)
 
 
+def test_con_fig_of_zero_gradients_is_zero():
+    tx = dbmtl.con_fig(2)
+    update, state = tx.update(jnp.zeros((2, 3)), tx.init(jnp.zeros(3)))
+    np.testing.assert_array_equal(update, 0)
+    np.testing.assert_array_equal(state.skipped, 0)
+
+
 @pytest.mark.parametrize("name", ["upgrad", "dual_proj"])
 def test_a_zero_gradient_keeps_its_preference(name):
     weights = getattr(dbmtl, f"{name}_weights")(jnp.diag(jnp.array([4.0, 0.0])))

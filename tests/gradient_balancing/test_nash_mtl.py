@@ -30,6 +30,13 @@ def test_nash_mtl_has_weights_of_the_parameters_dtype():
         assert optax.tree.get(state, "alpha").dtype == jnp.float32
 
 
+def test_a_task_without_a_gradient_keeps_its_weight():
+    tx = dbmtl.nash_mtl(2)
+    _, state = tx.update(jnp.diag(jnp.array([2.0, 4.0])), tx.init(jnp.zeros(2)))
+    _, state = tx.update(jnp.diag(jnp.array([1.0, 0.0])), state)
+    np.testing.assert_allclose(optax.tree.get(state, "alpha"), [1, 0.25], rtol=1e-5)
+
+
 def test_nash_mtl_keeps_its_weights_between_solutions():
     tx = dbmtl.nash_mtl(3, update_every=2, max_norm=0)
     params = testing.sample_params()

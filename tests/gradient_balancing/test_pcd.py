@@ -24,12 +24,12 @@ def rows(kind, num_tasks, seed):
     return found
 
 
-def solution(grads):
+def solution(grads, tau=TAU):
     """The update, or None if no direction meets the conditions."""
     norms = np.linalg.norm(grads, axis=1)
     units = grads / norms[:, None]  # ε is nothing here
     first, others = units[0], units[1:]
-    low = np.full(len(others), TAU)
+    low = np.full(len(others), tau)
     feasible = scipy.optimize.linprog(
         np.zeros(grads.shape[1]), A_ub=-others, b_ub=-low, bounds=(None, None)
     )
@@ -57,14 +57,15 @@ def updated(grads, dtype, tau=TAU):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("num_tasks", [2, 3, 5])
-def test_it_is_the_nearest_direction(num_tasks, dtype):
+@pytest.mark.parametrize(("num_tasks", "tau"), [(2, TAU), (3, TAU), (5, TAU), (3, 0.0)])
+def test_it_is_the_nearest_direction(num_tasks, tau, dtype):
+    """With τ = 0 a condition that holds as an equation is met up to rounding."""
     for seed in range(40):
         grads = rows("any", num_tasks, seed)
-        expected = solution(grads)
+        expected = solution(grads, tau)
         assert expected is not None
         np.testing.assert_allclose(
-            updated(grads, dtype), expected, atol=2e-3 if dtype == jnp.float32 else 1e-6
+            updated(grads, dtype, tau), expected, atol=2e-3 if dtype == jnp.float32 else 1e-6
         )
 
 
