@@ -95,6 +95,14 @@ def test_gradients_of_any_size(size):
     np.testing.assert_allclose(np.linalg.norm(found), lengths[0], rtol=1e-3)
 
 
+def test_a_secondary_task_without_a_gradient_asks_for_nothing():
+    for seed in range(3):
+        grads = rows("any", 3, seed)
+        grads[2] = 0
+        found, expected = updated(grads, jnp.float32), updated(grads[:2], jnp.float32)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_tau_by_name():
     grads = {"w": jnp.asarray(rows("any", 3, 0))}
     for tau in ({"b": 0.1, "c": 0.3}, [0.1, 0.3]):
