@@ -105,7 +105,7 @@ def pcd(
         x = jnp.where(good, x, jnp.zeros_like(x).at[0].set(lengths[0]))
         square = jnp.where(good, square, lengths[0] ** 2)
         scale = norms[0] / jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
-        weights = jnp.where(usable, x * scale / jnp.where(usable, norms, 1), 0)
+        weights = x * scale / jnp.where(usable, norms, 1)
         return jnp.where(usable[0], weights, 0), PCDState(counts, squares)
 
     return gradient_balancer(

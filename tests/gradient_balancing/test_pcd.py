@@ -103,6 +103,15 @@ def test_a_secondary_task_without_a_gradient_asks_for_nothing():
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_primary_gradient_that_has_become_short_still_minds_the_others():
+    tx = dbmtl.pcd(2)
+    _, state = tx.update(jnp.array([[1e3, 0.0], [0.0, 1.0]]), tx.init(jnp.zeros(2)))
+    grads = jnp.array([[1.0, 0.0], [-0.6, 0.8]])
+    found, _ = tx.update(grads, state)
+    assert grads[1] @ found > 0
+    np.testing.assert_allclose(np.linalg.norm(found), 1, rtol=1e-5)
+
+
 def test_tau_by_name():
     grads = {"w": jnp.asarray(rows("any", 3, 0))}
     for tau in ({"b": 0.1, "c": 0.3}, [0.1, 0.3]):
