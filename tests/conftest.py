@@ -11,7 +11,7 @@ import jax
 import jaxtyping
 import pytest
 
-from tests.helpers import fast_compilation, typechecker
+from tests.helpers import compiled_programs, fast_compilation, typechecker
 
 fast_compilation.set_flags()
 
@@ -28,6 +28,12 @@ jaxtyping.install_import_hook("dbmtl_jax", f"{typechecker.__name__}.check")
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 jax.config.update("jax_compilation_cache_dir", str(_CACHE / "dbmtl_jax" / "tests"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    yield
+    compiled_programs.let_go()
 
 
 @pytest.fixture
