@@ -159,7 +159,7 @@ def cut(derivative: Derivative, is_shared: Sequence[bool]) -> Cut:
     )
 
 
-_SLICES = frozenset({"dynamic_slice", "gather", "slice", "split"})
+_SLICES = frozenset({"dynamic_slice", "gather", "slice", "split", "unstack"})
 
 
 def _readers(jaxpr: Jaxpr, blocked: frozenset[str] = frozenset()) -> dict[Var, Tasks]:

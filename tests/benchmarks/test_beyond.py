@@ -101,6 +101,12 @@ def test_a_report_says_how_far_the_order_is_the_papers(folder):
     assert not any("Spearman" in n for n in exhibits.render("table3", {"qm9": folder}).notes)
 
 
+def test_methods_that_are_all_alike_have_no_order(folder):
+    for method in ("stl", "ew", "gls", "uw", "dwa", "mgda"):
+        write(folder, method, 1.0)
+    assert not any("Spearman" in n for n in exhibits.render("table3", {"qm9": folder}).notes)
+
+
 @pytest.mark.parametrize(
     ("name", "rate"), [("mtadam@rate=3", 3e-3), ("ew@rate=0.5", 5e-4), ("db_mtl", 1e-3)]
 )

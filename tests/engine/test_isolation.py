@@ -334,7 +334,7 @@ def test_reading_without_a_derivative_is_no_use_of_a_leaf():
     np.testing.assert_array_equal(grads["w"], 2)
 
 
-@pytest.mark.parametrize("taken", ["no", "gather", "split"])
+@pytest.mark.parametrize("taken", ["no", "gather", "split", "iteration"])
 def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right(taken):
     """One expression for all losses: a head each, side by side in one matrix."""
 
@@ -342,6 +342,8 @@ def test_where_an_array_of_losses_hides_what_is_whose_own_leaves_are_right(taken
         outputs = jnp.tanh(x @ p["w"]) @ jnp.stack(p["heads"], axis=1)
         if taken == "gather":
             return [jnp.mean((jnp.take(outputs, jnp.array([t]), 1) - 1) ** 2) for t in range(2)]
+        if taken == "iteration":  # a primitive of its own in JAX 0.12
+            return [jnp.mean((row - 1) ** 2) for row in outputs.T]
         if taken == "split":
             return [jnp.mean((output - 1) ** 2) for output in jnp.split(outputs, 2, axis=1)]
         return jnp.mean((outputs - 1) ** 2, axis=0)

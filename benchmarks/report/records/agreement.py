@@ -51,7 +51,7 @@ def note(outcomes: Sequence[Outcome], printed: Mapping[str, str]) -> list[str]:
         and np.isfinite(outcome.delta_p).all()
     ]
     both = [(ours, theirs) for ours, theirs in both if not math.isnan(theirs)]
-    if len(both) < _FEWEST:
+    if len(both) < _FEWEST or min(np.ptp(both, axis=0)) == 0:  # all alike have no order
         return []
     rho, low, high, number = spearman(*zip(*both, strict=True))
     return [
