@@ -61,7 +61,7 @@ class Chosen(NamedTuple):
 # convolutions in a loop are slower, those in a `jax.checkpoint` very much.  On TPUs a batch takes
 # more memory, and moves more through it.  Unrolled pullbacks have none of these faults; beyond so
 # many tasks a loop's smaller program wins: on CPUs its arrays are used again while they are in the
-# cache, which makes steps of small networks up to twice as fast.
+# cache, where all unrolled ones together may not fit.
 _MAX_UNROLLED_ON_CPUS, _MAX_UNROLLED_ON_TPUS = 4, 12
 
 
