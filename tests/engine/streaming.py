@@ -74,16 +74,19 @@ def task_grads(engine, stream, params, x, ill):
 
 
 def stepper(tx, engine, stream):
-    """A jitted step with donated state."""
+    """A jitted step with donated state; `traces` has an entry for every time that it was traced."""
+    traces = []
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, params, x, ill, mask):
+        traces.append(None)
         losses, grads = task_grads(engine, stream, params, x, ill)
         if engine == "encoder" and stream:
             params = (params["encoder"], params["heads"])
         updates, state = tx.update(grads, state, params, losses=losses, task_mask=mask)
         return updates, state
 
+    step.traces = traces
     return step
 
 
