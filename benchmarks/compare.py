@@ -37,7 +37,9 @@ def run_missing(config: Compare, console: Console) -> None:
         raise UserError(f"--jobs: expected 1 with --mesh or --distributed, found {config.jobs}")
     else:
         alone = dataclasses.replace(config, jobs=1, time_steps=0)
-        jobs.run(functools.partial(run_missing, alone), config.jobs, console.print)
+        failed = jobs.run(functools.partial(run_missing, alone), config.jobs, console.print)
+        if failed and runs.schedule_of(work.config).left():
+            raise UserError(f"{failed[0]}; the same command goes on with what is left")
     if config.time_steps:
         _time_steps(config, config.time_steps, work.problem(), console)
 

@@ -9,6 +9,7 @@ import io
 import multiprocessing
 import os
 import pathlib
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
@@ -40,16 +41,21 @@ def check(count: int) -> None:
         raise UserError(f"--jobs: expected 1 to {cores}, the number of cores, found {count}")
 
 
-def run(work: Work, count: int, say: Callable[[str], None]) -> None:
+def run(work: Work, count: int, say: Callable[[str], None]) -> list[str]:
     """Has `count` processes do the same work, and shows their lines.
+
+    If one of them fails, the others go on; a line says so at once.
 
     Args:
       work: what each of them does.
       count: number of processes.
       say: shows a line.
 
+    Returns:
+      what went wrong, one line for each process that failed.
+
     Raises:
-      UserError: if one of them fails; the others end their work first.
+      UserError: if there are not so many cores.
     """
     cores = _cores()
     check(count)
@@ -62,14 +68,15 @@ def run(work: Work, count: int, say: Callable[[str], None]) -> None:
                 try:
                     ended, line = job.output.recv()
                 except (EOFError, OSError):
-                    ended, line = True, f"a process ended with exit status {_status(job)}"
+                    ended, line = True, _how_it_ended(job)
                 if not ended:
                     say(line)
                     continue
                 left.remove(job)
-                failed += [line] * bool(line)
-    if failed:
-        raise UserError(failed[0])
+                if line:
+                    failed.append(line)
+                    say(line + "; the other processes go on" * bool(left))
+    return failed
 
 
 @contextlib.contextmanager
@@ -79,7 +86,8 @@ def _started(work: Work, cores: Sequence[int]) -> Iterator[_Job]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_do, args=(work, cores, theirs), daemon=True)
-    process.start()
+    with _no_interrupts():  # also in the child: it ends when this process does
+        process.start()
     theirs.close()
     try:
         yield _Job(process, ours)
@@ -87,6 +95,19 @@ def _started(work: Work, cores: Sequence[int]) -> Iterator[_Job]:
         ours.close()
         process.terminate()
         process.join()
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C back, which a terminal sends to all processes; those started here inherit it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _do(work: Work, cores: Sequence[int], pipe: Connection) -> None:
@@ -109,8 +130,6 @@ def _do(work: Work, cores: Sequence[int], pipe: Connection) -> None:
         work(console)
     except (UserError, OSError) as error:
         pipe.send((True, str(error)))
-    except KeyboardInterrupt:  # the parent says what that means
-        pipe.send((True, ""))
     else:
         pipe.send((True, ""))
 
@@ -136,9 +155,11 @@ def _end_with_parent(pipe: Connection) -> None:
     os._exit(1)
 
 
-def _status(job: _Job) -> int | None:
+def _how_it_ended(job: _Job) -> str:
     job.process.join(5)
-    return job.process.exitcode
+    status = job.process.exitcode
+    killed = ", as something killed it; was there enough memory?" if status == -9 else ""
+    return f"a process ended with exit status {status}{killed}"
 
 
 def _cores() -> list[int]:

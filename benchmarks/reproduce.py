@@ -1,5 +1,6 @@
 """`python -m benchmarks reproduce`: makes the tables and figures of the paper."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
@@ -213,9 +214,10 @@ def _progress(part: Part, config: Reproduce) -> tuple[int, int, float]:
     ends: dict[str, list[dict[str, Any]]] = {}
     for method in part.methods:
         for seed in range(config.seeds):
-            records = run_log.read_run(run_log.run_path(folder, method, seed))
-            if run_log.is_complete(records):
-                ends.setdefault(method, []).append(records[-1])
+            with contextlib.suppress(UserError):  # a damaged record is none of a run that is done
+                records = run_log.read_run(run_log.run_path(folder, method, seed))
+                if run_log.is_complete(records):
+                    ends.setdefault(method, []).append(records[-1])
     done = sum(map(len, ends.values()))
     costs = _costs(folder, ends, comparison(part.study, config).train.epochs)
     seconds = sum(

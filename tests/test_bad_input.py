@@ -163,7 +163,9 @@ def test_other_words_for_axes_are_refused():
 
 @pytest.mark.parametrize("name", ["mgda", "db_mtl", "ew"])
 def test_a_parameter_that_is_no_array_is_named(name):
-    with pytest.raises(TypeError, match=r"params\['act'\]: expected an array, found function"):
+    with pytest.raises(
+        TypeError, match=r"params\['act'\]: expected an array of numbers, found function"
+    ):
         dbmtl.METHODS[name](2).init({"w": jnp.ones(3), "act": lambda x: x})
 
 

@@ -4,11 +4,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import jax
 import optax
 
 import dbmtl_jax as dbmtl
 from benchmarks.errors import UserError
 from benchmarks.files import expected
+from benchmarks.files.expected import FLAG, Kind
 from benchmarks.methods.lists import (
     BASELINE,
     LISTS,
@@ -17,7 +19,7 @@ from benchmarks.methods.lists import (
     OF_TWO_BATCHES,
     ONE_BACKWARD_PASS,
 )
-from benchmarks.methods.names import DB_MTL_DEFAULTS, Form, parse
+from benchmarks.methods.names import DB_MTL_DEFAULTS, MOST_STEPS, Form, parse
 
 Gradients = Literal["stacked", "pending", "representation", "halves"]
 """How a method gets the task gradients: as arrays, to be computed when it reads them, those of the
@@ -43,21 +45,19 @@ def check(name: str) -> None:
     """Raises UserError unless `name` is a known method or a chain that ends with one."""
     expected.check(name, expected.NAME, "--methods")
     balancers, method, options, form = parse(name)
-    if method not in dbmtl.METHODS and (balancers or method != BASELINE):
+    if method in (BASELINE, *LISTS):
+        if name == BASELINE:
+            return
+        what = "the single-task baseline" if method == BASELINE else "a list of methods"
+        raise UserError(
+            f"--methods: {name!r}: expected {method!r} alone, as {what} has no options and "
+            "nothing in front of it"
+        )
+    if method not in dbmtl.METHODS:
         names = ", ".join((BASELINE, *dbmtl.METHODS))
         raise UserError(
-            f"--methods: unknown {method!r}, expected some of {names}, or {' or '.join(LISTS)}"
-        )
-    if balancers and method in OF_TWO_BATCHES:
-        raise UserError(
-            f"--methods: {name!r}: {method} reads two batches, of which a loss balancer sees one"
-        )
-    if len(set(balancers)) < len(balancers):
-        raise UserError(f"--methods: {name!r}: expected each loss balancer once")
-    if balancers and _balances_losses(method, options):
-        raise UserError(
-            f"--methods: {name!r}: {method} balances the losses itself, expected no loss balancer "
-            "in front of it"
+            f"--methods: {name!r}: unknown {method!r}, expected some of {names}, or "
+            f"{' or '.join(LISTS)}"
         )
     for balancer in balancers:
         if balancer not in LOSS_BALANCERS:
@@ -65,29 +65,65 @@ def check(name: str) -> None:
                 f"--methods: {name!r} has {balancer!r} before a +, expected one of "
                 f"{', '.join(LOSS_BALANCERS)}"
             )
-    if method == BASELINE and form != Form():
-        own = next(
-            option for option, value in form._asdict().items() if value != getattr(Form(), option)
+    if method in OF_TWO_BATCHES and (balancers or form.wrt == "representation"):
+        reason = (
+            "a loss balancer sees one" if balancers else "the representation's gradients are of one"
         )
-        raise UserError(f"--methods: {name!r}: {BASELINE} has no option {own!r}, expected none")
-    taken = _options_of(method)
-    known = [*taken, *Form._fields]
-    factory = dbmtl.METHODS.get(method)
-    if form.measured and (
-        factory is None or "measured" not in inspect.signature(factory).parameters
-    ):
-        raise UserError(f"--methods: {name!r}: {method} has no option 'measured'")
-    for option in options:
-        if option not in taken:
-            raise UserError(
-                f"--methods: {name!r}: {method} has no option {option!r}, expected "
-                f"{'none' if method == BASELINE else 'one of ' + ', '.join(known)}"
-            )
+        raise UserError(f"--methods: {name!r}: {method} reads two batches, of which {reason}")
+    if len(set(balancers)) < len(balancers):
+        raise UserError(f"--methods: {name!r}: expected each loss balancer once")
+    if balancers and _balances_losses(method, options):
+        raise UserError(
+            f"--methods: {name!r}: {method} balances the losses itself, expected no loss balancer "
+            "in front of it"
+        )
+    _check_options(name, method, options, form)
     if options or form != Form():
         try:
-            build(name, 2)
-        except (TypeError, ValueError) as error:
+            _try_out(name)
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f"--methods: {name!r}: {error}") from error
+
+
+def _check_options(name: str, method: str, options: Mapping[str, Any], form: Form) -> None:
+    """Raises UserError for options that the method does not have, and for values of other types."""
+    defaults = _options_of(method)
+    known = [*defaults, *Form._fields]
+    if "measured" not in inspect.signature(dbmtl.METHODS[method]).parameters:
+        known.remove("measured")
+    for option in [*options, *["measured"] * bool(form.measured)]:
+        if option not in known:
+            raise UserError(
+                f"--methods: {name!r}: {method} has no option {option!r}, expected one of "
+                f"{', '.join(known)}"
+            )
+    for option, value in options.items():
+        expected.check(value, _kind_of(defaults[option]), f"--methods: {name!r}: {option}")
+
+
+def _kind_of(default: bool | int | float | str) -> Kind:
+    """What can stand for an option with such a default."""
+    if isinstance(default, bool):
+        return FLAG
+    if isinstance(default, str):
+        return Kind("a number or a word", lambda value: not isinstance(value, bool))
+    return Kind(
+        f"a number of a size below {MOST_STEPS}",
+        lambda value: type(value) in (int, float) and abs(value) < MOST_STEPS,
+    )
+
+
+def _try_out(name: str) -> None:
+    """Traces a step of the method on two tasks, which raises what its options lead to."""
+    tx, kind = build(name, 2), gradients_of(name)
+    engine = dbmtl.value_and_task_grads(lambda w: [w.sum(), (w**2).sum()], stream=kind == "pending")
+
+    def step(params):
+        losses, grads = engine(params)
+        halves = {"other_grads": [grads]} if kind == "halves" else {}
+        return tx.update(grads, tx.init(params), params, losses=losses, **halves)[0]
+
+    jax.eval_shape(step, jax.ShapeDtypeStruct((3,), "float32"))
 
 
 def _balances_losses(method: str, options: Mapping[str, Any]) -> bool:
@@ -137,14 +173,12 @@ def build(
     return made[0] if len(made) == 1 else optax.chain(*made)
 
 
-def _options_of(method: str) -> list[str]:
+def _options_of(method: str) -> dict[str, bool | int | float | str]:
     """The options that a name can set: arguments of the factory with a plain default value."""
-    if method == BASELINE:
-        return []
     parameters = inspect.signature(dbmtl.METHODS[method]).parameters.values()
-    plain = [
-        p.name
+    plain = {
+        p.name: p.default
         for p in parameters
         if isinstance(p.default, bool | int | float | str) and p.name not in _OF_THE_RUN
-    ]
-    return ["sigma", "beta", *plain] if method == "db_mtl" else plain
+    }
+    return {"sigma": 0.0, **DB_MTL_DEFAULTS, **plain} if method == "db_mtl" else plain

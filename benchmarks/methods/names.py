@@ -17,6 +17,10 @@ Wrt = Literal["parameters", "representation"]
 Measured = Literal["", "last"]
 
 
+MOST_STEPS = 2**31
+"""Counters of steps are int32, so that every number in a name is smaller."""
+
+
 class Form(NamedTuple):
     """What a method reads of the gradients, when, and how far its steps go."""
 
@@ -65,28 +69,42 @@ def parse(name: str) -> Spec:
         option, equals, value = part.partition("=")
         if not (option and equals and value):
             raise UserError(f"--methods: {name!r}: expected OPTION=VALUE after @, found {part!r}")
+        if option in options:
+            raise UserError(f"--methods: {name!r}: expected {option} once, found it twice")
         options[option] = _value(value)
     form = Form(**{key: options.pop(key) for key in Form._fields if key in options})
-    for key, allowed in (("wrt", get_args(Wrt)), ("measured", get_args(Measured))):
-        if getattr(form, key) not in allowed:
-            raise UserError(f"--methods: {name!r}: expected {key}={allowed[-1]}")
-    if type(form.refresh) is not int or form.refresh < 1:
-        raise UserError(f"--methods: {name!r}: expected a number of steps after refresh=")
-    if type(form.rate) not in (int, float) or not 0 < form.rate < math.inf:
-        raise UserError(f"--methods: {name!r}: expected a positive number after rate=")
+    _check_form(name, form)
     return Spec(tuple(balancers), method, options, form)
+
+
+def _check_form(name: str, form: Form) -> None:
+    def expect(wanted: str, found: Any) -> UserError:
+        return UserError(f"--methods: {name!r}: expected {wanted}, found {found!r}")
+
+    for key, allowed in (("wrt", get_args(Wrt)), ("measured", get_args(Measured))):
+        if (found := getattr(form, key)) not in allowed:
+            raise expect(f"{key}={allowed[-1]}", found)
+    if type(form.refresh) is not int or not 1 <= form.refresh < MOST_STEPS:
+        raise expect("a number of steps, 1 or more, after refresh=", form.refresh)
+    if type(form.rate) not in (int, float) or not 0 < form.rate < math.inf:
+        raise expect("a positive number after rate=", form.rate)
 
 
 def spelt_out(names: Sequence[str], *, shares_representation: bool = True) -> tuple[str, ...]:
     """The present names of methods, with the methods of `LISTS` for the names of lists.
 
-    Those of the paper are in the forms of `VARIANTS`, see `for_network`.
+    Those of the paper are in the forms of `VARIANTS`, see `for_network`.  Of two names of the same
+    method, such as `ew` and `ew@rate=1`, the first stays.
     """
     found: list[str] = []
     for name in names:
         listed = [VARIANTS.get(each, each) for each in LISTS.get(name, ())]
         found += for_network(listed, shares_representation) or [current_name(name)]
-    return tuple(dict.fromkeys(found))
+    unique: dict[str, Spec] = {}
+    for name in found:
+        if (spec := parse(name)) not in unique.values():
+            unique[name] = spec
+    return tuple(unique)
 
 
 def for_network(names: Sequence[str], shares_representation: bool) -> list[str]:

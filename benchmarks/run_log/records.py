@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.errors import UserError
 from benchmarks.files import expected, json_text
 from benchmarks.files.disk import read_bytes
-from benchmarks.files.expected import COUNT, FLAG, NAME, NUMBER, OBJECT, POSITIVE, Kind
+from benchmarks.files.expected import COUNT, FLAG, NAME, NUMBER, OBJECT, POSITIVE, Kind, is_name
 from benchmarks.files.expected import list_of as lists
 from benchmarks.files.expected import optional as maybe
 
@@ -24,11 +24,21 @@ def _is_flat(value: Any) -> bool:
     return OBJECT.holds(value) and not any(isinstance(x, list | dict) for x in value.values())
 
 
+def _is_checksum(value: dict[str, Any]) -> bool:
+    return value.get("sha256") is None or is_name(value["sha256"])
+
+
 ENVIRONMENT = Kind(
     "an object of texts and numbers, the versions another one",
     lambda x: OBJECT.holds(x) and _is_flat(x | {"versions": 0}) and _is_flat(x.get("versions", {})),
 )
 """What `machine.environment` has written."""
+
+INITIAL_WEIGHTS = Kind(
+    "the text 'from scratch', or an object with the texts file and sha256",
+    lambda x: x == "from scratch" or (_is_flat(x) and is_name(x.get("file")) and _is_checksum(x)),
+)
+"""What `benchmarks.initial_weights` has written."""
 
 _FIELDS: Mapping[str, Mapping[str, Kind]] = {
     "start": {
@@ -39,6 +49,7 @@ _FIELDS: Mapping[str, Mapping[str, Kind]] = {
         "higher_is_better": lists(lists(FLAG)),
         "sample_data": FLAG,
         "environment": ENVIRONMENT,
+        "initial_weights": maybe(INITIAL_WEIGHTS),
     },
     "epoch": {
         "step": COUNT,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -89,16 +90,39 @@ def schedule_of(config: Comparison) -> Schedule:
     """Checks the options and returns the schedule of the runs."""
     for method in config.methods:
         methods.check(method)
-    if config.seeds < 1:
-        raise UserError(f"--seeds: expected at least 1, found {config.seeds}")
-    if not config.checkpoint_seconds >= 0:
-        raise UserError(
-            f"--checkpoint-seconds: expected 0 or more, found {config.checkpoint_seconds}"
-        )
+    check_numbers(config)
     _mesh(config)
     schedule = Schedule(config.out, config.methods, range(config.seeds), config.vmap_seeds)
     schedule.check_baselines()
     return schedule
+
+
+def check_numbers(config: Comparison) -> None:
+    """Raises UserError, naming the option, for numbers that no training can have."""
+    train = config.train
+    for option, value, low in (
+        ("seeds", config.seeds, 1),
+        ("checkpoint-seconds", config.checkpoint_seconds, 0),
+        ("time-steps", config.time_steps, 0),
+        ("train.epochs", train.epochs, 1),
+        ("train.batch-size", train.batch_size, 1),
+        ("train.log-every", train.log_every, 1),
+        ("train.last-epochs", train.last_epochs, 1),
+        ("train.plateau-patience", train.plateau_patience, 0),
+        ("train.weight-decay", train.weight_decay, 0),
+    ):
+        if not low <= value < math.inf:
+            raise UserError(f"--{option}: expected at least {low}, found {value}")
+    if not 0 < train.learning_rate < math.inf:
+        raise UserError(
+            f"--train.learning-rate: expected a number above 0, found {train.learning_rate}"
+        )
+    for field in dataclasses.fields(config.data):
+        value = getattr(config.data, field.name)
+        low = 0 if field.name.startswith(("validation", "split_seed")) else 1
+        if type(value) is int and value < low:
+            option = field.name.replace("_", "-")
+            raise UserError(f"--{option}: expected at least {low}, found {value}")
 
 
 def programs_of(method: str, problem: Problem, config: Comparison) -> Programs:

@@ -116,13 +116,15 @@ def check_size(name: str, value: Any, low: int = 1) -> int:
 
 
 def check_arrays(name: str, tree: PyTree) -> None:
-    """Raises TypeError, naming the leaf, for a leaf that is neither an array nor a number."""
+    """Raises TypeError, naming the leaf, for a leaf that is neither numbers in an array nor one."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         is_array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
-        if not is_array and not isinstance(leaf, int | float):
+        is_key = is_array and jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+        if is_key or not (is_array or isinstance(leaf, int | float)):
             raise TypeError(
-                f"{name}{jax.tree_util.keystr(path)}: expected an array, found "
-                f"{type(leaf).__name__}; keep it out of {name} (Equinox: eqx.partition)"
+                f"{name}{jax.tree_util.keystr(path)}: expected an array of numbers, found "
+                f"{leaf.dtype if is_key else type(leaf).__name__}; keep it out of {name} "
+                "(Equinox: eqx.partition)"
             )
 
 

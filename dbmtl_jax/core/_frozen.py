@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dbmtl_jax.core import _labels
+from dbmtl_jax.core import _checks, _labels
 from dbmtl_jax.core._types import Labels, PyTree
 
 
@@ -14,12 +14,17 @@ class Moving:
     Args:
       labels: see `dbmtl_jax.core`.
       params: all parameters.
+
+    Raises:
+      TypeError: for a frozen leaf without numbers, such as a key, which nothing could add zeros to.
     """
 
     def __init__(self, labels: Labels, params: PyTree) -> None:
         self._all = params
         self._is_frozen = _labels.frozen(labels, params)
         self.params = self.of(params)
+        frozen = jax.tree.map(lambda here, leaf: leaf if here else None, self._is_frozen, params)
+        _checks.check_arrays("params", frozen)
 
     def of(self, tree: PyTree) -> PyTree:
         """A tree like the parameters with `optax.MaskedNode` in the place of frozen ones."""

@@ -86,7 +86,7 @@ def encoder_value_and_task_grads(
         return scalar_loss(functions[task], f"heads[{keys[task]!r}]", has_aux)
 
     def losses_and_aux(params, *args):
-        z, encoder_aux = with_aux(encoder, has_aux)(params[0], *args)
+        z, encoder_aux = with_aux(encoder, has_aux, "encoder")(params[0], *args)
         of_heads = enumerate(in_order("params[1]", params[1], num_tasks))
         found = [head_of(task)(own, z, *args) for task, own in of_heads]
         losses, head_aux = ([pair[i] for pair in found] for i in (0, 1))

@@ -110,11 +110,22 @@ def _check_modules(nnx: Any, params: PyTree, name: str) -> None:
                 )
 
 
-def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any, Any]]:
+def check_function(fun: Any, name: str) -> None:
+    """Raises TypeError, naming the argument, for anything but a function."""
+    if not callable(fun):
+        raise TypeError(f"{name}: expected a function, found {fun!r}")
+
+
+def with_aux(
+    fun: Callable[..., Any], has_aux: bool, name: str = "fun"
+) -> Callable[..., tuple[Any, Any]]:
     """A function that returns its value and an auxiliary output, None where it has none.
 
-    With `has_aux`, ValueError where the function returns anything but a pair.
+    Raises:
+      TypeError: for anything but a function.
+      ValueError: with `has_aux`, where the function returns anything but a pair.
     """
+    check_function(fun, name)
 
     def pair(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         found = fun(*args, **kwargs)
@@ -122,7 +133,7 @@ def with_aux(fun: Callable[..., Any], has_aux: bool) -> Callable[..., tuple[Any,
             return found, None
         if not (isinstance(found, list | tuple) and len(found) == 2):
             raise ValueError(
-                f"fun: expected a pair (losses, aux), as has_aux=True, found {_described(found)}"
+                f"{name}: expected a pair (losses, aux), as has_aux=True, found {_described(found)}"
             )
         return found[0], found[1]
 
@@ -133,7 +144,7 @@ def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[.
     """The function of one task as (loss, aux), or an error where the loss is no real scalar."""
 
     def checked(*args, **kwargs):
-        loss, aux = with_aux(fun, has_aux)(*args, **kwargs)
+        loss, aux = with_aux(fun, has_aux, name)(*args, **kwargs)
         if jnp.shape(loss) != ():
             raise ValueError(f"{name}: expected a scalar loss, found shape {jnp.shape(loss)}")
         return _real(loss, name), aux

@@ -52,7 +52,7 @@ def of_representation(
     tasks = range(num_tasks)
 
     def encode(p):
-        return with_aux(encoder, has_aux)(first.whole(p), *args)
+        return with_aux(encoder, has_aux, "encoder")(first.whole(p), *args)
 
     def loss_of(task, p, z):
         return heads[task](rest[task].whole(p), z, *args)

@@ -11,7 +11,7 @@ from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
+from dbmtl_jax.engine._losses import check_differentiable, check_function, scalar_loss
 from dbmtl_jax.engine._pending_slices import pending_of_slices
 from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_arguments import Axes, Slices, by_task
@@ -84,9 +84,12 @@ def per_task_value_and_grads(
         names = check_num_tasks(list(fun))
         functions = in_order("fun", fun, names)
     else:
-        functions = [fun] if callable(fun) else list(fun)
+        functions = list(fun) if isinstance(fun, list | tuple) else [fun]
     if not functions:
         raise ValueError("fun: expected at least one function, found none")
+    of_task = (names and names.names) or range(len(functions))
+    for key, one in zip(of_task, functions, strict=True):
+        check_function(one, f"fun[{key!r}]" if isinstance(fun, list | tuple | Mapping) else "fun")
 
     def per_task_value_and_grads_fun(params, *args, **kwargs):
         if names is not None:

@@ -122,7 +122,27 @@ def map_tasks(fun: Callable[[PyTree], PyTree], inputs: PyTree, way: Way) -> PyTr
     if mode == "vmap":
         return jax.vmap(fun)(inputs)
     if mode == "loop":
-        return jax.lax.map(fun, inputs, batch_size=batch_size)
+        return _loop(fun, inputs, batch_size)
     num_tasks = len(jax.tree.leaves(inputs)[0])
     rows = [fun(jax.tree.map(lambda x, t=t: x[t], inputs)) for t in range(num_tasks)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+
+
+def _loop(fun: Callable[[PyTree], PyTree], inputs: PyTree, batch_size: int | None) -> PyTree:
+    if batch_size is None:
+        return jax.lax.map(fun, inputs)
+    # In chunks JAX divides by the size of what comes out, so what has no entries stays outside.
+    row = jax.eval_shape(lambda x: fun(jax.tree.map(lambda leaf: leaf[0], x)), inputs)
+
+    def with_entries(x: PyTree) -> PyTree:
+        return jax.tree.map(lambda like, leaf: leaf if like.size else None, row, fun(x))
+
+    found = jax.lax.map(with_entries, inputs, batch_size=batch_size)
+    num_tasks = len(jax.tree.leaves(inputs)[0])
+    return jax.tree.map(
+        lambda like, leaf: (
+            jnp.zeros((num_tasks, *like.shape), like.dtype) if leaf is None else leaf
+        ),
+        row,
+        found,
+    )

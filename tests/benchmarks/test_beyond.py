@@ -55,6 +55,22 @@ def test_the_learning_rate_is_chosen_by_validation(folder):
     assert one.title == "Methods at several learning rates: QM9"
 
 
+def test_one_rate_alone_was_not_chosen(folder):
+    for name in ("stl", "gls", "gls@rate=3", "pcgrad@rate=3"):
+        write(folder, name, 1.0)
+    rows = rows_of(exhibits.render("learning_rates", {"qm9": folder}))
+    assert rows["PCGrad"][3:] == ["–", "–"]
+    assert rows["GLS"][3] in ("× 1", "× 3")
+    assert rows["DB-MTL, its best β"][3:] == ["–", "–"]
+
+
+def test_what_is_missing_is_said_of_runs_that_show_nothing(folder):
+    for name in ("stl", "ew", "ew@rate=3"):
+        write(folder, name, math.nan)
+    with pytest.raises(exhibits.UserError, match=r"needs single-task runs \(stl\) with finite"):
+        exhibits.render("learning_rates", {"qm9": folder})
+
+
 def test_forms_stand_beside_the_method(folder):
     for name, value in (("stl", 1.0), ("ew", 1.4), ("db_mtl", 1.1), ("db_mtl@measured=last", 1.2)):
         write(folder, name, value)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import re
 import sys
 
@@ -104,12 +105,26 @@ def test_the_same_seed_gives_the_same_figures(tiny, tmp_path):
 
 
 def test_what_a_user_can_mend_is_one_line(tiny):
-    with pytest.raises(UserError, match="--methods: unknown 'sgd', expected some of stl, ew"):
+    with pytest.raises(UserError, match="--methods: 'sgd': unknown 'sgd', expected some of stl"):
         run(dataclasses.replace(tiny, methods=("sgd",)))
     with pytest.raises(UserError, match=r"stl is missing, and .* has no finished run of it"):
         run(dataclasses.replace(tiny, methods=("db_mtl",)))
     with pytest.raises(UserError, match="--seeds: expected at least 1"):
         run(dataclasses.replace(tiny, seeds=0))
+    for option, low, changed_to in (
+        ("train.epochs", 1, changed(tiny, epochs=0)),
+        ("train.batch-size", 1, changed(tiny, batch_size=-4)),
+        ("train.log-every", 1, changed(tiny, log_every=0)),
+        ("time-steps", 0, dataclasses.replace(tiny, time_steps=-1)),
+        ("width", 1, dataclasses.replace(tiny, data=dataclasses.replace(tiny.data, width=0))),
+    ):
+        with pytest.raises(UserError, match=f"^--{option}: expected at least {low}, found "):
+            run(changed_to)
+    with pytest.raises(
+        UserError, match=r"^--train.learning-rate: expected a number above 0, found"
+    ):
+        run(changed(tiny, learning_rate=math.nan))
+    assert not tiny.out.exists()
     train(dataclasses.replace(tiny, methods=("stl",)))
     with pytest.raises(UserError, match=r"train.epochs is 3 there and 4 here"):
         run(changed(tiny, epochs=4))

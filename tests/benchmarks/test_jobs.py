@@ -50,14 +50,15 @@ def test_each_process_has_a_core_and_its_lines_are_shown():
 @TWO
 def test_an_error_is_told_when_the_others_are_done():
     lines = []
-    with pytest.raises(UserError, match="a file is damaged"):
-        jobs.run(fail_on_the_first_core, 2, lines.append)
-    assert lines == ["done"]
+    assert jobs.run(fail_on_the_first_core, 2, lines.append) == ["a file is damaged"]
+    assert len(lines) == 2
+    assert "done" in lines
+    assert any(line.startswith("a file is damaged") for line in lines)
 
 
 def test_a_process_that_is_killed_is_named():
-    with pytest.raises(UserError, match="a process ended with exit status -9"):
-        jobs.run(die, 1, print)
+    (said,) = jobs.run(die, 1, print)
+    assert said.startswith("a process ended with exit status -9, as something killed it")
 
 
 PARENT = """
@@ -95,10 +96,9 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path):
 def test_two_processes_that_die_leave_what_two_others_finish(tmp_path, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
     said = []
-    with pytest.raises(UserError, match="a process ended with exit status -9"):
-        jobs.run(functools.partial(killed_run.die_in, out, 7), 2, said.append)
+    assert len(jobs.run(functools.partial(killed_run.die_in, out, 7), 2, said.append)) == 2
     assert not list(out.glob("*.md"))
-    jobs.run(functools.partial(killed_run.train, out), 2, said.append)
+    assert jobs.run(functools.partial(killed_run.train, out), 2, said.append) == []
     assert any("STL, seed 1: resumed at" in line for line in said)
     monkeypatch.setattr(compare, "open_problem", lambda *_: NoisyProblem())
     compare.run_missing(killed_run.comparison(whole), Console(quiet=True))

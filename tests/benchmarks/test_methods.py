@@ -1,5 +1,7 @@
 """Methods by their names on the command line."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,17 +56,19 @@ def test_unknown_names_are_refused():
             methods.check(twice)
     with pytest.raises(UserError, match=r"'log\+log\+pcgrad': expected each loss balancer once"):
         methods.check("log+log+pcgrad")
-    with pytest.raises(UserError, match="unknown 'stl'"):
-        methods.check("log+stl")
+    for name in ("log+stl", "stl@c=3", "stl@rate=1", "log+all", "beyond@rate=3"):
+        with pytest.raises(UserError, match=f"'{re.escape(name)}': expected '.*' alone, as"):
+            methods.check(name)
+    with pytest.raises(UserError, match=r"'log\+': unknown '', expected some of"):
+        methods.check("log+")
+    with pytest.raises(UserError, match=r"has '' before a \+, expected one of log"):
+        methods.check("+db_mtl")
     with pytest.raises(UserError, match="expected OPTION=VALUE after @, found 'c'"):
         methods.check("cagrad@c")
     with pytest.raises(UserError, match="cagrad has no option 'seed', expected one of c, rescale"):
         methods.check("cagrad@seed=3")
-    with pytest.raises(UserError, match="stl has no option 'c', expected none"):
-        methods.check("stl@c=3")
-    for name in ("grad_drop", "stl"):
-        with pytest.raises(UserError, match=f"{name} has no option 'measured'"):
-            methods.check(f"{name}@measured=last")
+    with pytest.raises(UserError, match="grad_drop has no option 'measured', expected one of"):
+        methods.check("grad_drop@measured=last")
     with pytest.raises(UserError, match=r"expected one of sigma, .*, wrt, measured, refresh"):
         methods.check("db_mtl@foo=1")
     with pytest.raises(UserError, match=r"'db_mtl@scale=big': scale: expected a number or one of"):
@@ -158,11 +162,44 @@ def test_options_that_make_a_method_cheaper(name, shown, gradients):
         "pcgrad@rate=1e999",
         "pcgrad@rate=fast",
         "stl@rate=3",
+        "modo@wrt=representation",
+        "db_mtl@refresh=4294967296",
+        "pcgrad@rate=1,rate=2",
     ],
 )
 def test_forms_that_a_method_does_not_have_are_refused(name):
     with pytest.raises(UserError, match=f"--methods: '{name}'"):
         methods.check(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("db_mtl@log_losses=no", "log_losses: expected true or false, found 'no'"),
+        ("db_mtl@debias=0", "debias: expected true or false, found 0"),
+        ("cagrad@c=true", "c: expected a number .*, found True"),
+        ("uw@initial=abc", "initial: expected a number .*, found 'abc'"),
+        ("uw@initial=1e400", "initial: expected a number .*, found inf"),
+        ("meta_balance@target=true", "target: expected a number .*, found True"),
+        ("nash_mtl@update_every=99999999999999999999", "update_every: expected a number of a size"),
+        ("db_mtl@scale=true", "scale: expected a number or a word, found True"),
+        ("db_mtl@beta=1,beta=0.5", "expected beta once, found it twice"),
+    ],
+)
+def test_values_that_an_option_cannot_have_are_refused(name, said):
+    with pytest.raises(UserError, match=f"^--methods: '{name}': .*{said}"):
+        methods.check(name)
+
+
+def test_two_names_of_a_method_are_one():
+    same = [
+        "db_mtl@rate=3,beta=0.1",
+        "db_mtl@beta=1e-1,rate=3.0",
+        "ew",
+        "ew@rate=1",
+        "ew@refresh=1",
+    ]
+    assert methods.spelt_out(same) == (same[0], "ew")
 
 
 def test_lists_of_methods():

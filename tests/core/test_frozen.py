@@ -82,6 +82,20 @@ def test_integers_that_are_not_frozen_are_refused():
         dbmtl.value_and_task_grads(losses_of, labels=LABELS | {"table": "shared"})(PARAMS, X)
 
 
+def test_a_frozen_key_is_refused():
+    """Nothing could add an update of zeros to it."""
+    params = {"w": jnp.ones((3, T)), "rng": jax.random.key(0)}
+    labels = {"w": "shared", "rng": "frozen"}
+    message = r"params\['rng'\]: expected an array of numbers, found key<fry>; keep it out"
+    for stream in (False, True):
+        with pytest.raises(TypeError, match=message):
+            dbmtl.value_and_task_grads(lambda p: p["w"].sum(0), labels=labels, stream=stream)(
+                params
+            )
+    with pytest.raises(TypeError, match=message):
+        dbmtl.ew(T, labels=labels).init(params)
+
+
 class Module(dict):
     """A tree that is callable, as every Equinox model is."""
 

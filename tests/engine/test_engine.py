@@ -266,6 +266,18 @@ def test_a_chunk_is_as_many_tasks_as_it_says(chunk_size, loops):
     assert (count(jax.make_jaxpr(fun)(jnp.ones(2)), "scan") > 0) == loops
 
 
+def test_a_chunk_may_hold_parameters_without_entries():
+    params = {"w": jnp.arange(6.0).reshape(2, 3), "empty": jnp.zeros((0, 3))}
+    fun = functools.partial(dbmtl.value_and_task_grads, lambda p: (p["w"] ** 2).sum(0))
+    _, expected = fun(mode="loop")(params)
+    _, found = fun(chunk_size=2)(params)
+    chex.assert_trees_all_close(found, expected)
+    per_task = dbmtl.per_task_value_and_grads(lambda p, x: jnp.sum(p["w"]) * x, chunk_size=2)
+    _, found = per_task(params, jnp.ones(3))
+    assert found["empty"].shape == (3, 0, 3)
+    np.testing.assert_array_equal(found["w"], jnp.ones((3, 2, 3)))
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [
@@ -316,6 +328,14 @@ def test_options_are_checked():
             engine(jnp.sum, chunk_size=0)
         with pytest.raises(ValueError, match="chunk_size: expected None"):
             engine(jnp.sum, chunk_size=2, mode="unroll")
+    with pytest.raises(TypeError, match="fun: expected a function, found 3"):
+        dbmtl.value_and_task_grads(3)(1.0)
+    with pytest.raises(TypeError, match="fun: expected a function, found None"):
+        dbmtl.per_task_value_and_grads(None)
+    with pytest.raises(TypeError, match=r"^fun\[1\]: expected a function, found 'b'"):
+        dbmtl.per_task_value_and_grads([jnp.sum, "b"])
+    with pytest.raises(TypeError, match="encoder: expected a function, found 3"):
+        dbmtl.encoder_value_and_task_grads(3, [lambda h, z: z])((1.0, (1.0,)))
     with pytest.raises(ValueError, match="fun: expected at least one function, found none"):
         dbmtl.per_task_value_and_grads([])
     with pytest.raises(ValueError, match="heads: expected at least one"):

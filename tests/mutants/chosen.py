@@ -35,7 +35,7 @@ METHODS = (
 )
 
 SLOW = (
-    "-1] or -2] or 11] or [1] or [2] or T2] or bad_task or igbv2 or every_method or own_keep "
+    "-1] or -2] or 11] or [1] or [2] or T2] or as_if_masked or igbv2 or every_method or own_keep "
     "or spike or solved_task or objectives or best_direction"
 )
 """Tests of many methods or many programs, all of which a fault that nobody notices compiles; and

@@ -128,13 +128,16 @@ def _row(title: str, by_rate: Mapping[str, Outcome | None]) -> list[str]:
 
 
 def _best(choices: Mapping[str, Outcome | None]) -> tuple[str, str]:
-    """The test Δp of the choice that is best in validation, and its title."""
+    """The test Δp of the choice that is best in validation, and its title; – where there is none.
+
+    One that stands alone was not chosen.
+    """
     scores = {
         title: float(outcome.validation_delta_p.mean())
         for title, outcome in choices.items()
         if outcome is not None and np.isfinite(outcome.validation_delta_p).all()
     }
-    if not scores:
+    if len(scores) < 2:
         return "–", "–"
     title = max(scores, key=lambda each: scores[each])
     outcome = choices[title]

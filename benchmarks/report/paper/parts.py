@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import methods
 from benchmarks.errors import UserError
+from benchmarks.methods import BASELINE
 from benchmarks.report.records import choice
 from benchmarks.report.records.results import Outcome
 from benchmarks.report.records.study import Study
@@ -59,7 +60,9 @@ def select(
         if outcome is None or not len(outcome.test):
             missing += [methods.display_name(name)] * (outcome is None)
         elif compared and not np.isfinite(outcome.delta_p).all():
-            notes.append(f"{outcome.name} has no Δp: it needs a finished run of STL.")
+            itself = not np.isfinite(outcome.test).all()
+            needed = "finite figures of its own" if itself else "a finished run of STL"
+            notes.append(f"{outcome.name} has no Δp: it needs {needed}.")
         else:
             found[name] = outcome
     if missing:
@@ -71,7 +74,21 @@ def need(found: object, studies: Studies, wanted: str) -> None:
     """Raises UserError if `found` is empty; `wanted` describes the missing runs."""
     if not found:
         folders = ", ".join(str(study.folder) for study in studies.values())
-        raise UserError(f"{folders}: expected finished runs of {wanted}, found none")
+        raise UserError(
+            f"{folders}: expected finished runs of {wanted}, found none{_reasons(studies)}"
+        )
+
+
+def _reasons(studies: Studies) -> str:
+    """What is to be known of runs that are there and still show nothing."""
+    said = []
+    failed = sum(len(outcome.failed) for s in studies.values() for outcome in s.outcomes)
+    if failed:
+        said.append(f"{failed} runs failed, as a loss was not finite")
+    baselines = [study.find(BASELINE) for study in studies.values()]
+    if any(b is None or not np.isfinite(b.test).all() or not len(b.test) for b in baselines):
+        said.append("Δp needs single-task runs (stl) with finite figures")
+    return "".join(f"; {line}" for line in said)
 
 
 def delta_table(first: str, rows: Mapping[str, Mapping[str, np.ndarray]], what: str) -> Table:

@@ -169,6 +169,8 @@ def read(start: Mapping[str, Any], where: str) -> Columns:
     Raises:
       UserError: if an entry is missing or does not match; the message names `where`.
     """
+    if not start:
+        raise UserError(f'{where}: expected a record of the kind "start" first, found none')
     check_present(start, ("dataset", "tasks", "metrics", "higher_is_better"), where)
     fields = {name: _tuples(start[name]) for name in ("tasks", "metrics", "higher_is_better")}
     lengths = [[len(names) for names in fields[n]] for n in ("metrics", "higher_is_better")]

@@ -95,6 +95,10 @@ BAD = {
     ),
     "a task of many lines": (with_field(0, "tasks", ["a\nb", "c"]), "printable characters"),
     "dataset of a list": (with_field(0, "dataset", ["x"]), "line 1: dataset: expected a name"),
+    "weights of a number": (with_field(0, "initial_weights", 3), "initial_weights: expected the"),
+    "weights of a text": (with_field(0, "initial_weights", "x"), "initial_weights: expected the"),
+    "weights of nothing": (with_field(0, "initial_weights", {}), "initial_weights: expected the"),
+    "no start": (lines(good()[1:]), 'expected a record of the kind "start" first, found none'),
     "directions of numbers": (with_field(0, "higher_is_better", [[1, 1]] * 2), "true or false"),
 }  # fmt: skip
 FAULTS = [pytest.param(*bad, id=name) for name, bad in BAD.items()]
