@@ -135,8 +135,9 @@ class Columns:
             if kind not in ("epoch", "result"):
                 continue
             for name in ("validation", "test"):
-                if record.get(name):
-                    self.flatten(record[name], f"{at}: {name}")
+                values = record.get(name)
+                if values or (name == "test" and values is not None):
+                    self.flatten(values, f"{at}: {name}")
             for name in ("losses", "gradient_norms", "cosine_similarity"):
                 if (values := record.get(name)) is not None and len(values) != tasks:
                     raise UserError(

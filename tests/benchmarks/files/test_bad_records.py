@@ -77,6 +77,7 @@ BAD = {
     "ragged cosines": (with_field(2, "cosine_similarity", [[1.0], [1.0, 2.0]]), "line 3: expected"),
     "shape of validation": (with_field(2, "validation", [[1.0]]), "line 3: validation: expected"),
     "shape of test": (with_field(4, "test", [[1.0], [1.0]]), r"line 5: test: expected \[2, 2\]"),
+    "empty test": (with_field(4, "test", []), r"line 5: test: expected \[2, 2\]"),
     "flat test": (with_field(4, "test", [1.0, 2.0]), "line 5: test: expected a list"),
     "no speed": (with_field(4, "steps_per_second", ...), "line 5: expected steps_per_second"),
     "speed of 0": (with_field(4, "steps_per_second", 0), "expected a number above 0, found 0"),
