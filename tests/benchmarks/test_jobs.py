@@ -28,6 +28,11 @@ def fail_on_the_first_core(console) -> None:
     console.print("done")
 
 
+def say_interrupts(console) -> None:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    console.print("kept back" if signal.SIGINT in blocked else "let through")
+
+
 def die(console) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -54,6 +59,15 @@ def test_an_error_is_told_when_the_others_are_done():
     assert len(lines) == 2
     assert "done" in lines
     assert any(line.startswith("a file is damaged") for line in lines)
+
+
+@TWO
+def test_interrupts_are_for_the_process_that_started_them():
+    """A terminal sends Ctrl-C to all; a traceback of each child would say nothing."""
+    lines = []
+    jobs.run(say_interrupts, 2, lines.append)
+    assert lines == ["kept back"] * 2
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_process_that_is_killed_is_named():
