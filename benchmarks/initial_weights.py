@@ -83,8 +83,8 @@ def text(recorded: Any) -> str:
     """The provenance in words, with the first digits of the checksum; empty for None."""
     if recorded is None:
         return ""
-    if isinstance(recorded, str):  # there is one such text
-        return f"ResNet {FROM_SCRATCH}, without pretrained weights"
+    if recorded == FROM_SCRATCH:
+        return "ResNet from scratch, without pretrained weights"
     checksum = recorded.get("sha256")
     known = f"sha256 {checksum[:12]}" if checksum else "checksum not recorded"
     return f"pretrained weights {recorded['file']} ({known})"

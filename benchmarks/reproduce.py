@@ -44,8 +44,12 @@ def reproduce(config: Reproduce, console: Console) -> None:
     """Trains the missing runs of the named exhibits, then writes the exhibits.
 
     Raises:
-      UserError: for an unknown name, or if data are missing and sample data are not allowed.
+      UserError: for an unknown name or a number that cannot be, or if data are missing and sample
+        data are not allowed.
     """
+    for option, value, low in (("rounds", config.rounds, 1), ("measure", config.measure, 0)):
+        if value < low:
+            raise UserError(f"--{option}: expected at least {low}, found {value}")
     plans = plan(config)
     if config.measure:
         for study in {part.study: None for parts in plans.values() for part in parts}:

@@ -51,6 +51,14 @@ def test_so_can_a_streamed_step(name):
     check(name, True, name not in STREAMED)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_all_can_be_differentiated_forward(stream):
+    w = jax.ShapeDtypeStruct((3,), "float32")
+    for name in samplers.METHODS:
+        tx = samplers.METHODS[name](2)
+        jax.eval_shape(jax.jacfwd(lambda w, tx=tx: after_a_step(tx, stream, w)), w)
+
+
 def test_the_gradient_is_that_of_finite_differences():
     tx, w, step = dbmtl.db_mtl(2), jnp.array([0.3, -0.2, 0.5]), 1e-2
     found = jax.grad(lambda w: after_a_step(tx, False, w))(w)

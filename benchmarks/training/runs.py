@@ -90,14 +90,14 @@ def schedule_of(config: Comparison) -> Schedule:
     """Checks the options and returns the schedule of the runs."""
     for method in config.methods:
         methods.check(method)
-    check_numbers(config)
+    _check_numbers(config)
     _mesh(config)
     schedule = Schedule(config.out, config.methods, range(config.seeds), config.vmap_seeds)
     schedule.check_baselines()
     return schedule
 
 
-def check_numbers(config: Comparison) -> None:
+def _check_numbers(config: Comparison) -> None:
     """Raises UserError, naming the option, for numbers that no training can have."""
     train = config.train
     for option, value, low in (

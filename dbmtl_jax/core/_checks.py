@@ -22,6 +22,7 @@ __all__ = [
     "Step",
     "check_arrays",
     "check_count",
+    "check_function",
     "check_functions",
     "check_losses",
     "check_num_tasks",
@@ -128,11 +129,17 @@ def check_arrays(name: str, tree: PyTree) -> None:
             )
 
 
+def check_function(name: str, function: Any) -> None:
+    """Raises TypeError, naming the argument, for anything but a function."""
+    if not callable(function):
+        raise TypeError(f"{name}: expected a function, found {function!r}")
+
+
 def check_functions(**functions: Any) -> None:
     """Raises TypeError, naming the argument, unless each is a function or None."""
     for name, function in functions.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}: expected a function, found {function!r}")
+        if function is not None:
+            check_function(name, function)
 
 
 def check_option(name: str, value: Any, options: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dbmtl_jax.core import _checks
 from dbmtl_jax.core._names import NumTasks, check_names
 from dbmtl_jax.core._types import Array, PyTree
 
@@ -110,22 +111,14 @@ def _check_modules(nnx: Any, params: PyTree, name: str) -> None:
                 )
 
 
-def check_function(fun: Any, name: str) -> None:
-    """Raises TypeError, naming the argument, for anything but a function."""
-    if not callable(fun):
-        raise TypeError(f"{name}: expected a function, found {fun!r}")
-
-
-def with_aux(
-    fun: Callable[..., Any], has_aux: bool, name: str = "fun"
-) -> Callable[..., tuple[Any, Any]]:
+def with_aux(fun: Any, has_aux: bool, name: str = "fun") -> Callable[..., tuple[Any, Any]]:
     """A function that returns its value and an auxiliary output, None where it has none.
 
     Raises:
       TypeError: for anything but a function.
       ValueError: with `has_aux`, where the function returns anything but a pair.
     """
-    check_function(fun, name)
+    _checks.check_function(name, fun)
 
     def pair(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         found = fun(*args, **kwargs)
@@ -140,7 +133,7 @@ def with_aux(
     return pair
 
 
-def scalar_loss(fun: Callable[..., Any], name: str, has_aux: bool) -> Callable[..., Any]:
+def scalar_loss(fun: Any, name: str, has_aux: bool) -> Callable[..., Any]:
     """The function of one task as (loss, aux), or an error where the loss is no real scalar."""
 
     def checked(*args, **kwargs):

@@ -1,7 +1,7 @@
 """Task gradients when every task has a batch of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from dbmtl_jax.core._frozen import Moving
 from dbmtl_jax.core._names import NumTasks, check_num_tasks, in_order
 from dbmtl_jax.core._types import Labels, PyTree
 from dbmtl_jax.engine._jaxpr import contains
-from dbmtl_jax.engine._losses import check_differentiable, check_function, scalar_loss
+from dbmtl_jax.engine._losses import check_differentiable, scalar_loss
 from dbmtl_jax.engine._pending_slices import pending_of_slices
 from dbmtl_jax.engine._shard_map import axes_of_losses, check_stream, varying_over
 from dbmtl_jax.engine._task_arguments import Axes, Slices, by_task
@@ -80,16 +80,14 @@ def per_task_value_and_grads(
     """
     check_options(mode, chunk_size, stream)
     names: NumTasks | None = None
+    is_one = callable(fun) or not isinstance(fun, Iterable)
     if isinstance(fun, Mapping):
         names = check_num_tasks(list(fun))
         functions = in_order("fun", fun, names)
     else:
-        functions = list(fun) if isinstance(fun, list | tuple) else [fun]
+        functions = [fun] if is_one else list(cast("Iterable[Callable[..., Any]]", fun))
     if not functions:
         raise ValueError("fun: expected at least one function, found none")
-    of_task = (names and names.names) or range(len(functions))
-    for key, one in zip(of_task, functions, strict=True):
-        check_function(one, f"fun[{key!r}]" if isinstance(fun, list | tuple | Mapping) else "fun")
 
     def per_task_value_and_grads_fun(params, *args, **kwargs):
         if names is not None:
@@ -98,19 +96,19 @@ def per_task_value_and_grads(
                 tuple(column[t] for column in columns) for t in range(names)
             ]
         else:
-            parts = by_task(args, in_axes, None if callable(fun) else len(functions))
+            parts = by_task(args, in_axes, None if is_one else len(functions))
         num_tasks = names or NumTasks(parts.num_tasks if isinstance(parts, Slices) else len(parts))
-        if isinstance(parts, Slices) and callable(fun) and (not stream or mode == "loop"):
+        if isinstance(parts, Slices) and is_one and (not stream or mode == "loop"):
             chosen = None if stream else (mode, chunk_size)
             return _mapped(functions[0], params, parts, kwargs, labels, has_aux, chosen)
         keys = num_tasks.names or range(num_tasks)
-        each = functions * num_tasks if callable(fun) else functions
+        each = functions * num_tasks if is_one else functions
         of = parts.of_task if isinstance(parts, Slices) else parts.__getitem__
 
         def losses_of(p):
             values, auxes = {}, {}
             for t, (key, one) in enumerate(zip(keys, each, strict=True)):
-                name = "fun" if callable(fun) else f"fun[{key!r}]"
+                name = "fun" if is_one else f"fun[{key!r}]"
                 values[key], auxes[key] = scalar_loss(one, name, has_aux)(p, *of(t), **kwargs)
             if names is not None:
                 return values, auxes

@@ -71,6 +71,13 @@ def test_what_is_missing_is_said_of_runs_that_show_nothing(folder):
         exhibits.render("learning_rates", {"qm9": folder})
 
 
+def test_whose_figures_are_missing_is_said(folder):
+    for name, value in (("stl", 1.0), ("gls", 1.0), ("gls@rate=3", 1.0), ("ew", math.nan)):
+        write(folder, name, value)
+    notes = exhibits.render("learning_rates", {"qm9": folder}).notes
+    assert any("EW has no Δp: it needs finite figures of its own" in note for note in notes)
+
+
 def test_forms_stand_beside_the_method(folder):
     for name, value in (("stl", 1.0), ("ew", 1.4), ("db_mtl", 1.1), ("db_mtl@measured=last", 1.2)):
         write(folder, name, value)

@@ -110,7 +110,9 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path):
 def test_two_processes_that_die_leave_what_two_others_finish(tmp_path, monkeypatch):
     out, whole = tmp_path / "out", tmp_path / "whole"
     said = []
-    assert len(jobs.run(functools.partial(killed_run.die_in, out, 7), 2, said.append)) == 2
+    ends = jobs.run(functools.partial(killed_run.die_in, out, 7), 2, said.append)
+    assert len(ends) == 2
+    assert all("exit status -9" in end for end in ends)
     assert not list(out.glob("*.md"))
     assert jobs.run(functools.partial(killed_run.train, out), 2, said.append) == []
     assert any("STL, seed 1: resumed at" in line for line in said)
@@ -120,6 +122,18 @@ def test_two_processes_that_die_leave_what_two_others_finish(tmp_path, monkeypat
     assert len(names) == 4
     for name in names:
         assert figures(out / name) == figures(whole / name), name
+
+
+def test_what_one_process_left_another_may_have_done(tmp_path, monkeypatch):
+    """Then there is nothing wrong with the folder."""
+    monkeypatch.setattr(compare, "open_problem", lambda *_: NoisyProblem())
+    monkeypatch.setattr(jobs, "run", lambda *_: ["a process ended with exit status -9"])
+    alone = killed_run.comparison(tmp_path)
+    several = dataclasses.replace(alone, jobs=2)
+    with pytest.raises(UserError, match="status -9; the same command goes on with what is left"):
+        compare.run_missing(several, Console(quiet=True))
+    compare.run_missing(alone, Console(quiet=True))
+    compare.run_missing(several, Console(quiet=True))
 
 
 @pytest.mark.parametrize(

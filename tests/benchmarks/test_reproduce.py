@@ -150,6 +150,8 @@ def test_what_a_user_can_mend_is_one_line(tmp_path):
     for match, config in (
         ("unknown 'table9': expected all or some of table1", offline(tmp_path, "table9")),
         ("--seeds: expected at least 1, found 0", offline(tmp_path, "table3", seeds=0)),
+        ("--rounds: expected at least 1, found 0", offline(tmp_path, "figure7", rounds=0)),
+        ("--measure: expected at least 0, found -1", offline(tmp_path, "figure7", measure=-1)),
         ("table1 needs nyuv2, which is not prepared", offline(tmp_path, "table1", preset="paper")),
         ("table1: the preset small has QM9 alone", offline(tmp_path, "table1", preset="small")),
         ("name one or more of all, table1", offline(tmp_path)),
@@ -179,6 +181,7 @@ def test_the_listing_tells_what_is_done_and_what_the_rest_costs(tmp_path):
         *lines, last = path.read_text().splitlines()
         lines.append(json.dumps(json.loads(last) | {"seconds": seconds}))
         path.write_text("\n".join(lines) + "\n")
+    (folder / "ew-seed1.jsonl").write_text("nonsense\n")  # which is not done, then
     # Left are a run of each of these two, and two of EW: as long as a method's that has run.
     printed = run(config)
     assert "2/6" in printed

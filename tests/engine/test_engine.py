@@ -331,9 +331,9 @@ def test_options_are_checked():
     with pytest.raises(TypeError, match="fun: expected a function, found 3"):
         dbmtl.value_and_task_grads(3)(1.0)
     with pytest.raises(TypeError, match="fun: expected a function, found None"):
-        dbmtl.per_task_value_and_grads(None)
+        dbmtl.per_task_value_and_grads(None, in_axes="sequence")(1.0, [1.0, 2.0])
     with pytest.raises(TypeError, match=r"^fun\[1\]: expected a function, found 'b'"):
-        dbmtl.per_task_value_and_grads([jnp.sum, "b"])
+        dbmtl.per_task_value_and_grads([jnp.multiply, "b"])(1.0, jnp.ones(2))
     with pytest.raises(TypeError, match="encoder: expected a function, found 3"):
         dbmtl.encoder_value_and_task_grads(3, [lambda h, z: z])((1.0, (1.0,)))
     with pytest.raises(ValueError, match="fun: expected at least one function, found none"):

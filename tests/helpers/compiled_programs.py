@@ -2,8 +2,8 @@
 
 Each keeps three regions of memory mapped, of which Linux allows a process 65,530; beyond that XLA
 ends in a segmentation fault while it compiles.  JAX's own cache of calls has room for 8,192; when
-it is full, new functions are not kept.  Workers that run thousands of tests come to both; the cache
-is full at about 29,000 regions.
+it is full, new functions are not kept.  Workers that run thousands of tests come to both, to the
+second before they have 30,000 regions.
 """
 
 import pathlib
